@@ -1,0 +1,174 @@
+"""Point clouds for training: made from a mesh or a built-in shape, split, and cut into batches.
+
+    python datasets.py create -f stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply
+    python datasets.py create --shape knot -o demo/knot_pcd.ply
+
+The first writes bun_zipper_pcd.ply beside the mesh: as many points as the mesh has vertices, with
+normals. The second writes the cloud and, beside it, the exact surface knot.ply to measure against.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+import geometry
+import helper
+import shapes
+from geometry import Frame, Geometry
+from helper import UserError
+
+# ------------------------------------------------------------------------------- for the training
+
+
+class PointCloud(NamedTuple):
+    """What a training sees of a cloud, all in the unit frame."""
+
+    points: np.ndarray  # (N, 3) float32, the training part
+    normals: Optional[np.ndarray]  # (N, 3) float32 unit vectors, or None
+    sigma: np.ndarray  # (N, 1) float32, distance to the k-th nearest neighbour
+    held_out: np.ndarray  # (M, 3) float32, the test part
+    frame: Frame
+
+
+def load(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> PointCloud:
+    """Read a cloud (of a mesh, its vertices) and split it at random into training and test part.
+
+    Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
+    line, normals missing although asked for.
+    """
+    cloud = geometry.read(path)
+    if with_normals and cloud.normals is None:
+        raise UserError(f"{path}: has no normals; leave out --with-normals or add them")
+    pts_world = cloud.surface_points
+    try:
+        frame = Frame.of(pts_world)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    pts_unit = frame.to_unit(pts_world)
+    spread = np.linalg.svd(pts_unit - pts_unit.mean(axis=0), compute_uv=False)
+    if len(spread) < 2 or spread[1] <= 1e-6 * spread[0]:
+        raise UserError(f"{path}: all points are on a line: there is no surface through them")
+    order = np.random.default_rng(seed).permutation(len(pts_unit))
+    test, train = np.split(order, [int(len(order) * test_rate)])
+    if len(train) <= knn:
+        raise UserError(
+            f"{path}: {len(train)} training points are too few for -k {knn}; "
+            "take a smaller -k or -tr, or more points"
+        )
+    points = pts_unit[train].astype(np.float32)
+    normals = None
+    if with_normals:
+        kept = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
+        normals = kept[train].astype(np.float32)
+    sigma = neighbour_distance(points, knn)
+    return PointCloud(points, normals, sigma, pts_unit[test].astype(np.float32), frame)
+
+
+def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
+    """Distance (N, 1) of each point (N, 3) to its k-th nearest other point (k < N)."""
+    from scipy.spatial import cKDTree
+
+    distances, _ = cKDTree(points).query(points, k=[k + 1], workers=-1)  # the first is itself
+    return distances.astype(np.float32)
+
+
+def batches(n: int, batch_size: int, seed: int):
+    """Index arrays (batch_size,) without end: each epoch is a fresh permutation of n points.
+
+    An epoch gives n // batch_size batches, at least one: a cloud smaller than a batch is repeated.
+    The order depends on seed and epoch only.
+    """
+    epoch = 0
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(n)
+        order = np.resize(order, max(n, batch_size))
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            yield order[start : start + batch_size]
+        epoch += 1
+
+
+def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng) -> np.ndarray:
+    """The eikonal term's points y (2B, 3) for x = points (B, 3): B uniform in the cube
+    [-volume_factor, volume_factor]^3 and B normal around x with deviation sigma (B, 1); float32.
+    """
+    uniform = rng.uniform(-volume_factor, volume_factor, points.shape)
+    near = points + sigma * rng.standard_normal(points.shape, np.float32)
+    return np.concatenate([uniform, near]).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------ create
+
+
+def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
+    """n points of a mesh, evenly spaced (Poisson disk), each with the normal of its face."""
+    o3d = helper.open3d()
+    o3d.utility.random.seed(seed)
+    legacy = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(mesh.points), o3d.utility.Vector3iVector(mesh.faces)
+    )
+    cloud = legacy.sample_points_poisson_disk(n, use_triangle_normal=True)
+    return Geometry(np.asarray(cloud.points), np.asarray(cloud.normals))
+
+
+def create_from_mesh(path, output, n: Optional[int], sampling: str, seed: int) -> Path:
+    """Sample a mesh file into a cloud file (default <name>_pcd.ply beside it)."""
+    path = Path(path)
+    stem = path.name[: -len(".gz")] if path.suffix.lower() == ".gz" else path.name
+    output = Path(output) if output else path.with_name(Path(stem).stem + "_pcd.ply")
+    geometry.check_writable(output, geometry.CLOUD_WRITERS)
+    mesh = geometry.read_mesh(path)
+    n = n or len(mesh.points)
+    frame = Frame.of(mesh.surface_points)  # refuses a mesh without size
+    unit = mesh._replace(points=frame.to_unit(mesh.points))  # Poisson disk fails at tiny scales
+    if sampling == "poisson":
+        cloud = sample_poisson(unit, n, seed)
+    else:
+        cloud = geometry.sample_mesh(unit, n, np.random.default_rng(seed))
+    geometry.write(output, cloud._replace(points=frame.to_world(cloud.points)))
+    return output
+
+
+def create_shape(name: str, output, n: Optional[int], seed: int):
+    """Write the cloud and the exact mesh of a built-in shape; returns both paths."""
+    output = Path(output or f"{name}_pcd.ply")
+    geometry.check_writable(output, geometry.CLOUD_WRITERS)
+    stem = output.stem[: -len("_pcd")] if output.stem.endswith("_pcd") else output.stem + "_exact"
+    surface = output.with_name(stem + ".ply")
+    geometry.write(output, shapes.sample(name, n or 20000, seed))
+    geometry.write(surface, shapes.mesh(name))
+    return output, surface
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = helper.parser(__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make a point cloud",
+                                 formatter_class=parser.formatter_class)  # fmt: skip
+    source = create.add_mutually_exclusive_group(required=True)
+    source.add_argument("-f", "--fpath", help="mesh file to sample")
+    source.add_argument("--shape", choices=list(shapes.SHAPES), help="built-in shape to sample")
+    create.add_argument("-o", "--output", help="cloud file to write (.ply, .xyz, .npy); default: "
+                        "<name>_pcd.ply beside the mesh, or here")  # fmt: skip
+    create.add_argument("-n", "--points", type=helper.number(int, 1), help="number of points; "
+                        "default: the mesh's vertices, or 20000")  # fmt: skip
+    create.add_argument("--sampling", choices=["poisson", "uniform"], default="poisson",
+                        help="for -f; poisson: evenly spaced (slow above 200 k points); "
+                        "uniform: at random by area")  # fmt: skip
+    create.add_argument("--seed", type=helper.number(int, 0), default=0, help="of the sampling")
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.shape:
+        cloud, surface = create_shape(args.shape, args.output, args.points, args.seed)
+        print(f"{cloud} (cloud), {surface} (exact surface)")
+    else:
+        print(create_from_mesh(args.fpath, args.output, args.points, args.sampling, args.seed))
+
+
+if __name__ == "__main__":
+    helper.run(main, parse_args())

@@ -1,0 +1,256 @@
+"""What every script needs: errors and exit status, safe writing, devices, checkpoints, flags.
+
+A checkpoint is nnabla's own parameter file (`nn.load_parameters` reads it) with one HDF5 attribute
+`igr` at its root, a JSON object that tells the architecture, the frame of the shape and the flags
+of the training. So a checkpoint is all that inference needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+logging.getLogger("nnabla").setLevel(logging.WARNING)  # before the import, which chats otherwise
+
+__version__ = "0.1.0"
+CONTEXTS = ("auto", "cpu", "cpu-graph", "cuda", "cudnn")
+
+
+# ----------------------------------------------------------------------------- errors, exit status
+
+
+class UserError(Exception):
+    """What the user can put right. Its text is one line: what, where, what to do."""
+
+
+class Interrupted(Exception):
+    """A signal asked to stop; `signum` decides the exit status (128 + signum)."""
+
+    def __init__(self, signum: int, text: str = ""):
+        super().__init__(text)
+        self.signum = signum
+
+
+def run(main, args: argparse.Namespace) -> None:
+    """Run `main(args)` as a script: 0 done, 1 could not (one line on stderr), 130 interrupted.
+
+    Errors that nobody foresaw keep their traceback: they are ours to mend, not the user's.
+    """
+    name = Path(sys.argv[0]).name
+    try:
+        main(args)
+    except UserError as error:
+        sys.exit(f"{name}: {error}")
+    except Interrupted as stop:
+        print(f"{name}: {stop}", file=sys.stderr)
+        sys.exit(128 + stop.signum)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of our stdout (head, less) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        sys.exit(f"{name}: {error.filename or 'input/output'}: {error.strerror or error}")
+    except MemoryError:
+        sys.exit(f"{name}: not enough memory; try a smaller --grid-size, batch or cloud")
+
+
+# ------------------------------------------------------------------------------------ safe writing
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path` (same suffix) that takes its place on success.
+
+    Whatever happens in between, `path` holds its old content or the whole new one.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path, value) -> None:
+    """Write `value` as indented JSON; NaN and infinities are refused (they are no JSON)."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+# ------------------------------------------------------------------------------------------ devices
+
+
+def set_context(context: str, device_id: str = "0") -> str:
+    """Make `context` nnabla's default and return a line that says which device runs, and why.
+
+    context: "auto" (CUDA where the extension works, else the CPU), "cpu", "cpu-graph", "cuda",
+    "cudnn". Raises UserError where CUDA is asked for by name and does not work.
+    """
+    import nnabla as nn
+    from nnabla.ext_utils import get_extension_context
+
+    why = "as asked"
+    if context in ("auto", "cuda", "cudnn"):
+        try:
+            chosen = "cudnn" if context == "auto" else context
+            ctx = get_extension_context(chosen, device_id=device_id)
+            with nn.context_scope(ctx):
+                probe = nn.NdArray.from_numpy_array(np.ones(2, np.float32))
+                if not np.array_equal((probe + probe).data, [2, 2]):
+                    raise RuntimeError("it computes 1 + 1 wrongly")
+            nn.set_default_context(ctx)
+            return f"{chosen}, device {device_id}"
+        except Exception as error:  # the extension raises what its loader raises: any type
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if context != "auto":
+                raise UserError(
+                    f"--context {context} does not work here ({reason}); "
+                    "see the README's CUDA section, or use --context cpu"
+                ) from None
+            why = f"no CUDA: {reason}"
+    nn.set_default_context(get_extension_context("cpu"))
+    return f"cpu ({why})"
+
+
+# -------------------------------------------------------------------------------------- checkpoints
+
+
+def save_checkpoint(path, parameters: dict, info: dict) -> None:
+    """Write nnabla variables `parameters` and the JSON object `info` to the .h5 file `path`."""
+    import h5py
+    import nnabla as nn
+
+    with replacing(path) as temporary:
+        nn.save_parameters(str(temporary), parameters)
+        with h5py.File(temporary, "r+") as file:
+            file.attrs["igr"] = json.dumps({**info, "version": __version__})
+
+
+def load_checkpoint(path):
+    """Read a .h5 checkpoint.
+
+    Returns (arrays, info): `arrays` maps "fc0/affine/W", ... to float32 arrays; `info` is the
+    object that save_checkpoint wrote, or None for a file of the published nnabla-examples models.
+    Raises UserError where the file is missing, is no HDF5, or does not hold an MLP.
+    """
+    import h5py
+
+    path = existing_file(path)
+    arrays = {}
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("igr")
+            for layer in range(len(file)):
+                for name in (f"fc{layer}/affine/W", f"fc{layer}/affine/b"):
+                    arrays[name] = np.asarray(file[name][...], np.float32)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a checkpoint of this network ({error})") from None
+    if not arrays or not all(np.isfinite(array).all() for array in arrays.values()):
+        raise UserError(f"{path}: the checkpoint holds no finite parameters")
+    if text is None:
+        return arrays, None
+    try:
+        info = json.loads(text)
+        info["architecture"], info["frame"], info["volume_factor"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: the checkpoint's igr attribute is damaged") from None
+    return arrays, info
+
+
+def newest_checkpoint(folder=".") -> Path:
+    """The most recently written param_NNNNN.h5 in `folder` or below. Raises UserError if none."""
+    found = [p for p in Path(folder).rglob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
+    if not found:
+        raise UserError(f"{Path(folder).resolve()}: no param_*.h5 here or below; name it with -mlp")
+    return max(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
+
+
+# ----------------------------------------------------------------------------------------- open3d
+
+
+def open3d():
+    """The open3d module. Raises UserError with the line to type where it does not import."""
+    try:
+        import open3d as o3d
+    except (ImportError, OSError) as error:
+        raise UserError(
+            f"open3d does not import ({error}); on Debian or Ubuntu: sudo apt-get install "
+            "libusb-1.0-0 libgl1 libgomp1 libx11-6"
+        ) from None
+    o3d.utility.set_verbosity_level(o3d.utility.VerbosityLevel.Error)
+    return o3d
+
+
+# ------------------------------------------------------------------------------------ flags, paths
+
+
+def existing_file(path) -> Path:
+    """`path` as a Path; raises UserError where it is not a file with something in it."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, a file is needed")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty")
+    return path
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """A parser whose --help opens with the script's docstring and shows every default."""
+
+    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        def _get_help_string(self, action):
+            silent = action.default in (None, False, "")
+            return action.help if silent else super()._get_help_string(action)
+
+    return argparse.ArgumentParser(description=doc, formatter_class=Formatter)
+
+
+def add_device_flags(parser: argparse.ArgumentParser) -> None:
+    """-d and --context, for the scripts that run the network."""
+    parser.add_argument("-d", "--device-id", default="0", help="number of the GPU")
+    parser.add_argument("--context", choices=CONTEXTS, default="auto", help="where to compute; "
+                        "auto: CUDA where it works, else the CPU; cpu-graph: nnabla's CPU functions")  # fmt: skip
+
+
+def number(kind, low=None, high=None, *, above=None, below=None):
+    """An argparse type: `kind` (int or float) within [low, high] and (above, below)."""
+
+    def convert(text: str):
+        value = kind(text)
+        good = value == value  # not NaN
+        good &= low is None or value >= low
+        good &= high is None or value <= high
+        good &= above is None or value > above
+        good &= below is None or value < below
+        if not good:
+            bounds = [f"at least {low}"] if low is not None else []
+            bounds += [f"at most {high}"] if high is not None else []
+            bounds += [f"above {above}"] if above is not None else []
+            bounds += [f"below {below}"] if below is not None else []
+            raise argparse.ArgumentTypeError(f"{text} is not {' and '.join(bounds)}")
+        return value
+
+    convert.__name__ = kind.__name__  # argparse says "invalid int value" with it
+    return convert
