@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 
-import geometry
 import helper
+import geometry
 import shapes
-from geometry import Frame, Geometry
 from helper import UserError
+from geometry import Frame
 
 # ------------------------------------------------------------------------------- for the training
 
@@ -28,7 +28,7 @@ class PointCloud(NamedTuple):
     """What a training sees of a cloud, all in the unit frame."""
 
     points: np.ndarray  # (N, 3) float32, the training part
-    normals: Optional[np.ndarray]  # (N, 3) float32 unit vectors, or None
+    normals: np.ndarray | None  # (N, 3) float32 unit vectors, or None
     sigma: np.ndarray  # (N, 1) float32, distance to the k-th nearest neighbour
     held_out: np.ndarray  # (M, 3) float32, the test part
     frame: Frame
@@ -103,18 +103,7 @@ def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng)
 # ------------------------------------------------------------------------------------------ create
 
 
-def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
-    """n points of a mesh, evenly spaced (Poisson disk), each with the normal of its face."""
-    o3d = helper.open3d()
-    o3d.utility.random.seed(seed)
-    legacy = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(mesh.points), o3d.utility.Vector3iVector(mesh.faces)
-    )
-    cloud = legacy.sample_points_poisson_disk(n, use_triangle_normal=True)
-    return Geometry(np.asarray(cloud.points), np.asarray(cloud.normals))
-
-
-def create_from_mesh(path, output, n: Optional[int], sampling: str, seed: int) -> Path:
+def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> Path:
     """Sample a mesh file into a cloud file (default <name>_pcd.ply beside it)."""
     path = Path(path)
     stem = path.name[: -len(".gz")] if path.suffix.lower() == ".gz" else path.name
@@ -125,14 +114,14 @@ def create_from_mesh(path, output, n: Optional[int], sampling: str, seed: int) -
     frame = Frame.of(mesh.surface_points)  # refuses a mesh without size
     unit = mesh._replace(points=frame.to_unit(mesh.points))  # Poisson disk fails at tiny scales
     if sampling == "poisson":
-        cloud = sample_poisson(unit, n, seed)
+        cloud = geometry.sample_poisson(unit, n, seed)
     else:
         cloud = geometry.sample_mesh(unit, n, np.random.default_rng(seed))
     geometry.write(output, cloud._replace(points=frame.to_world(cloud.points)))
     return output
 
 
-def create_shape(name: str, output, n: Optional[int], seed: int):
+def create_shape(name: str, output, n: int | None, seed: int):
     """Write the cloud and the exact mesh of a built-in shape; returns both paths."""
     output = Path(output or f"{name}_pcd.ply")
     geometry.check_writable(output, geometry.CLOUD_WRITERS)
@@ -147,17 +136,17 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="make a point cloud",
-                                 formatter_class=parser.formatter_class)  # fmt: skip
+                                 formatter_class=parser.formatter_class)
     source = create.add_mutually_exclusive_group(required=True)
     source.add_argument("-f", "--fpath", help="mesh file to sample")
     source.add_argument("--shape", choices=list(shapes.SHAPES), help="built-in shape to sample")
     create.add_argument("-o", "--output", help="cloud file to write (.ply, .xyz, .npy); default: "
-                        "<name>_pcd.ply beside the mesh, or here")  # fmt: skip
+                        "<name>_pcd.ply beside the mesh, or here")
     create.add_argument("-n", "--points", type=helper.number(int, 1), help="number of points; "
-                        "default: the mesh's vertices, or 20000")  # fmt: skip
+                        "default: the mesh's vertices, or 20000")
     create.add_argument("--sampling", choices=["poisson", "uniform"], default="poisson",
                         help="for -f; poisson: evenly spaced (slow above 200 k points); "
-                        "uniform: at random by area")  # fmt: skip
+                        "uniform: at random by area")
     create.add_argument("--seed", type=helper.number(int, 0), default=0, help="of the sampling")
     return parser.parse_args(argv)
 

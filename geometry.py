@@ -1,7 +1,7 @@
 """Point clouds and meshes: the one frame they live in, and reading and writing their files.
 
 Reads .ply .obj .off .stl .xyz .pts .pcd .npy .npz and any of them with .gz behind;
-writes meshes as .ply .obj .off .stl and clouds as .ply .xyz .npy. Needs neither a display nor open3d.
+writes meshes as .ply .obj .off .stl and clouds as .ply .xyz .npy. Only sample_poisson needs open3d.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 
-from helper import UserError, existing_file, replacing
+from helper import UserError, existing_file, open3d, replacing
 
 
 class Geometry(NamedTuple):
     """A cloud (no faces) or a triangle mesh, in the coordinates of its file."""
 
     points: np.ndarray  # (N, 3) float64
-    normals: Optional[np.ndarray] = None  # (N, 3) float64, one for each point, any length
-    faces: Optional[np.ndarray] = None  # (M, 3) int64, counter-clockwise seen from outside
+    normals: np.ndarray | None = None  # (N, 3) float64, one for each point, any length
+    faces: np.ndarray | None = None  # (M, 3) int64, counter-clockwise seen from outside
 
     @property
     def surface_points(self) -> np.ndarray:
@@ -55,11 +55,16 @@ class Frame(NamedTuple):
 
 
 def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
-    """n points spread evenly by area over a mesh, each with the unit normal of its face."""
+    """n points at random by area over a mesh, each with the unit normal of its face.
+
+    Raises UserError where the mesh has no area.
+    """
     corners = mesh.points[mesh.faces]  # (M, 3, 3)
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     double_area = np.linalg.norm(cross, axis=1)
     total = np.cumsum(double_area)
+    if not total[-1] > 0:
+        raise UserError("the mesh has no area to sample")
     picked = np.searchsorted(total, rng.uniform(0, total[-1], n), side="right")
     picked = np.minimum(picked, len(total) - 1)
     a, b = rng.uniform(size=(2, n, 1))
@@ -67,6 +72,17 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
     a, b = np.where(fold, 1 - a, a), np.where(fold, 1 - b, b)
     o, p, q = corners[picked].transpose(1, 0, 2)
     return Geometry(o + a * (p - o) + b * (q - o), cross[picked] / double_area[picked, None])
+
+
+def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
+    """n points of a mesh, evenly spaced (Poisson disk), each with the normal of its face."""
+    o3d = open3d()
+    o3d.utility.random.seed(seed)
+    legacy = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(mesh.points), o3d.utility.Vector3iVector(mesh.faces)
+    )
+    cloud = legacy.sample_points_poisson_disk(n, use_triangle_normal=True)
+    return Geometry(np.asarray(cloud.points), np.asarray(cloud.normals))
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -128,7 +144,7 @@ _PLY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
     "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
     "int32": "i4", "uint32": "u4", "int64": "i8", "uint64": "u8", "float32": "f4", "float64": "f8",
-}  # fmt: skip
+}
 
 
 class _PlyElement(NamedTuple):
@@ -192,7 +208,7 @@ def _ply_header(data: bytes):
         raise UserError(f"unknown ply format '{encoding}'")
     for name, count, properties in elements:
         if not 0 <= count <= len(body) or (count and not properties):
-            raise UserError(f"the ply header promises {count} of '{name}', more than the file holds")
+            raise UserError(f"the ply header promises {count} of '{name}', the file holds fewer")
         if len({p[0] for p in properties}) < len(properties):
             raise UserError(f"the ply header names a property of '{name}' twice")
     return encoding, elements, body
@@ -239,7 +255,7 @@ def _ply_element(body: bytes, position: int, element: _PlyElement):
             columns[p].append(np.frombuffer(body[position:end], kind))
             position = end
     return {p: np.concatenate(columns[p]) if length is None else columns[p]
-            for p, _, length in properties}, position  # fmt: skip
+            for p, _, length in properties}, position
 
 
 def _list_length(body: bytes, position: int, kind: str, short: UserError) -> int:
@@ -260,7 +276,7 @@ def _triangles(polygons) -> np.ndarray:
         return np.stack(fans, axis=1).reshape(-1, 3) if fans else np.empty((0, 3), np.int64)
     lengths = np.array([len(p) for p in polygons])
     groups = [np.stack([polygons[i] for i in np.flatnonzero(lengths == k)])
-              for k in np.unique(lengths) if k >= 3]  # fmt: skip
+              for k in np.unique(lengths) if k >= 3]
     return np.concatenate([np.empty((0, 3), np.int64), *(_triangles(g) for g in groups)])
 
 
@@ -296,7 +312,7 @@ def _read_table(data: bytes) -> Geometry:
     numbers, columns = _numbers(" ".join(lines).encode()), len(lines[0].split())
     if len(numbers) != len(lines) * columns:
         bad = next((i for i, line in enumerate(lines)
-                    if len(_numbers(line.encode())) != columns), 0)  # fmt: skip
+                    if len(_numbers(line.encode())) != columns), 0)
         raise UserError(f"data row {bad + 1} is not {columns} numbers: '{lines[bad][:60]}'")
     return _split_columns(numbers.reshape(len(lines), columns))
 
@@ -441,7 +457,7 @@ READERS = {
     ".ply": _read_ply, ".obj": _read_with_trimesh("obj"), ".off": _read_with_trimesh("off"),
     ".stl": _read_with_trimesh("stl"), ".xyz": _read_table, ".pts": _read_table,
     ".pcd": _read_pcd, ".npy": _read_npy, ".npz": _read_npz,
-}  # fmt: skip
+}
 
 # ------------------------------------------------------------------------------------------ writing
 

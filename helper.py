@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,8 +102,15 @@ def write_json(path, value) -> None:
 # ------------------------------------------------------------------------------------------ devices
 
 
-def set_context(context: str, device_id: str = "0") -> str:
-    """Make `context` nnabla's default and return a line that says which device runs, and why.
+class Device(NamedTuple):
+    """Where the network runs: a line that says so and why, and whether kernels.py computes it."""
+
+    text: str
+    kernel: bool
+
+
+def set_context(context: str, device_id: str = "0") -> Device:
+    """Make `context` nnabla's default.
 
     context: "auto" (CUDA where the extension works, else the CPU), "cpu", "cpu-graph", "cuda",
     "cudnn". Raises UserError where CUDA is asked for by name and does not work.
@@ -112,6 +121,8 @@ def set_context(context: str, device_id: str = "0") -> str:
     why = "as asked"
     if context in ("auto", "cuda", "cudnn"):
         try:
+            if importlib.util.find_spec("nnabla_ext.cuda") is None:
+                raise ImportError("nnabla-ext-cuda is not installed")
             chosen = "cudnn" if context == "auto" else context
             ctx = get_extension_context(chosen, device_id=device_id)
             with nn.context_scope(ctx):
@@ -119,7 +130,7 @@ def set_context(context: str, device_id: str = "0") -> str:
                 if not np.array_equal((probe + probe).data, [2, 2]):
                     raise RuntimeError("it computes 1 + 1 wrongly")
             nn.set_default_context(ctx)
-            return f"{chosen}, device {device_id}"
+            return Device(f"{chosen}, device {device_id}", kernel=False)
         except Exception as error:  # the extension raises what its loader raises: any type
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if context != "auto":
@@ -129,7 +140,7 @@ def set_context(context: str, device_id: str = "0") -> str:
                 ) from None
             why = f"no CUDA: {reason}"
     nn.set_default_context(get_extension_context("cpu"))
-    return f"cpu ({why})"
+    return Device(f"{'cpu' if context == 'auto' else context} ({why})", context != "cpu-graph")
 
 
 # -------------------------------------------------------------------------------------- checkpoints
@@ -230,8 +241,9 @@ def parser(doc: str) -> argparse.ArgumentParser:
 def add_device_flags(parser: argparse.ArgumentParser) -> None:
     """-d and --context, for the scripts that run the network."""
     parser.add_argument("-d", "--device-id", default="0", help="number of the GPU")
-    parser.add_argument("--context", choices=CONTEXTS, default="auto", help="where to compute; "
-                        "auto: CUDA where it works, else the CPU; cpu-graph: nnabla's CPU functions")  # fmt: skip
+    parser.add_argument("--context", choices=CONTEXTS, default="auto",
+                        help="where to compute; auto: CUDA where it works, else the CPU; "
+                        "cpu-graph: the CPU by nnabla's own functions, for comparison")
 
 
 def number(kind, low=None, high=None, *, above=None, below=None):

@@ -152,7 +152,7 @@ def _loops() -> SimpleNamespace:
     return SimpleNamespace(
         softplus=softplus, leaky_relu=leaky_relu, multiply=multiply, tangent=tangent,
         adjoint=adjoint,
-    )  # fmt: skip
+    )
 
 
 # ------------------------------------------------------------------------- sweeps through one shard

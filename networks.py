@@ -21,9 +21,9 @@ class MLP:
     """
 
     def __init__(self, dims=512, activation="softplus", beta=100.0, skip_scale=2**-0.5,
-                 radius=1.0, seed=0, kernel=False):  # fmt: skip
+                 radius=1.0, seed=0, kernel=False):
         self.architecture = {"dims": dims, "activation": activation, "beta": beta,
-                             "skip_scale": skip_scale}  # fmt: skip
+                             "skip_scale": skip_scale}
         self.kernel = kernel
         arrays = geometric_init(dims, radius, np.random.default_rng(seed))
         self.parameters = {}
@@ -71,7 +71,8 @@ class MLP:
         points = np.asarray(points, np.float32)
         if self.kernel:
             arrays = [variable.d for variable in self.parameters.values()]
-            return kernels.evaluate(points, arrays, self.architecture["activation"], *self._constants)
+            activation = self.architecture["activation"]
+            return kernels.evaluate(points, arrays, activation, *self._constants)
         values = np.empty(len(points), np.float32)
         for start in range(0, len(points), batch_size):
             batch = nn.NdArray.from_numpy_array(points[start : start + batch_size])

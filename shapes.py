@@ -144,9 +144,9 @@ def _sponge_mesh() -> Geometry:
 def _letter_mesh() -> Geometry:
     """A letter F, its top face smaller than its bottom and shifted."""
     outline = np.array([(0, 0), (1, 0), (1, 2), (2, 2), (2, 3),
-                        (1, 3), (1, 4), (3, 4), (3, 5), (0, 5)], np.float64)  # fmt: skip
+                        (1, 3), (1, 4), (3, 4), (3, 5), (0, 5)], np.float64)
     cap = np.array([(0, 1, 2), (0, 2, 5), (2, 3, 4), (2, 4, 5),
-                    (0, 5, 6), (0, 6, 9), (6, 7, 8), (6, 8, 9)])  # fmt: skip
+                    (0, 5, 6), (0, 6, 9), (6, 7, 8), (6, 8, 9)])
     n = len(outline)
     bottom = np.column_stack([outline, np.zeros(n)])
     top = np.column_stack([0.8 * outline + [0.1, 0.7], np.full(n, 1.5)])
@@ -154,7 +154,7 @@ def _letter_mesh() -> Geometry:
     j = (i + 1) % n
     walls = np.concatenate([np.stack([i, j, j + n], axis=1), np.stack([i, j + n, i + n], axis=1)])
     return Geometry(np.concatenate([bottom, top]), None,
-                    np.concatenate([cap[:, ::-1], cap + n, walls]))  # fmt: skip
+                    np.concatenate([cap[:, ::-1], cap + n, walls]))
 
 
 _torus, _knot = _Tube(_circle, 0.4), _Tube(_trefoil, 0.45)

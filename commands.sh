@@ -1,0 +1,203 @@
+#!/usr/bin/env bash
+# Everything by name. The first call sets the project up in .venv; later ones start at once.
+#
+#   bash commands.sh demo          the main job on a built-in shape: cloud, network, mesh, figures
+#   bash commands.sh test          the tests
+#   bash commands.sh setup         the set-up alone
+#   bash commands.sh list          the training commands of the reproduction, as typed by hand
+#   bash commands.sh bunny [...]   one of them; what follows is passed to train.py
+#   bash commands.sh all [...]     all of them, one after the other
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+die() {
+    echo "commands.sh: $*" >&2
+    exit 1
+}
+
+run() {
+    echo "+ $*"
+    "$@"
+}
+
+# ------------------------------------------------------------------------------------------ set-up
+
+is_python() { # is_python PROGRAM VERSION: does it run, and is it that version?
+    [ -n "$1" ] && [ "$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$2" ]
+}
+
+python_candidates() { # python_candidates VERSION: programs that may be it, one a line
+    command -v "python$1" || true
+    ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python 2>/dev/null || true
+    if command -v uv >/dev/null; then uv python find "$1" 2>/dev/null || true; fi
+    if command -v conda >/dev/null; then
+        ls -d "$(conda info --base 2>/dev/null)"/{,envs/*/}bin/python"$1" 2>/dev/null || true
+    fi
+}
+
+find_python() { # prints a Python that nnabla has a wheel for
+    local version candidate
+    if [ -n "${PYTHON:-}" ]; then
+        for version in 3.10 3.9 3.8; do
+            if is_python "$PYTHON" "$version"; then
+                echo "$PYTHON"
+                return
+            fi
+        done
+        die "\$PYTHON ($PYTHON) is not Python 3.10, 3.9 or 3.8: nnabla has no wheel for other versions"
+    fi
+    for version in 3.10 3.9 3.8; do
+        while read -r candidate; do
+            if is_python "$candidate" "$version"; then
+                echo "$candidate"
+                return
+            fi
+        done < <(python_candidates "$version")
+    done
+    die "no Python 3.10, 3.9 or 3.8 found, and nnabla has no wheel for newer ones. Install one" \
+        "(pyenv install 3.10, uv python install 3.10, or conda create -n py310 python=3.10)," \
+        "or name it: PYTHON=/path/to/python3.10 bash commands.sh ..."
+}
+
+install() { # install FILE: pip install -r FILE unless this very file is installed already
+    local stamp
+    stamp=.venv/$(echo "$1" | tr / -)
+    if ! cmp -s "$1" "$stamp"; then
+        echo "installing $1 into .venv (once)"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+        cp "$1" "$stamp"
+    fi
+}
+
+# open3d's system libraries on Debian and Ubuntu
+LIBRARIES=(libusb-1.0-0 libgl1 libgomp1 libx11-6)
+
+check_libraries() { # open3d imports, if need be after apt has brought its libraries
+    if [ -e .venv/open3d-imports ]; then return; fi
+    if ! .venv/bin/python -c 'import open3d' >/dev/null 2>&1; then
+        local sudo=""
+        [ "$(id -u)" = 0 ] || sudo="sudo -n"
+        if command -v apt-get >/dev/null && { [ -z "$sudo" ] || $sudo true 2>/dev/null; }; then
+            echo "installing open3d's system libraries: ${LIBRARIES[*]}"
+            { $sudo apt-get update -qq && $sudo apt-get install -y -qq "${LIBRARIES[@]}"; } \
+                >/dev/null 2>&1 || true
+        fi
+        .venv/bin/python -c 'import open3d' >/dev/null 2>&1 ||
+            die "open3d does not import; it needs system libraries: sudo apt-get install ${LIBRARIES[*]}"
+    fi
+    touch .venv/open3d-imports
+}
+
+setup() {
+    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+        local python
+        python=$(find_python)
+        echo "making .venv with $("$python" --version)"
+        rm -rf .venv
+        "$python" -m venv .venv
+    fi
+    install requirements.txt
+    check_libraries
+    PATH=$PWD/.venv/bin:$PATH
+}
+
+# ------------------------------------------------------------------------------------ the main job
+
+demo() {
+    mkdir -p demo
+    run python datasets.py create --shape knot -o demo/knot_pcd.ply
+    run python train.py -f demo/knot_pcd.ply -m demo/knot --dims 256 -ti 800
+    run python infer.py -mlp demo/knot/param_00028.h5 --grid-size 256 -o demo/knot_mesh.ply
+    run python evaluate.py -f demo/knot.ply -mdp demo/knot_mesh.ply
+    run python visualize.py mesh -f demo/knot_mesh.ply -o demo/knot.png
+    echo "open demo/knot_mesh.ply in any viewer, or the picture demo/knot.png"
+}
+
+# -------------------------------------------------------------------------------- the reproduction
+
+STANFORD=stanford_3d_scanning_datasets
+SRB=deep_geometric_prior_data/ground_truth
+
+# name, what it is sampled from (- for a cloud that is there as it is), the cloud, lam
+SHAPES="
+bunny       $STANFORD/bunny/reconstruction/bun_zipper.ply       $STANFORD/bunny/reconstruction/bun_zipper_pcd.ply       0.1
+armadillo   $STANFORD/Armadillo.ply                             $STANFORD/Armadillo_pcd.ply                             0.1
+dragon      $STANFORD/dragon_recon/dragon_vrip.ply              $STANFORD/dragon_recon/dragon_vrip_pcd.ply              0.01
+drill       $STANFORD/drill/reconstruction/drill_shaft_vrip.ply $STANFORD/drill/reconstruction/drill_shaft_vrip_pcd.ply 0.1
+happy       $STANFORD/happy_recon/happy_vrip.ply                $STANFORD/happy_recon/happy_vrip_pcd.ply                0.1
+lucy        $STANFORD/lucy.ply                                  $STANFORD/lucy_pcd.ply                                  0.1
+rgb_dragon  $STANFORD/xyzrgb_dragon.ply                         $STANFORD/xyzrgb_dragon_pcd.ply                         0.1
+manuscript  $STANFORD/xyzrgb_manuscript.ply                     $STANFORD/xyzrgb_manuscript_pcd.ply                     0.1
+statuette   $STANFORD/xyzrgb_statuette.ply                      $STANFORD/xyzrgb_statuette_pcd.ply                      0.1
+anchor      -                                                   $SRB/anchor.xyz                                         0.1
+daratech    -                                                   $SRB/daratech.xyz                                       0.1
+dc          -                                                   $SRB/dc.xyz                                             0.1
+gargoyle    -                                                   $SRB/gargoyle.xyz                                       0.1
+lord_quas   -                                                   $SRB/lord_quas.xyz                                      0.1
+"
+
+sampling_of() { # Poisson-disk sampling takes minutes beyond some 200 k points
+    case $1 in
+        bunny | drill | armadillo) echo poisson ;;
+        *) echo uniform ;;
+    esac
+}
+
+shapes() { # the rows of SHAPES without the empty ones
+    echo "$SHAPES" | sed '/^$/d'
+}
+
+list() {
+    local name mesh cloud lam
+    while read -r name mesh cloud lam; do
+        echo "# $name"
+        if [ "$mesh" != - ]; then
+            echo "python datasets.py create -f $mesh --sampling $(sampling_of "$name")"
+        fi
+        echo "python train.py -d 0 -f $cloud -m $name -k 50 --lam $lam"
+    done < <(shapes)
+}
+
+train_shape() { # train_shape NAME [flags of train.py]
+    local wanted=$1 name mesh cloud lam
+    shift
+    read -r name mesh cloud lam < <(shapes | grep "^$wanted ")
+    if [ ! -e "$cloud" ] && [ "$mesh" != - ]; then
+        [ -e "$mesh" ] || die "$mesh is not there; first: bash downloads.sh $name"
+        run python datasets.py create -f "$mesh" --sampling "$(sampling_of "$name")"
+    fi
+    [ -e "$cloud" ] || die "$cloud is not there; the README says where the benchmark's clouds are"
+    run python train.py -d 0 -f "$cloud" -m "$name" -k 50 --lam "$lam" "$@"
+}
+
+main() {
+    local command=${1:-help} name
+    [ $# -eq 0 ] || shift
+    case $command in
+        help | -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+        setup) setup ;;
+        demo)
+            setup
+            demo
+            ;;
+        test)
+            setup
+            install tests/requirements.txt
+            python -m pytest "$@"
+            ;;
+        list) list ;;
+        all)
+            setup
+            for name in $(shapes | cut -d' ' -f1); do train_shape "$name" "$@"; done
+            ;;
+        *)
+            shapes | grep -q "^$command " ||
+                die "unknown command '$command'; known are demo, test, setup, list, all and" \
+                    "$(shapes | cut -d' ' -f1 | tr '\n' ' ')"
+            setup
+            train_shape "$command" "$@"
+            ;;
+    esac
+}
+
+main "$@"

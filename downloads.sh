@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Download meshes of the Stanford 3D Scanning Repository into stanford_3d_scanning_datasets/.
+#
+#   bash downloads.sh                 all of them (about 0.6 GB to fetch, 1.5 GB unpacked)
+#   bash downloads.sh bunny dragon    some of them
+#
+# A broken download goes on where it stopped; what is there already is not fetched again.
+# STANFORD_URL names another server with the same paths.
+#
+# Terms: acknowledge the Stanford Computer Graphics Laboratory (xyzrgb_*: and XYZ RGB Inc.); free for
+# research, no commercial use without permission.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+URL=${STANFORD_URL:-http://graphics.stanford.edu}
+FOLDER=stanford_3d_scanning_datasets
+
+# name, path on the server, the mesh in it, its least size in bytes, its sha256 where known
+FILES="
+bunny             pub/3Dscanrep/bunny.tar.gz                    bunny/reconstruction/bun_zipper.ply       3033195   b1acc63bece78444aa2e15bdcc72371a201279b98c6f5d4b74c993d02f0566fe
+drill             pub/3Dscanrep/drill.tar.gz                    drill/reconstruction/drill_shaft_vrip.ply 100000    -
+happy             pub/3Dscanrep/happy/happy_recon.tar.gz        happy_recon/happy_vrip.ply                20000000  -
+dragon            pub/3Dscanrep/dragon/dragon_recon.tar.gz      dragon_recon/dragon_vrip.ply              16000000  -
+lucy              data/3Dscanrep/lucy.tar.gz                    lucy.ply                                  500000000 -
+armadillo         pub/3Dscanrep/armadillo/Armadillo.ply.gz      Armadillo.ply                             4000000   -
+xyzrgb_dragon     data/3Dscanrep/xyzrgb/xyzrgb_dragon.ply.gz     xyzrgb_dragon.ply                         100000000 -
+xyzrgb_manuscript data/3Dscanrep/xyzrgb/xyzrgb_manuscript.ply.gz xyzrgb_manuscript.ply                     60000000  -
+xyzrgb_statuette  data/3Dscanrep/xyzrgb/xyzrgb_statuette.ply.gz  xyzrgb_statuette.ply                      150000000 -
+"
+
+files() { echo "$FILES" | sed '/^$/d'; }
+
+complain() { echo "downloads.sh: $*" >&2; }
+
+good() { # good FILE SIZE SHA256: is it there, large enough and, where known, the very file?
+    [ -f "$1" ] && [ "$(wc -c <"$1")" -ge "$2" ] || return 1
+    [ "$3" = - ] || [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$3" ]
+}
+
+fetch() { # fetch ADDRESS FILE: by way of FILE.part, going on with what is there of it
+    if command -v curl >/dev/null; then
+        curl --fail --location --retry 3 --progress-bar --continue-at - --output "$2.part" "$1" || {
+            # a server that cannot go on, or a part that is whole or damaged: once more from the start
+            rm -f "$2.part"
+            curl --fail --location --retry 3 --progress-bar --output "$2.part" "$1"
+        }
+    else
+        wget --continue --tries=3 --output-document="$2.part" "$1"
+    fi
+    mv "$2.part" "$2"
+}
+
+download() { # download NAME: fetch, unpack and check one row of FILES
+    local name path mesh size sha archive
+    read -r name path mesh size sha < <(files | grep "^$1 ")
+    if good "$FOLDER/$mesh" "$size" "$sha"; then
+        echo "$FOLDER/$mesh is there"
+        return
+    fi
+    archive=$FOLDER/${path##*/}
+    [ -f "$archive" ] || fetch "$URL/$path" "$archive" || {
+        complain "$name: could not fetch $URL/$path; what came is kept, call again to go on"
+        return 1
+    }
+    if ! gzip -t "$archive" 2>/dev/null; then
+        rm -f "$archive"
+        complain "$name: $URL/$path is no whole gzip file; removed, call again"
+        return 1
+    fi
+    case $archive in
+        *.tar.gz) tar -xzf "$archive" -C "$FOLDER" ;;
+        *) gzip -dc "$archive" >"$FOLDER/$mesh.part" && mv "$FOLDER/$mesh.part" "$FOLDER/$mesh" ;;
+    esac
+    if ! good "$FOLDER/$mesh" "$size" "$sha"; then
+        complain "$name: $FOLDER/$mesh is not the file expected (size or sha256); see it yourself"
+        return 1
+    fi
+    rm -f "$archive"
+    echo "$FOLDER/$mesh"
+}
+
+names=("$@")
+[ $# -gt 0 ] || mapfile -t names < <(files | cut -d' ' -f1)
+for name in "${names[@]}"; do
+    files | grep -q "^$name " || {
+        complain "unknown name '$name'; known are $(files | cut -d' ' -f1 | tr '\n' ' ')"
+        exit 2
+    }
+done
+mkdir -p "$FOLDER"
+failed=()
+for name in "${names[@]}"; do
+    download "$name" || failed+=("$name")
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    complain "not done: ${failed[*]}"
+    exit 1
+fi

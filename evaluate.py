@@ -1,0 +1,76 @@
+"""Measure a mesh against the cloud or mesh that it should reproduce.
+
+    python evaluate.py -f bun_zipper.ply -mdp bunny/param_01500_mesh.ply
+
+prints a table and writes bunny/param_01500_mesh.json. See metrics.py for the protocols.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import helper
+import geometry
+import metrics
+from helper import UserError
+
+
+def trained_cloud(mesh_path: Path) -> Path:
+    """The cloud that the checkpoint beside a mesh <checkpoint>_mesh.* was trained on."""
+    stem = mesh_path.stem[: -len("_mesh")] if mesh_path.stem.endswith("_mesh") else mesh_path.stem
+    checkpoint = mesh_path.with_name(stem + ".h5")
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no checkpoint beside the mesh; name the reference with -f")
+    _, info = helper.load_checkpoint(checkpoint)
+    if not info or not Path(info.get("cloud", "")).is_file():
+        raise UserError(f"{checkpoint}: its cloud is not known or gone; name a reference with -f")
+    return Path(info["cloud"])
+
+
+def rows(result: dict, prefix: str = ""):
+    """(name, text) of every figure of a protocol's result, nested ones with their path."""
+    for name, value in result.items():
+        if isinstance(value, dict):
+            yield from rows(value, f"{prefix}{name} ")
+        else:
+            text = f"{value:.6f}" if isinstance(value, float) else str(value)
+            yield f"{prefix}{name}".replace("_", " "), text
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = helper.parser(__doc__)
+    add = parser.add_argument
+    add("-mdp", "--mesh-data-path", required=True, help="mesh to measure")
+    add("-f", "--fpath", help="reference, mesh or cloud; default: the cloud it was trained on")
+    add("--protocol", nargs="+", choices=list(metrics.PROTOCOLS), default=["default"],
+        help="one or more")
+    add("-o", "--output", help="json to write; default: beside the mesh, by its name")
+    add("--json", action="store_true", help="print the json and no table")
+    # upstream's command has it; nothing here runs on a GPU
+    add("-d", "--device-id", default="0", help="taken for upstream's sake; not used")
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> None:
+    path = Path(args.mesh_data_path)
+    mesh = geometry.read_mesh(path)
+    reference = Path(args.fpath) if args.fpath else trained_cloud(path)
+    result = {"mesh": str(path), "reference": str(reference),
+              **metrics.measure(mesh, geometry.read(reference), args.protocol)}
+    output = Path(args.output) if args.output else path.with_suffix(".json")
+    helper.write_json(output, result)
+    if args.json:
+        print(json.dumps(result, indent=2))
+        return
+    print(f"mesh       {path}\nreference  {reference}" + ("" if args.fpath else " (trained on it)"))
+    for protocol in args.protocol:
+        print(f"\nprotocol {protocol}")
+        for name, text in rows(result[protocol]):
+            print(f"  {name:<34} {text}")
+    print(f"\n{output}")
+
+
+if __name__ == "__main__":
+    helper.run(main, parse_args())

@@ -1,0 +1,343 @@
+"""The level set of a function f: R^3 -> R as a mesh, at a cost that grows with the surface.
+
+The grid has n points along each axis, but f is evaluated only near the surface: an octree is cut
+down from coarse cells, and a cell is dropped when f's values at two of its opposite corners show
+that no zero fits into it. Behind the finest level the surface is followed across every face with a
+sign change into cells that were dropped, so a component that was touched is complete. What is left
+is marched (scikit-image's Lewiner tables) and sewn together. No array of the whole grid exists.
+
+The drop test. Let f change by at most L a unit of length and let k, c be opposite corners of a
+cubic cell of side a. Then no zero lies within r_k = |f(k)| / L of k, nor within r_c of c. The two
+balls cover the cell when r_c > d(r_k), where d(r) is the distance from c of the farthest point of
+the cell that is r away from k:
+
+    r <= a:          d^2 = (a - r)^2 + 2 a^2
+    r <= sqrt(2) a:  d^2 = (a - sqrt(r^2 - a^2))^2 + a^2
+    r <= sqrt(3) a:  d^2 = (a - sqrt(r^2 - 2 a^2))^2,   beyond: 0
+
+c is the centre of the cell's parent, so every value is one of the grid's own and serves again.
+L is `lipschitz` (1: the eikonal equation) times the steepest slope seen in the parent, if above 1.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from helper import UserError
+from geometry import Geometry
+
+BLOCK = 32  # cells a side of the blocks that are refined and marched together
+CHUNK = 512  # blocks that are held at the same time: 75 MB of values
+
+
+class Stats(NamedTuple):
+    """What an extraction took."""
+
+    grid: tuple[int, int, int]  # points along each axis
+    evaluations: int  # of f, at points
+    dense: int  # points of the whole grid
+    levels: int  # of the octree
+    cells: int  # with a sign change
+    followed: int  # of them, found only by following the surface
+    open: bool  # the surface reaches a side of the box and is cut there
+    seconds: float
+
+
+class Grid(NamedTuple):
+    """Grid points low + spacing (i, j, k), 0 <= i, j, k < shape."""
+
+    low: np.ndarray  # (3,)
+    spacing: float
+    shape: np.ndarray  # (3,) int64, points along each axis
+
+    @classmethod
+    def of(cls, low, high, n: int) -> Grid:
+        """n points along the longest side of the box [low, high], as many as fit along the others.
+
+        Raises UserError for n < 8 and for a box that is turned inside out.
+        """
+        low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        if n < 8:
+            raise UserError(f"a grid of {n} points a side is too coarse; take 8 or more")
+        if not (high > low).all():
+            raise UserError(f"the box from {low.tolist()} to {high.tolist()} is inside out")
+        spacing = (high - low).max() / (n - 1)
+        cells = np.ceil((high - low) / spacing * (1 - 1e-9)).astype(np.int64)
+        return cls(low, spacing, cells + 1)
+
+    def points(self, index: np.ndarray) -> np.ndarray:
+        return self.low + self.spacing * index
+
+
+def extract(f, grid: Grid, level: float = 0.0, *, dense=False, lipschitz=1.0, outward=None):
+    """The mesh of {f = level} over a grid, in f's coordinates, and Stats.
+
+    f maps float64 points (N, 3) to values (N,); it may also be asked up to a block beyond the grid.
+    dense: evaluate every grid point (the reference). outward: +1 where f grows from the inside to
+    the outside, -1 where it falls, None to take the sign that f has on the grid's boundary.
+    Raises UserError where f is not finite or nowhere crosses the level.
+    """
+    start = time.perf_counter()
+    work = _Extraction(f, grid, level, lipschitz)
+    blocks = work.all_blocks() if dense else work.candidate_blocks()
+    work.march(blocks, dense)
+    points, faces = work.sewn()
+    if outward is None:
+        outward = work.sign_outside()
+    faces = faces[:, ::-1] if outward > 0 else faces  # "ascent" winds them towards larger f
+    mesh = Geometry(grid.points(points), None, np.ascontiguousarray(faces))
+    ends = points.min(axis=0), points.max(axis=0)
+    cut = bool((ends[0] < 1e-3).any() or (ends[1] > grid.shape - 1 - 1e-3).any())
+    return mesh, Stats(tuple(grid.shape.tolist()), work.evaluations, int(grid.shape.prod()),
+                       work.levels, work.cells, work.followed, cut,
+                       time.perf_counter() - start)
+
+
+CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3)
+# the neighbour across each face, and the corners of that face
+FACES = [(step * np.eye(3, dtype=int)[axis], np.flatnonzero(CORNERS[:, axis] == (step > 0)))
+         for axis in range(3) for step in (-1, 1)]
+
+
+class _Extraction:
+    def __init__(self, f, grid: Grid, level: float, lipschitz: float):
+        self.f, self.grid, self.level, self.lipschitz = f, grid, level, lipschitz
+        self.evaluations = self.levels = self.cells = self.followed = 0
+        self.size = min(BLOCK, 1 << int(grid.shape.max() - 2).bit_length())
+        self.known = np.empty(0, np.int64), np.empty(0, np.float32)  # values on blocks' sides
+        self.seen = {}  # block -> bits of its cells that are done
+        self.parts = []  # (vertices in grid units, faces) of each block
+
+    # --- blocks of values: V[b, i, j, k] at origin[b] + stride (i, j, k); NaN where not evaluated
+
+    def _fill(self, V, origin, stride, flat) -> None:
+        """Evaluate f at the vertices `flat` (indices into V.ravel()) that are not known yet."""
+        values, side = V.reshape(-1), V.shape[1]
+        wanted = np.zeros(values.shape, bool)
+        wanted[flat] = True
+        wanted &= np.isnan(values)
+        flat = np.flatnonzero(wanted)
+        local = np.stack(np.unravel_index(flat, V.shape), axis=1)
+        index = origin[local[:, 0]] + stride * local[:, 1:]
+        # neighbouring blocks share the values on their sides: those are remembered
+        shared = (local[:, 1:] % (side - 1) == 0).any(axis=1)
+        keys = self._key(index[shared])
+        place = np.searchsorted(self.known[0], keys)
+        found = np.zeros(len(flat), bool)
+        inside = place < len(self.known[0])
+        found[np.flatnonzero(shared)[inside]] = self.known[0][place[inside]] == keys[inside]
+        values[flat[found]] = self.known[1][place[found[shared]]]
+        fresh = flat[~found]
+        # two blocks of one chunk may share a vertex: evaluate it once
+        index = index[~found]
+        _, first, copy = np.unique(self._key(index), return_index=True, return_inverse=True)
+        new = self._evaluate(index[first])[copy.reshape(-1)]
+        values[fresh] = new
+        self._remember(index[shared[~found]], new[shared[~found]])
+
+    def _evaluate(self, index) -> np.ndarray:
+        if len(index) == 0:
+            return np.empty(0, np.float32)
+        points = self.grid.points(index)
+        values = np.asarray(self.f(points), np.float32).reshape(-1)
+        self.evaluations += len(points)
+        bad = ~np.isfinite(values)
+        if bad.any():
+            where = np.round(points[bad.argmax()], 4).tolist()
+            raise UserError(f"f is not finite at {bad.sum()} of {len(points)} points, one is {where}")
+        return values
+
+    @staticmethod
+    def _key(index) -> np.ndarray:
+        """One integer for each grid index (n, 3); they may lie beyond the grid."""
+        index = index + (1 << 19)
+        return (index[:, 0] << 40) | (index[:, 1] << 20) | index[:, 2]
+
+    def _remember(self, index, values) -> None:
+        keys = np.concatenate([self.known[0], self._key(index)])
+        keys, first = np.unique(keys, return_index=True)
+        self.known = keys, np.concatenate([self.known[1], values])[first]
+
+    def _refine(self, V, origin, stride, depth):
+        """Unit cells (n, 4: block, i, j, k) of the blocks V that may hold a zero; starts with cells
+        of 2^depth units."""
+        m = V.shape[1] - 1
+        step = 1 << depth
+        axis = np.arange(0, m, step)
+        cells = np.stack(np.meshgrid(np.arange(len(V)), axis, axis, axis, indexing="ij"), axis=-1)
+        cells = self._within(cells.reshape(-1, 4), origin, stride)
+        while step > 1:
+            half = step // 2
+            corner = _flat(V.shape, cells, step * CORNERS)
+            center = _flat(V.shape, cells, half * np.ones((1, 3), int))
+            self._fill(V, origin, stride, np.concatenate([corner.ravel(), center.ravel()]))
+            fk = V.reshape(-1)[corner] - np.float32(self.level)
+            fc = V.reshape(-1)[center] - np.float32(self.level)
+            length = step * stride * self.grid.spacing
+            slopes = [np.abs(fk - fc).max(axis=1) / (np.sqrt(0.75) * length)]
+            edges = [(fk[:, CORNERS[:, a] == 1] - fk[:, CORNERS[:, a] == 0]).mean(axis=1)
+                     for a in range(3)]
+            slopes.append(np.linalg.norm(edges, axis=0) / length)
+            L = self.lipschitz * np.maximum(1, np.maximum(*slopes))[:, None]
+            keep = ~_no_zero(fk, fc, L, length / 2)
+            parent, child = np.nonzero(keep)
+            cells = cells[parent].copy()
+            cells[:, 1:] += half * CORNERS[child]
+            cells = self._within(cells, origin, stride)
+            step = half
+        return cells
+
+    def _within(self, cells, origin, stride):
+        """Without the cells that lie wholly beyond the grid."""
+        low = origin[cells[:, 0]] + stride * cells[:, 1:]
+        return cells[((low >= 0) & (low < self.grid.shape - 1)).all(axis=1)]
+
+    # --- the steps of an extraction
+
+    def all_blocks(self) -> np.ndarray:
+        """Origins (n, 3) of the blocks that tile the grid."""
+        axes = [np.arange(0, n - 1, self.size) for n in self.grid.shape]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+
+    def candidate_blocks(self) -> np.ndarray:
+        """Origins (n, 3) of the blocks that may hold a zero, by an octree of blocks."""
+        blocks = -(-(self.grid.shape - 1).max() // self.size)
+        m = 1 << int(blocks - 1).bit_length()
+        V = np.full((1, m + 1, m + 1, m + 1), np.nan, np.float32)
+        cells = self._refine(V, np.zeros((1, 3), np.int64), self.size, min(2, m.bit_length() - 1))
+        self.levels = min(2, m.bit_length() - 1) + (self.size.bit_length() - 1) + 1
+        return self.size * cells[:, 1:]
+
+    def march(self, origins, dense: bool) -> None:
+        """Refine and march the blocks, then the cells beyond them into which the surface goes."""
+        size, outside = self.size, []
+        for first in range(0, len(origins), CHUNK):
+            origin = origins[first : first + CHUNK]
+            V = np.full((len(origin), size + 1, size + 1, size + 1), np.nan, np.float32)
+            if dense:
+                cells = np.argwhere(np.ones((len(origin), size, size, size), bool))
+                cells = self._within(cells, origin, 1)
+            else:
+                cells = self._refine(V, origin, 1, size.bit_length() - 1)
+            outside.append(self._march_chunk(V, origin, cells))
+        while outside:
+            cells = np.concatenate(outside)
+            cells = cells[((cells >= 0) & (cells < self.grid.shape - 1)).all(axis=1)]
+            cells = np.unique(cells, axis=0)
+            cells = cells[[not self._is_seen(cell) for cell in cells]] if len(cells) else cells
+            outside = []
+            self.followed += len(cells)
+            origins, block = np.unique(cells // size * size, axis=0, return_inverse=True)
+            block = block.reshape(-1)
+            for first in range(0, len(origins), CHUNK):
+                origin = origins[first : first + CHUNK]
+                V = np.full((len(origin), size + 1, size + 1, size + 1), np.nan, np.float32)
+                mine = (block >= first) & (block < first + CHUNK)
+                local = np.column_stack([block[mine] - first, cells[mine] % size])
+                outside.append(self._march_chunk(V, origin, local))
+
+    def _is_seen(self, cell) -> bool:
+        bits = self.seen.get(tuple(cell // self.size))
+        if bits is None:
+            return False
+        i, j, k = cell % self.size
+        place = (i * self.size + j) * self.size + k
+        return bool(bits[place >> 3] >> (7 - (place & 7)) & 1)
+
+    def _march_chunk(self, V, origin, cells):
+        """March the unit cells (n, 4) of blocks V and those into which the surface leads inside
+        the blocks. Returns the cells (m, 3), in grid units, that it leads to outside of them."""
+        size = self.size
+        seen = np.zeros((len(V), size, size, size), bool)
+        for b, o in enumerate(origin):
+            bits = self.seen.get(tuple(o // size))
+            if bits is not None:
+                seen[b] = np.unpackbits(bits).reshape(size, size, size)
+        active = np.zeros_like(seen)
+        outside, first = [], True
+        while len(cells):
+            seen[tuple(cells.T)] = True
+            corner = _flat(V.shape, cells, CORNERS)
+            self._fill(V, origin, 1, corner.ravel())
+            above = V.reshape(-1)[corner] > self.level
+            mixed = above.any(axis=1) & ~above.all(axis=1)
+            cells, above = cells[mixed], above[mixed]
+            active[tuple(cells.T)] = True
+            if not first:
+                self.followed += len(cells)
+            found = []
+            for step, face in FACES:
+                crossed = above[:, face].any(axis=1) & ~above[:, face].all(axis=1)
+                to = cells[crossed].copy()
+                to[:, 1:] += step
+                here = ((to[:, 1:] >= 0) & (to[:, 1:] < size)).all(axis=1)
+                outside.append(origin[to[~here, 0]] + to[~here, 1:])
+                to = to[here]
+                found.append(to[~seen[tuple(to.T)]])
+            cells = self._within(np.unique(np.concatenate(found), axis=0), origin, 1)
+            first = False
+        for b, o in enumerate(origin):
+            self.seen[tuple(o // size)] = np.packbits(seen[b].ravel())
+            if active[b].any():
+                self._march_block(V[b], o, active[b])
+        return np.concatenate(outside) if outside else np.empty((0, 3), np.int64)
+
+    def _march_block(self, values, origin, active) -> None:
+        from skimage.measure import marching_cubes
+
+        self.cells += int(active.sum())
+        mask = np.zeros(values.shape, bool)
+        mask[1:, 1:, 1:] = active  # scikit-image looks a cell up at its upper corner
+        vertices, faces, _, _ = marching_cubes(
+            values, self.level, mask=mask, gradient_direction="ascent"
+        )
+        self.parts.append((vertices.astype(np.float64) + origin, faces.astype(np.int32)))
+
+    def sewn(self):
+        """Vertices (N, 3) in grid units and faces (M, 3) of all parts, shared vertices merged."""
+        if not self.parts:
+            raise UserError(
+                f"f does not cross {self.level:g} inside the grid: there is no surface. "
+                "Train longer, or take another --level"
+            )
+        counts = np.cumsum([0] + [len(v) for v, _ in self.parts])
+        vertices = np.concatenate([v for v, _ in self.parts])
+        faces = np.concatenate([f + c for (_, f), c in zip(self.parts, counts)])
+        self.parts = []
+        on_side = np.flatnonzero((vertices % self.size == 0).any(axis=1))
+        _, first, copy = np.unique(
+            vertices[on_side], axis=0, return_index=True, return_inverse=True
+        )
+        to = np.arange(len(vertices))
+        to[on_side] = on_side[first][copy.reshape(-1)]
+        kept = to == np.arange(len(vertices))
+        number = np.cumsum(kept) - 1
+        return vertices[kept], number[to][faces]
+
+    def sign_outside(self) -> float:
+        """+1 or -1: the sign of f - level at most of the eight corners and six sides of the box."""
+        corners = CORNERS * (self.grid.shape - 1)
+        sides = [np.where(np.arange(3) == a, s, 0.5) for a in range(3) for s in (0, 1)]
+        index = np.concatenate([corners, np.array(sides) * (self.grid.shape - 1)])
+        values = np.asarray(self.f(self.grid.points(index)), np.float64).reshape(-1)
+        return 1.0 if np.median(values) > self.level else -1.0
+
+
+def _flat(shape, cells, offsets) -> np.ndarray:
+    """Indices (n, len(offsets)) into V.ravel() of the vertices cell + offset."""
+    _, a, b, c = shape
+    base = ((cells[:, 0] * a + cells[:, 1]) * b + cells[:, 2]) * c + cells[:, 3]
+    return base[:, None] + (offsets[:, 0] * b + offsets[:, 1]) * c + offsets[:, 2]
+
+
+def _no_zero(fk, fc, L, a) -> np.ndarray:
+    """True where the cell of side a with opposite corners k and c holds no zero (see above)."""
+    rk, rc = np.abs(fk) / (L * a), np.abs(fc) / (L * a)  # in units of a
+    square = rk * rk
+    d2 = np.where(square <= 1, (1 - rk) ** 2 + 2,
+         np.where(square <= 2, (1 - np.sqrt(np.clip(square - 1, 0, None))) ** 2 + 1,
+         np.where(square <= 3, (1 - np.sqrt(np.clip(square - 2, 0, None))) ** 2, 0)))
+    return (np.sign(fk) == np.sign(fc)) & (rc > np.sqrt(d2) + 1e-3)  # 1e-3: float32's rounding
