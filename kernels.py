@@ -333,7 +333,9 @@ def value_and_gradient(x, parameters: list, beta: float, scale: float):
 def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, scale: float):
     """f (N,) of points (N, 3), numpy in and out; arrays [W_0, b_0, ...] float32.
 
-    activation: "softplus" with beta, or "leaky_relu" (slope 0.1; beta is not used).
+    activation: "softplus" with beta, or "leaky_relu" (slope 0.1; beta is not used). A point's
+    value is the same bit for bit in whatever company it comes: every block has BLOCK rows, the
+    last one's spare rows being leftovers.
     """
     loops, beta, scale = _loops(), np.float32(beta), np.float32(scale)
     weights, biases = arrays[0::2], arrays[1::2]
@@ -341,22 +343,22 @@ def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, sca
 
     def sweep(rows):
         sizes = [w.shape[0] for w in weights]
-        h = [np.empty((BLOCK, size), np.float32) for size in sizes]
-        p = np.empty((BLOCK, max(sizes)), np.float32)
+        h = [np.zeros((BLOCK, size), np.float32) for size in sizes]
+        p = [np.empty((BLOCK, len(b)), np.float32) for b in biases]
         for start in range(rows.start, rows.stop, BLOCK):
-            x = points[start : min(start + BLOCK, rows.stop)].astype(np.float32)
-            n = len(x)
-            h[0][:n] = x
-            h[SKIP][:n, :3] = scale * x
+            n = min(BLOCK, rows.stop - start)
+            h[0][:n] = points[start : start + n]
+            np.multiply(h[0], scale, out=h[SKIP][:, :3])
             for l in range(last):
                 shift, s = (3, scale) if l + 1 == SKIP else (0, np.float32(1))
-                above = h[l + 1][:n]
-                np.matmul(h[l][:n], weights[l], out=above[:, shift:])
+                np.matmul(h[l], weights[l], out=h[l + 1][:, shift:])
                 if activation == "softplus":
-                    loops.softplus(above, shift, biases[l], p[:n, : len(biases[l])], beta, s)
+                    loops.softplus(h[l + 1], shift, biases[l], p[l], beta, s)
                 else:
-                    loops.leaky_relu(above, shift, biases[l], s)
-            out[start : start + n] = (h[last][:n] @ weights[last])[:, 0] + biases[last]
+                    loops.leaky_relu(h[l + 1], shift, biases[l], s)
+            out[start : start + n] = (h[last] @ weights[last])[:n, 0] + biases[last]
 
-    _map(sweep, _cut(len(points), threads()))
+    blocks = -(-len(points) // BLOCK)
+    _map(sweep, [slice(cut.start * BLOCK, min(cut.stop * BLOCK, len(points)))
+                 for cut in _cut(blocks, threads())])
     return out

@@ -147,7 +147,7 @@ class _Extraction:
         bad = ~np.isfinite(values)
         if bad.any():
             where = np.round(points[bad.argmax()], 4).tolist()
-            raise UserError(f"f is not finite at {bad.sum()} of {len(points)} points, one is {where}")
+            raise UserError(f"f is not finite at {bad.sum()} of {len(points)} points, as {where}")
         return values
 
     @staticmethod

@@ -1,0 +1,106 @@
+"""Clouds for the training: split, neighbours, batches, samples of free space."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+import datasets
+import geometry
+import shapes
+from helper import UserError
+from geometry import Geometry
+
+
+@pytest.fixture
+def knot(tmp_path):
+    geometry.write(tmp_path / "knot.ply", shapes.sample("knot", 400))
+    return tmp_path / "knot.ply"
+
+
+def test_split_covers_the_cloud_once(knot):
+    cloud = datasets.load(knot, 5, 0.25, True, seed=0)
+    assert len(cloud.points) == 300 and len(cloud.held_out) == 100
+    both = np.concatenate([cloud.points, cloud.held_out])
+    world = cloud.frame.to_world(both)
+    truth = geometry.read(knot).points
+    np.testing.assert_allclose(np.sort(world, axis=0), np.sort(truth, axis=0), atol=1e-6)
+    assert np.abs(both).max() == pytest.approx(1)
+
+
+def test_normals_stay_with_their_points(knot):
+    cloud = datasets.load(knot, 5, 0.25, True, seed=0)
+    whole = geometry.read(knot)
+    place = cdist(cloud.frame.to_world(cloud.points), whole.points).argmin(axis=1)
+    np.testing.assert_allclose(cloud.normals, whole.normals[place], atol=1e-6)
+
+
+def test_neighbour_distance_against_brute_force(rng):
+    points = rng.standard_normal((60, 3)).astype(np.float32)
+    brute = np.sort(cdist(points, points), axis=1)[:, 7]
+    np.testing.assert_allclose(datasets.neighbour_distance(points, 7)[:, 0], brute, rtol=1e-5)
+
+
+def test_batches_visit_every_point_once_an_epoch():
+    order = datasets.batches(10, 3, seed=0)
+    epoch = np.concatenate([next(order) for _ in range(3)])
+    assert len(set(epoch)) == 9
+    again = datasets.batches(10, 3, seed=0)
+    assert np.array_equal(epoch[:3], next(again))
+    second = np.concatenate([next(order) for _ in range(3)])
+    assert not np.array_equal(epoch, second)
+
+
+def test_a_cloud_smaller_than_a_batch_is_repeated():
+    batch = next(datasets.batches(5, 12, seed=0))
+    assert len(batch) == 12 and set(batch) == set(range(5))
+
+
+def test_free_space_is_half_uniform_half_near(rng):
+    points = np.tile([[0.5, 0, 0]], (20_000, 1)).astype(np.float32)
+    sigma = np.full((20_000, 1), 0.1, np.float32)
+    y = datasets.free_space(points, sigma, 1.5, rng)
+    uniform, near = y[:20_000], y[20_000:]
+    assert y.dtype == np.float32 and np.abs(uniform).max() <= 1.5
+    np.testing.assert_allclose(uniform.std(axis=0), 1.5 / np.sqrt(3), atol=0.02)
+    np.testing.assert_allclose(near.mean(axis=0), [0.5, 0, 0], atol=0.005)
+    np.testing.assert_allclose(near.std(axis=0), 0.1, atol=0.005)
+
+
+@pytest.mark.parametrize("points, knn, message", [
+    (np.ones((99, 3)), 5, "equal"),
+    (np.arange(99)[:, None] * [[1.0, 2.0, 3.0]], 5, "on a line"),
+    (np.random.default_rng(0).uniform(size=(20, 3)), 50, "too few"),
+])
+def test_clouds_that_cannot_serve(tmp_path, points, knn, message):
+    np.save(tmp_path / "cloud.npy", points)
+    with pytest.raises(UserError, match=message):
+        datasets.load(tmp_path / "cloud.npy", knn, 0.25, False, 0)
+
+
+def test_normals_asked_for_and_missing(tmp_path, rng):
+    geometry.write(tmp_path / "bare.ply", Geometry(rng.uniform(size=(99, 3))))
+    with pytest.raises(UserError, match="no normals"):
+        datasets.load(tmp_path / "bare.ply", 5, 0.25, True, 0)
+
+
+def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
+    mesh = shapes.mesh("letter")
+    mesh = mesh._replace(points=1e-3 * mesh.points + [5, 6, 7])
+    geometry.write(tmp_path / "letter.obj", mesh)
+    path = datasets.create_from_mesh(tmp_path / "letter.obj", None, 500, "poisson", 0)
+    assert path == tmp_path / "letter_pcd.ply"
+    cloud = geometry.read(path)
+    assert len(cloud.points) == 500 and cloud.normals is not None
+    np.testing.assert_allclose(cloud.points.min(axis=0), mesh.points.min(axis=0), atol=1e-4)
+    np.testing.assert_allclose(cloud.points.max(axis=0), mesh.points.max(axis=0), atol=1e-4)
+
+
+def test_create_is_seeded(tmp_path):
+    geometry.write(tmp_path / "sponge.ply", shapes.mesh("sponge"))
+    for sampling in ("poisson", "uniform"):
+        a, b, c = (
+            geometry.read(datasets.create_from_mesh(tmp_path / "sponge.ply", tmp_path / "c.ply",
+                                                    200, sampling, seed)).points
+            for seed in (1, 1, 2)
+        )
+        assert np.array_equal(a, b) and not np.array_equal(a, c)

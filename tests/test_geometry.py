@@ -1,0 +1,203 @@
+"""Files in, files out, and what is said of files that are broken."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+import geometry
+import shapes
+from helper import UserError
+from geometry import Frame, Geometry
+
+TETRA = Geometry(
+    np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]),
+    None,
+    np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]),
+)
+
+
+@pytest.mark.parametrize("suffix", geometry.MESH_WRITERS)
+def test_a_mesh_survives_each_format(tmp_path, suffix):
+    path = tmp_path / f"letter{suffix}"
+    mesh = shapes.mesh("letter")
+    geometry.write(path, mesh)
+    again = geometry.read(path)
+    corners, corners_again = (np.sort(m.points[m.faces].reshape(-1, 9), axis=0)
+                              for m in (mesh, again))
+    assert len(again.points) == len(mesh.points)
+    np.testing.assert_allclose(corners_again, corners, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", geometry.CLOUD_WRITERS)
+def test_a_cloud_with_normals_survives_each_format(tmp_path, suffix):
+    cloud = shapes.sample("knot", 100)
+    path = tmp_path / f"knot{suffix}"
+    geometry.write(path, cloud)
+    again = geometry.read(path)
+    np.testing.assert_allclose(again.points, cloud.points, atol=1e-6)
+    np.testing.assert_allclose(again.normals, cloud.normals, atol=1e-6)
+    assert again.faces is None
+
+
+def ply(encoding: str, polygons=((0, 1, 2, 3), (0, 1, 4)), extra=True) -> bytes:
+    """A ply file with extra properties, a quad and a triangle, and an element behind the faces."""
+    header = [
+        "ply", f"format {encoding} 1.0", "comment made by hand", "element vertex 5",
+        "property float x", "property double y", "property float z", "property uchar red",
+        f"element face {len(polygons)}", "property int flag",
+        "property list uchar int vertex_indices", "property list uchar float weights",
+        "element edge 1", "property int vertex1", "property int vertex2", "end_header", "",
+    ]
+    points = [(0, 0, 0, 9), (1, 0, 0, 9), (1, 1, 0, 9), (0, 1, 0, 9), (0, 0, 1, 9)]
+    if encoding == "ascii":
+        lines = ["{} {} {} {}".format(*p) for p in points]
+        lines += [f"7 {len(p)} {' '.join(map(str, p))} 2 0.5 0.5" for p in polygons]
+        return "\n".join([*header, *lines[:-1]]).encode() + ("\n" + lines[-1] + "\n1 2\n").encode()
+    order = ">" if "big" in encoding else "<"
+    body = b"".join(struct.pack(order + "fdfB", *p) for p in points)
+    for p in polygons:
+        body += struct.pack(f"{order}iB{len(p)}iB2f", 7, len(p), *p, 2, 0.5, 0.5)
+    return "\n".join(header).encode() + body + struct.pack(order + "ii", 1, 2)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian", "binary_big_endian"])
+@pytest.mark.parametrize("polygons", [((0, 1, 2, 3), (0, 1, 4)), ((0, 1, 2), (0, 2, 3), (0, 1, 4))])
+def test_ply_in_all_encodings(tmp_path, encoding, polygons):
+    path = tmp_path / "quad.ply"
+    path.write_bytes(ply(encoding, polygons))
+    mesh = geometry.read(path)
+    assert mesh.points.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert {tuple(f) for f in mesh.faces.tolist()} == {(0, 1, 2), (0, 2, 3), (0, 1, 4)}
+    zipped = tmp_path / "quad.ply.gz"
+    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    assert np.array_equal(geometry.read(zipped).faces, mesh.faces)
+
+
+def test_ply_with_windows_line_ends_and_bom(tmp_path):
+    path = tmp_path / "quad.ply"
+    path.write_bytes(b"\xef\xbb\xbf" + ply("ascii").replace(b"\n", b"\r\n"))
+    assert len(geometry.read(path).faces) == 3
+
+
+def pcd(encoding: str, points: np.ndarray) -> bytes:
+    header = (
+        "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z _\nSIZE 4 4 4 1\nTYPE F F F U\nCOUNT 1 1 1 4\n"
+        f"WIDTH {len(points)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(points)}\n"
+        f"DATA {encoding}\n"
+    ).encode()
+    table = np.zeros(len(points), [("p", "<f4", 3), ("_", "u1", 4)])
+    table["p"] = points
+    if encoding == "ascii":
+        return header + "\n".join(f"{x} {y} {z} 0 0 0 0" for x, y, z in points).encode()
+    if encoding == "binary":
+        return header + table.tobytes()
+    raw = np.asarray(points, "<f4").T.tobytes() + bytes(4 * len(points))
+    # LZF: the coordinates as literal runs, the zeros of the padding as one long back-reference
+    body = raw[: 12 * len(points) + 1]
+    packed = b"".join(bytes([len(run) - 1]) + run for run in
+                      (body[i : i + 32] for i in range(0, len(body), 32)))
+    rest = len(raw) - len(body)
+    packed += bytes([7 << 5, rest - 9, 0])
+    return header + struct.pack("<II", len(packed), len(raw)) + packed
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
+def test_pcd_in_all_encodings(tmp_path, rng, encoding):
+    points = rng.standard_normal((20, 3)).astype(np.float32)
+    path = tmp_path / "cloud.pcd"
+    path.write_bytes(pcd(encoding, points))
+    np.testing.assert_allclose(geometry.read(path).points, points, rtol=1e-6)
+
+
+def test_text_tables(tmp_path):
+    (tmp_path / "a.xyz").write_text("# x y z\n0 0 1\n\n1,2,3\n 4 5 6\n")
+    assert geometry.read(tmp_path / "a.xyz").points.tolist() == [[0, 0, 1], [1, 2, 3], [4, 5, 6]]
+    (tmp_path / "a.pts").write_text("2\n0 0 1 9 255 0 0\n1 2 3 9 255 0 0\n")
+    cloud = geometry.read(tmp_path / "a.pts")
+    assert cloud.points.tolist() == [[0, 0, 1], [1, 2, 3]] and cloud.normals is None
+
+
+def test_numpy_files(tmp_path, rng):
+    points, normals = rng.standard_normal((2, 9, 3))
+    np.savez(tmp_path / "a.npz", points=points, normals=normals)
+    assert np.array_equal(geometry.read(tmp_path / "a.npz").normals, normals)
+    np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="not an array"):
+        geometry.read(tmp_path / "evil.npy")
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("empty.ply", b"", "empty"),
+    ("half.ply", ply("binary_little_endian")[:-30], "cut short"),
+    ("half.ply", ply("ascii")[:-40], "cut short"),
+    ("header.ply", b"ply\nformat ascii 1.0\nelement vertex 3\n", "no end_header"),
+    ("huge.ply", b"ply\nformat ascii 1.0\nelement vertex 99999999999\nproperty float x\n"
+                 b"end_header\n0\n", "promises"),
+    ("list.ply", b"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\n"
+                 b"property float y\nproperty float z\nelement face 1\n"
+                 b"property list uint int vertex_indices\nend_header\n" + bytes(12)
+                 + struct.pack("<I", 2**31) + bytes(12), "cut short"),
+    ("word.ply", b"solid\n", "does not begin"),
+    ("a.xyz", b"1 2 3\n4 five 6\n", "row 2"),
+    ("a.xyz", b"# nothing\n", "no points"),
+    ("nan.xyz", b"0 0 0\nnan 0 0\n", "1 of 2 points are NaN"),
+    ("two.xyz", b"1 2\n3 4\n", "rows of x y z"),
+    ("a.step", b"what", "unknown format"),
+    ("a.ply.gz", b"\x1f\x8bno", "gzip"),
+    ("a.stl", b"no", "stl"),
+    ("a.npy", b"\x93NUMPY", "not an array"),
+    ("a.pcd", b"no", "DATA"),
+    ("index.ply", ply("ascii", ((0, 1, 2, 3), (0, 1, 9))), "outside 0..4"),
+])
+def test_broken_files_are_named(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        geometry.read(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        geometry.read(tmp_path / "nowhere.ply")
+    with pytest.raises(UserError, match="does not exist"):
+        geometry.write(tmp_path / "no" / "where.ply", TETRA)
+    with pytest.raises(UserError, match="cannot write"):
+        geometry.write(tmp_path / "a.docx", TETRA)
+
+
+def test_frame_fills_the_unit_cube_and_comes_back(rng):
+    points = rng.uniform(-1, 1, (500, 3)) * [3, 1, 2] + [10, -20, 1e6]
+    frame = Frame.of(points)
+    unit = frame.to_unit(points)
+    assert np.abs(unit).max() == pytest.approx(1) and np.ptp(unit[:, 0]) == pytest.approx(2)
+    np.testing.assert_allclose(frame.to_world(unit), points, rtol=1e-12)
+    with pytest.raises(UserError, match="equal"):
+        Frame.of(np.ones((4, 3)))
+
+
+def test_far_coordinates_are_not_rounded(tmp_path, rng):
+    points = 1e6 + rng.uniform(0, 1, (50, 3))
+    geometry.write(tmp_path / "far.ply", Geometry(points))
+    np.testing.assert_allclose(geometry.read(tmp_path / "far.ply").points, points, atol=1e-9)
+
+
+def test_samples_lie_on_the_mesh_evenly():
+    cloud = geometry.sample_mesh(TETRA, 40_000, np.random.default_rng(0))
+    on_slant = np.isclose(cloud.points.sum(axis=1), 1)
+    assert (on_slant | (np.abs(cloud.points) < 1e-12).any(axis=1)).all()
+    share = np.sqrt(3) / 2 / (np.sqrt(3) / 2 + 1.5)
+    assert on_slant.mean() == pytest.approx(share, abs=0.01)
+    np.testing.assert_allclose(cloud.normals[on_slant & (cloud.points > 0).all(axis=1)],
+                               np.sqrt(1 / 3), atol=1e-9)
+
+
+def test_the_real_shapes_are_read(data):
+    bunny = geometry.read(data("bunny/bun_zipper.ply"))
+    assert len(bunny.points) == 35947 and len(bunny.faces) == 69451
+    assert len(bunny.surface_points) == 35947 - 1113
+    assert geometry.read(data("srb/scans/gargoyle.ply")).normals.shape == (95435, 3)
+    assert geometry.read(data("armadillo/Armadillo_fullres_points.pcd")).points.shape == (172974, 3)
+    assert len(geometry.read(data("dragon/dragon_vrip_res2.ply.gz")).faces) == 202520

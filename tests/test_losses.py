@@ -1,0 +1,73 @@
+"""The terms of the loss at places where their value is known."""
+
+import nnabla as nn
+import nnabla.functions as F
+import numpy as np
+import pytest
+
+import losses
+
+
+def variable(array, need_grad=False):
+    v = nn.Variable(np.shape(array), need_grad=need_grad)
+    v.d = array
+    return v
+
+
+def test_a_distance_has_no_eikonal_loss(rng):
+    """f(y) = |y| - 1, built and differentiated by nnabla."""
+    y = variable(rng.standard_normal((50, 3)), need_grad=True)
+    f = losses.norm(y) - 1
+    loss = losses.eikonal_loss(nn.grad([f], [y])[0])
+    loss.forward()
+    assert loss.d < 1e-10
+
+
+def test_twice_a_distance_has_eikonal_loss_one(rng):
+    directions = rng.standard_normal((50, 3))
+    gradient = 2 * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    loss = losses.eikonal_loss(variable(gradient))
+    loss.forward()
+    assert loss.d == pytest.approx(1, abs=1e-5)
+
+
+def test_point_loss_is_a_mean_of_absolute_values():
+    loss = losses.point_loss(variable([[1.0], [-3.0]]))
+    loss.forward()
+    assert loss.d == pytest.approx(2)
+
+
+def test_normals_loss_is_the_mean_distance_of_the_vectors():
+    gradient, normals = [[0, 0, 1.0], [0, 3.0, 0]], [[0, 0, 1.0], [4.0, 0, 0]]
+    loss = losses.normals_loss(variable(gradient), variable(normals))
+    loss.forward()
+    assert loss.d == pytest.approx(2.5, abs=1e-5)
+
+
+def test_norm_has_a_finite_derivative_at_zero():
+    v = variable(np.zeros((2, 3)), need_grad=True)
+    loss = F.sum(losses.norm(v))
+    loss.forward()
+    v.grad.zero()
+    loss.backward()
+    assert np.isfinite(v.g).all()
+
+
+def test_weighted_sum(rng):
+    """The total is points + lam eikonal + tau normals of a field with known terms."""
+
+    class Slope:
+        """f(x) = 3 x_0: grad f = (3, 0, 0)."""
+
+        def value(self, x):
+            return 3 * x[:, :1]
+
+        def value_and_gradient(self, x):
+            return self.value(x), F.constant(0, x.shape) + variable([[3.0, 0, 0]])
+
+    x, y = variable([[1.0, 0, 0], [-1.0, 5, 5]]), variable(rng.standard_normal((4, 3)))
+    terms = losses.igr_loss(Slope(), x, y, variable([[0, 4.0, 0]] * 2), lam=0.1, tau=2)
+    nn.forward_all(list(terms.values()))
+    values = {name: float(term.d) for name, term in terms.items()}
+    truth = {"points": 3, "eikonal": 4, "normals": 5, "loss": 13.4}
+    assert values == pytest.approx(truth, rel=1e-5)

@@ -1,0 +1,102 @@
+"""The metrics against brute force, against what must be true, and the published table."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+import geometry
+import metrics
+import shapes
+from helper import UserError
+from geometry import Geometry
+
+
+def test_chamfer_and_hausdorff_against_brute_force(rng):
+    a, b = rng.standard_normal((40, 3)), rng.standard_normal((60, 3))
+    d = cdist(a, b)
+    forth, back = d.min(axis=1), d.min(axis=0)
+    result = metrics.chamfer_hausdorff(a, b)
+    assert result["chamfer"] == pytest.approx((forth.mean() + back.mean()) / 2)
+    assert result["hausdorff"] == pytest.approx(max(forth.max(), back.max()))
+    assert result["chamfer_mesh_to_reference"] == pytest.approx(forth.mean())
+    assert result["hausdorff_reference_to_mesh"] == pytest.approx(back.max())
+
+
+def test_f_score():
+    half, all_ = np.array([0, 0, 1, 1]), np.zeros(4)
+    assert metrics.f_score(half, all_, 0.5) == pytest.approx(2 / 3)
+    assert metrics.f_score(np.ones(3), np.ones(3), 0.5) == 0
+
+
+def test_point_to_surface_against_the_sphere(rng):
+    points = rng.uniform(-1.5, 1.5, (500, 3))
+    distance = metrics.point_to_surface(points, shapes.mesh("sphere"))
+    np.testing.assert_allclose(distance, np.abs(np.linalg.norm(points, axis=1) - 1), atol=2e-4)
+
+
+def test_a_mesh_against_itself():
+    mesh = shapes.mesh("letter")
+    result = metrics.default_protocol(mesh, mesh)
+    assert result["mesh_to_surface"]["max"] < 1e-5 and result["reference_to_surface"]["max"] < 1e-5
+    assert result["chamfer"] == pytest.approx(result["chamfer_floor"], rel=0.05)
+    assert result["f_score_0.01"] > 0.999 and result["normal_consistency"] > 0.99
+
+
+def test_a_shift_is_measured_in_the_unit_frame():
+    """A flat plate shifted by d along its normal: every distance is d (world) / scale."""
+    plate = Geometry(np.array([[-4, -4, 0], [4, -4, 0], [4, 4, 0], [-4, 4, 0.0]]), None,
+                     np.array([[0, 1, 2], [0, 2, 3]]))
+    shifted = plate._replace(points=plate.points + np.array([0, 0, 0.4]))
+    result = metrics.default_protocol(shifted, plate)
+    assert result["mesh_to_surface"]["mean"] == pytest.approx(0.1, rel=1e-4)
+    assert result["reference_to_surface"]["max"] == pytest.approx(0.1, rel=1e-4)
+    assert result["hausdorff"] == pytest.approx(0.1, rel=0.02)
+
+
+def test_rigid_motion_of_both_changes_nothing():
+    mesh, reference = shapes.mesh("letter"), shapes.mesh("sponge")
+    before = metrics.default_protocol(mesh, reference)
+    moved = [m._replace(points=3 * m.points[:, [1, 2, 0]] + [10, 20, 30])
+             for m in (mesh, reference)]
+    after = metrics.default_protocol(*moved)
+    for name in ("chamfer", "hausdorff"):
+        assert after[name] == pytest.approx(before[name], rel=0.02)
+    mean = before["mesh_to_surface"]["mean"]
+    assert after["mesh_to_surface"]["mean"] == pytest.approx(mean, rel=0.02)
+
+
+def test_a_turned_mesh_is_seen():
+    mesh = shapes.mesh("letter")
+    turned = mesh._replace(points=metrics.upstream_turn(mesh.points))
+    assert metrics.default_protocol(turned, mesh)["chamfer"] > 0.1
+
+
+def test_a_cloud_as_reference():
+    cloud, mesh = shapes.sample("torus", 5000), shapes.mesh("torus")
+    result = metrics.default_protocol(mesh, cloud)
+    assert result["samples_reference"] == 5000 and "mesh_to_surface" not in result
+    assert result["reference_to_surface"]["max"] < 1e-3
+    assert 0.5 < result["chamfer_mesh_to_reference"] / result["chamfer_floor"] < 2
+    assert result["normal_consistency"] > 0.98
+
+
+def test_srb_protocol_is_in_raw_units():
+    mesh, cloud = shapes.mesh("torus"), shapes.sample("torus", 2000)
+    big = metrics.srb_protocol(mesh._replace(points=100 * mesh.points),
+                               cloud._replace(points=100 * cloud.points))
+    small = metrics.srb_protocol(mesh, cloud)
+    assert big["chamfer"] == pytest.approx(100 * small["chamfer"], rel=1e-6)
+    assert small["chamfer_reference_to_mesh"] < 0.005  # 1 M samples: near the surface itself
+
+
+def test_upstream_protocol_gives_the_figures_of_the_turned_truth(data):
+    """The published bunny (0.21 / 0.90) is what the ground truth itself measures when turned."""
+    bunny = geometry.read(data("bunny/bun_zipper.ply"))
+    result = metrics.upstream_protocol(bunny, bunny)
+    assert result["chamfer"] == pytest.approx(0.216, rel=0.03)
+    assert result["hausdorff"] == pytest.approx(0.913, rel=0.03)
+
+
+def test_a_cloud_is_no_mesh(rng):
+    with pytest.raises(UserError, match="no faces"):
+        metrics.measure(Geometry(rng.standard_normal((9, 3))), shapes.mesh("letter"))

@@ -1,0 +1,222 @@
+"""The network: its start, its gradients against float64, kernel and graph against each other."""
+
+import h5py
+import nnabla as nn
+import nnabla.functions as F
+import numpy as np
+import pytest
+import reference
+
+import helper
+import infer
+import kernels
+from helper import UserError
+from networks import MLP, layer_shapes
+
+N, DIMS = 70, 32
+
+
+@pytest.fixture(params=["graph", "kernel"])
+def mlp(request):
+    return MLP(DIMS, seed=3, kernel=request.param == "kernel")
+
+
+def arrays64(mlp):
+    return [v.d.astype(np.float64) for v in mlp.parameters.values()]
+
+
+def variable(array):
+    v = nn.Variable(array.shape)
+    v.d = array
+    return v
+
+
+def relative(a, b):
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+@pytest.fixture
+def x(rng):
+    return rng.uniform(-1.2, 1.2, (N, 3)).astype(np.float32)
+
+
+def test_value_and_gradient_against_float64(mlp, x):
+    f, g = mlp.value_and_gradient(variable(x))
+    nn.forward_all([f, g])
+    weights, x64 = arrays64(mlp), x.astype(np.float64)
+    assert relative(f.d[:, 0], reference.f(weights, x64)) < 1e-5
+    assert relative(g.d, reference.gradient(weights, x64)) < 1e-5
+    value = mlp.value(variable(x))
+    value.forward()
+    assert relative(value.d[:, 0], reference.f(weights, x64)) < 1e-5
+    assert relative(mlp.evaluate(x), reference.f(weights, x64)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["fc0/affine/W", "fc2/affine/b", "fc3/affine/W", "fc4/affine/W",
+                                  "fc5/affine/W", "fc6/affine/b", "fc7/affine/W"])
+def test_double_backward_against_finite_differences(mlp, x, rng, name):
+    """d/dW of sum(c f + <d, grad f>), the most general loss in both outputs, along a random
+    direction in W, against central differences in float64."""
+    c, d = rng.standard_normal((N, 1)), rng.standard_normal((N, 3))
+    f, g = mlp.value_and_gradient(variable(x))
+    loss = F.sum(f * variable(c)) + F.sum(g * variable(d))
+    for v in mlp.parameters.values():
+        v.grad.zero()
+    loss.forward()
+    loss.backward()
+    place = list(mlp.parameters).index(name)
+    weights, x64 = arrays64(mlp), x.astype(np.float64)
+    direction = rng.standard_normal(weights[place].shape)
+
+    def value(step):
+        moved = list(weights)
+        moved[place] = weights[place] + step * direction
+        return (c[:, 0] * reference.f(moved, x64)).sum() + reference.along(moved, x64, d).sum()
+
+    truth = (value(1e-6) - value(-1e-6)) / 2e-6
+    assert (mlp.parameters[name].g * direction).sum() == pytest.approx(truth, rel=2e-4)
+
+
+def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng):
+    gradients = []
+    c, d = rng.standard_normal((N, 1)), rng.standard_normal((N, 3))
+    for kernel in (False, True):
+        mlp = MLP(64, seed=5, kernel=kernel)
+        f, g = mlp.value_and_gradient(variable(x))
+        extra = mlp.value(variable(x[:33]))  # both entries add into the same gradients
+        loss = F.sum(f * variable(c)) + F.sum(g * variable(d)) + F.sum(extra)
+        for v in mlp.parameters.values():
+            v.grad.zero()
+        loss.forward()
+        loss.backward()
+        gradients.append({name: v.g.copy() for name, v in mlp.parameters.items()})
+    for name in gradients[0]:
+        assert relative(gradients[1][name], gradients[0][name]) < 1e-5, name
+
+
+def test_inference_does_not_depend_on_the_batch(x):
+    """Bit for bit: the octree asks for the same point in other company than the dense grid."""
+    mlp = MLP(DIMS, kernel=True)
+    whole = mlp.evaluate(np.tile(x, (30, 1)))
+    assert np.array_equal(whole[:N], mlp.evaluate(x))
+    assert np.array_equal(whole[N + 7 : N + 8], mlp.evaluate(x[7:8]))
+
+
+def test_threads_change_nothing_but_the_rounding(x):
+    before, results = kernels.threads(), []
+    try:
+        for threads in (1, 3, 3):
+            kernels.set_threads(threads)
+            mlp = MLP(DIMS, seed=1, kernel=True)
+            f, g = mlp.value_and_gradient(variable(x))
+            loss = F.mean(f * f) + F.mean(g * g)
+            loss.forward()
+            for v in mlp.parameters.values():
+                v.grad.zero()
+            loss.backward()
+            results.append(np.concatenate([v.g.ravel() for v in mlp.parameters.values()]))
+    finally:
+        kernels.set_threads(before)
+    assert np.array_equal(results[1], results[2])
+    assert relative(results[1], results[0]) < 1e-5
+
+
+def test_softplus_loop_has_the_error_it_promises():
+    beta = 100.0
+    z = np.concatenate([np.linspace(-2, 2, 400_001), [0, -0.0, 1e-30, -50, 50]]).astype(np.float32)
+    h, p, bias = z[None].copy(), np.empty((1, len(z)), np.float32), np.zeros(len(z), np.float32)
+    kernels._loops().softplus(h, 0, bias, p, np.float32(beta), np.float32(1))
+    z64 = z.astype(np.float64)
+    value = np.maximum(z64, 0) + np.log1p(np.exp(-np.abs(beta * z64))) / beta
+    slope = 1 / (1 + np.exp(np.clip(-beta * z64, -700, 700)))
+    error = np.abs(h[0] - value)
+    assert (error <= 2e-7 / beta + 1e-7 * value).all()
+    assert np.abs(p[0] - slope).max() < 2e-7
+
+
+def test_nan_goes_through_the_kernel():
+    mlp = MLP(DIMS, kernel=True)
+    assert np.isnan(mlp.evaluate(np.array([[np.nan, 0, 0]]))).all()
+
+
+def test_first_field_is_a_sphere(rng):
+    """Geometric initialisation: f is about |x| - r, negative inside, positive outside."""
+    points = rng.uniform(-1.5, 1.5, (4000, 3))
+    for radius in (1.0, 0.5):
+        error = []
+        for seed in range(4):
+            f = MLP(512, radius=radius, seed=seed, kernel=True).evaluate(points)
+            error.append(f - (np.linalg.norm(points, axis=1) - radius))
+        assert abs(np.mean(error)) < 0.12 and np.std(error) < 0.2
+
+
+def test_shapes_of_the_layers():
+    shapes = layer_shapes(512)
+    assert shapes[0] == (3, 512) and shapes[3] == (512, 509) and shapes[4] == (512, 512)
+    assert shapes[7] == (512, 1) and len(shapes) == 8
+
+
+# --- checkpoints
+
+
+def test_checkpoint_returns_the_same_network(tmp_path, x, mlp):
+    path = tmp_path / "param_00001.h5"
+    frame = {"center": [1, 2, 3], "scale": 4}
+    helper.save_checkpoint(path, mlp.parameters, {
+        "architecture": mlp.architecture, "frame": frame, "volume_factor": 1.25})
+    again, frame_again, volume_factor = infer.load_network(path, mlp.kernel, {})
+    assert np.array_equal(again.evaluate(x), mlp.evaluate(x))
+    assert frame_again == ((1, 2, 3), 4) and volume_factor == 1.25
+    nn.clear_parameters()
+    nn.load_parameters(str(path))  # nnabla reads it, the attribute does not disturb
+    assert np.array_equal(nn.get_parameters()["fc3/affine/W"].d, mlp.parameters["fc3/affine/W"].d)
+    nn.clear_parameters()
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_published_layout_loads(tmp_path, rng, x, kernel):
+    """A file without our attribute is a nnabla-examples model: leaky ReLU, plain skip, x first."""
+    path, arrays = tmp_path / "bunny_param_01500.h5", []
+    with h5py.File(path, "w") as file:
+        for layer, (i, o) in enumerate(layer_shapes(16)):
+            for index, (name, shape) in enumerate([("W", (i, o)), ("b", (o,))]):
+                array = rng.standard_normal(shape).astype(np.float32)
+                dataset = file.create_dataset(f"fc{layer}/affine/{name}", data=array)
+                dataset.attrs["need_grad"], dataset.attrs["index"] = True, 2 * layer + index
+                arrays.append(array.astype(np.float64))
+    mlp, frame, volume_factor = infer.load_network(path, kernel, {})
+    h = x.astype(np.float64)
+    for layer in range(8):
+        h = np.concatenate([x, h], axis=1) if layer == 4 else h
+        h = h @ arrays[2 * layer] + arrays[2 * layer + 1]
+        h = np.where(h > 0, h, 0.1 * h) if layer < 7 else h
+    assert relative(mlp.evaluate(x), h[:, 0]) < 1e-5
+    assert frame == ((0, 0, 0), 1) and volume_factor is None
+    other, _, _ = infer.load_network(path, kernel, {"activation": "softplus"})
+    assert relative(other.evaluate(x), h[:, 0]) > 1e-3
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda file: file["fc3/affine/W"].__setitem__((0, 0), np.nan), "finite"),
+    (lambda file: file.__delitem__("fc5/affine/b"), "not a checkpoint"),
+    (lambda file: file.attrs.__setitem__("igr", "{"), "damaged"),
+    (lambda file: file.attrs.__setitem__("igr", "{}"), "damaged"),
+])
+def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
+    mlp, path = MLP(16), tmp_path / "param_00001.h5"
+    helper.save_checkpoint(path, mlp.parameters, {
+        "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
+        "volume_factor": 1.5})
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(UserError, match=message):
+        infer.load_network(path, False, {})
+
+
+def test_files_that_are_no_checkpoint(tmp_path):
+    path = tmp_path / "param_00001.h5"
+    path.write_bytes(b"not hdf5")
+    with pytest.raises(UserError, match="not a checkpoint"):
+        helper.load_checkpoint(path)
+    with pytest.raises(UserError, match="no param_"):
+        helper.newest_checkpoint(tmp_path / "nowhere")
