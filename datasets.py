@@ -13,13 +13,13 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-import helper
 import geometry
+import helper
 import shapes
-from helper import UserError
 from geometry import Frame
+from helper import UserError
+
+import numpy as np
 
 # ------------------------------------------------------------------------------- for the training
 

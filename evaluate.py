@@ -11,8 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-import helper
 import geometry
+import helper
 import metrics
 from helper import UserError
 

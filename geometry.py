@@ -14,9 +14,9 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from helper import UserError, existing_file, open3d, replacing
+
+import numpy as np
 
 
 class Geometry(NamedTuple):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import helper
 import geometry
+import helper
 import surface
-from helper import UserError
 from geometry import Frame, Geometry
+from helper import UserError
 from networks import MLP
 
 PUBLISHED = {"activation": "leaky_relu", "skip_scale": 1.0}  # nnabla-examples' models say nothing

@@ -13,11 +13,11 @@ larger of the two maxima.
 
 from __future__ import annotations
 
-import numpy as np
-
 import helper
-from helper import UserError
 from geometry import Frame, Geometry, sample_mesh, sample_poisson
+from helper import UserError
+
+import numpy as np
 
 SAMPLES = 200_000  # on each mesh, by area
 SRB_SAMPLES = 1_000_000

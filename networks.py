@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import kernels
+
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
-
-import kernels
 
 LAYERS, SKIP = 8, kernels.SKIP
 

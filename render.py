@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 import helper
 from geometry import Geometry
+
+import numpy as np
 
 COLOR = np.array([0.80, 0.70, 0.52])  # of a surface in white light, linear
 BACKGROUND = np.ones(3)

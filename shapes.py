@@ -12,9 +12,9 @@ The curved ones are sampled on the true surface (not on their mesh). Their meshe
 
 from __future__ import annotations
 
-import numpy as np
-
 from geometry import Geometry, sample_mesh
+
+import numpy as np
 
 
 def sample(name: str, n: int, seed: int = 0) -> Geometry:

@@ -24,10 +24,10 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-import numpy as np
-
-from helper import UserError
 from geometry import Geometry
+from helper import UserError
+
+import numpy as np
 
 BLOCK = 32  # cells a side of the blocks that are refined and marched together
 CHUNK = 512  # blocks that are held at the same time: 75 MB of values
@@ -109,7 +109,7 @@ class _Extraction:
         self.size = min(BLOCK, 1 << int(grid.shape.max() - 2).bit_length())
         self.known = np.empty(0, np.int64), np.empty(0, np.float32)  # values on blocks' sides
         self.seen = {}  # block -> bits of its cells that are done
-        self.parts = []  # (vertices in grid units, faces) of each block
+        self.parts = []  # (vertices in grid units, faces, the vertices' edges) of each block
 
     # --- blocks of values: V[b, i, j, k] at origin[b] + stride (i, j, k); NaN where not evaluated
 
@@ -153,7 +153,7 @@ class _Extraction:
     @staticmethod
     def _key(index) -> np.ndarray:
         """One integer for each grid index (n, 3); they may lie beyond the grid."""
-        index = index + (1 << 19)
+        index = index + (1 << 17)
         return (index[:, 0] << 40) | (index[:, 1] << 20) | index[:, 2]
 
     def _remember(self, index, values) -> None:
@@ -286,31 +286,51 @@ class _Extraction:
         return np.concatenate(outside) if outside else np.empty((0, 3), np.int64)
 
     def _march_block(self, values, origin, active) -> None:
+        """March the active cells of one block.
+
+        scikit-image gets values that keep 1e-4 of a cell away from 0, so that each vertex tells by
+        its coordinates on which edge it lies; its place there is then taken from the true values.
+        """
         from skimage.measure import marching_cubes
 
         self.cells += int(active.sum())
         mask = np.zeros(values.shape, bool)
         mask[1:, 1:, 1:] = active  # scikit-image looks a cell up at its upper corner
+        value = values.astype(np.float64) - self.level
+        least = 1e-4 * self.grid.spacing
+        clear = np.where(np.abs(value) < least, np.where(value > 0, least, -least), value)
         vertices, faces, _, _ = marching_cubes(
-            values, self.level, mask=mask, gradient_direction="ascent"
+            clear, 0.0, mask=mask, gradient_direction="ascent", allow_degenerate=True
         )
-        self.parts.append((vertices.astype(np.float64) + origin, faces.astype(np.int32)))
+        vertices = vertices.astype(np.float64)
+        lower = np.floor(vertices).astype(np.int64)
+        along = vertices > lower
+        on_edge = np.flatnonzero(along.sum(axis=1) == 1)  # not: a vertex in the middle of a cell
+        axis = along[on_edge].argmax(axis=1)
+        start = lower[on_edge]
+        v0, v1 = value[tuple(start.T)], value[tuple((start + np.eye(3, dtype=int)[axis]).T)]
+        vertices[on_edge, axis] = start[np.arange(len(axis)), axis] + v0 / (v0 - v1)
+        keys = np.full(len(vertices), -1, np.int64)
+        keys[on_edge] = 4 * self._key(start + origin) + axis
+        self.parts.append((vertices + origin, faces.astype(np.int32), keys))
 
     def sewn(self):
-        """Vertices (N, 3) in grid units and faces (M, 3) of all parts, shared vertices merged."""
+        """Vertices (N, 3) in grid units and faces (M, 3) of all parts; vertices on the same edge
+        of the grid are one."""
         if not self.parts:
             raise UserError(
                 f"f does not cross {self.level:g} inside the grid: there is no surface. "
                 "Train longer, or take another --level"
             )
-        counts = np.cumsum([0] + [len(v) for v, _ in self.parts])
-        vertices = np.concatenate([v for v, _ in self.parts])
-        faces = np.concatenate([f + c for (_, f), c in zip(self.parts, counts)])
-        self.parts = []
-        on_side = np.flatnonzero((vertices % self.size == 0).any(axis=1))
-        _, first, copy = np.unique(
-            vertices[on_side], axis=0, return_index=True, return_inverse=True
-        )
+        parts, self.parts = self.parts, []
+        counts = np.cumsum([0] + [len(v) for v, _, _ in parts])
+        vertices = np.concatenate([v for v, _, _ in parts])
+        faces = np.concatenate([f + c for (_, f, _), c in zip(parts, counts)])
+        keys = np.concatenate([k for _, _, k in parts])
+        # an edge lies on the side of a block where one of its other two coordinates does
+        side = (np.round(vertices, 9) % self.size == 0) & (keys[:, None] % 4 != np.arange(3))
+        on_side = np.flatnonzero(side.any(axis=1) & (keys >= 0))
+        _, first, copy = np.unique(keys[on_side], return_index=True, return_inverse=True)
         to = np.arange(len(vertices))
         to[on_side] = on_side[first][copy.reshape(-1)]
         kept = to == np.arange(len(vertices))

@@ -15,20 +15,20 @@ import signal
 import time
 from pathlib import Path
 
+import datasets
+import helper
+import losses
+import metrics
+import surface
+from geometry import sample_mesh
+from helper import Interrupted, UserError
+from networks import MLP
+
 import nnabla as nn
 import nnabla.monitor as M
 import nnabla.solvers as S
 import numpy as np
 from tqdm import tqdm
-
-import helper
-import datasets
-import losses
-import metrics
-import surface
-from helper import Interrupted, UserError
-from geometry import sample_mesh
-from networks import MLP
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
 

@@ -15,13 +15,13 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
-import helper
 import geometry
+import helper
 import render
-from helper import UserError
 from geometry import Geometry
+from helper import UserError
+
+import numpy as np
 
 IMAGES = (".png", ".jpg", ".jpeg")
 

@@ -1,14 +1,14 @@
 """Clouds for the training: split, neighbours, batches, samples of free space."""
 
-import numpy as np
-import pytest
-from scipy.spatial.distance import cdist
-
 import datasets
 import geometry
 import shapes
-from helper import UserError
 from geometry import Geometry
+from helper import UserError
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
 
 
 @pytest.fixture

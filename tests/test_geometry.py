@@ -3,13 +3,13 @@
 import gzip
 import struct
 
-import numpy as np
-import pytest
-
 import geometry
 import shapes
-from helper import UserError
 from geometry import Frame, Geometry
+from helper import UserError
+
+import numpy as np
+import pytest
 
 TETRA = Geometry(
     np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]),

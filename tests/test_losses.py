@@ -1,11 +1,11 @@
 """The terms of the loss at places where their value is known."""
 
+import losses
+
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 import pytest
-
-import losses
 
 
 def variable(array, need_grad=False):

@@ -1,14 +1,14 @@
 """The metrics against brute force, against what must be true, and the published table."""
 
-import numpy as np
-import pytest
-from scipy.spatial.distance import cdist
-
 import geometry
 import metrics
 import shapes
-from helper import UserError
 from geometry import Geometry
+from helper import UserError
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
 
 
 def test_chamfer_and_hausdorff_against_brute_force(rng):

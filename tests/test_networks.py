@@ -1,17 +1,17 @@
 """The network: its start, its gradients against float64, kernel and graph against each other."""
 
+import helper
+import infer
+import kernels
+from helper import UserError
+from networks import MLP, layer_shapes
+
 import h5py
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 import pytest
 import reference
-
-import helper
-import infer
-import kernels
-from helper import UserError
-from networks import MLP, layer_shapes
 
 N, DIMS = 70, 32
 

@@ -1,12 +1,12 @@
 """The built-in shapes: closed, of the genus they promise, exact points and normals."""
 
-import numpy as np
-import pytest
-import trimesh
-
 import metrics
 import shapes
 from geometry import Frame
+
+import numpy as np
+import pytest
+import trimesh
 
 
 @pytest.mark.parametrize("name, genus", [("sphere", 0), ("torus", 1), ("knot", 1), ("sponge", 5),

@@ -1,0 +1,168 @@
+"""Every script once by its real command line, tiny; and what it says of bad input."""
+
+import json
+
+import geometry
+import shapes
+from geometry import Geometry
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a letter far from the origin, its cloud and a network trained on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    mesh = shapes.mesh("letter")
+    mesh = mesh._replace(points=2 * mesh.points + [30, -20, 10])
+    geometry.write(folder / "letter.ply", mesh)
+    return folder
+
+
+def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
+    """The asymmetric letter through cloud, network, grid, mesh and metric: whoever turns, mirrors
+    or moves a frame on the way fails here."""
+    truth = trained / "letter.ply"
+    script(f"datasets.py create -f {truth} -n 3000 -o cloud.ply")
+    script("train.py -d 1 -f cloud.ply -m run -k 20 -ti 400 --dims 64 -b 256 --with-normals "
+           "--quiet")
+    checkpoint = next((tmp_path / "run").glob("param_*.h5"))
+    said = script("infer.py --grid-size 64").stdout
+    assert f"taking run/{checkpoint.name}" in said
+    mesh = checkpoint.with_name(checkpoint.stem + "_mesh.ply")
+    script(f"evaluate.py -d 1 -f {truth} -mdp {mesh}")
+    result = json.loads(mesh.with_suffix(".json").read_text())["default"]
+    assert result["mesh_to_surface"]["mean"] < 0.02
+    assert result["reference_to_surface"]["mean"] < 0.02
+    assert result["normal_consistency"] > 0.9
+    solid = trimesh.load(mesh, process=False)
+    assert solid.volume > 0  # outwards
+    np.testing.assert_allclose(solid.bounds, geometry.read(truth).points[[0, 18]], atol=1.5)
+    said = script(f"evaluate.py -mdp {mesh} --protocol default srb -o out.json --json").stdout
+    assert json.loads(said) == json.loads((tmp_path / "out.json").read_text())
+    assert json.loads(said)["reference"].endswith("cloud.ply")
+
+
+def test_training_writes_what_it_promises(script, tmp_path):
+    script("datasets.py create --shape torus -n 800 -o torus_pcd.ply")
+    assert (tmp_path / "torus.ply").is_file()
+    line = "train.py -f torus_pcd.ply --dims 32 -b 64 -k 10 -te 3 -sie 2 --grid-size 32 -m"
+    script(f"{line} a/b")
+    run = tmp_path / "a" / "b"
+    assert {p.name for p in run.glob("*.h5")} == {"param_00002.h5", "param_00003.h5"}
+    log = [json.loads(row) for row in (run / "log.jsonl").read_text().splitlines()]
+    assert {"step", "loss", "points", "eikonal", "rate", "seconds"} <= set(log[-2])
+    assert log[-1]["step"] == 27 and 0 < log[-1]["chamfer"] < 1
+    assert (run / "loss.series.txt").is_file() and (run / "chamfer.series.txt").is_file()
+    script(f"{line} again")
+    assert (run / "param_00003.h5").read_bytes() != b""
+    one, two = ((f / "param_00003.h5") for f in (run, tmp_path / "again"))
+    h5 = pytest.importorskip("h5py")
+    with h5.File(one) as a, h5.File(two) as b:
+        assert np.array_equal(a["fc3/affine/W"][...], b["fc3/affine/W"][...])  # seeded
+
+
+@pytest.mark.parametrize("context", ["cpu", "cpu-graph"])
+def test_contexts_of_the_cpu(script, tmp_path, context):
+    geometry.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
+    script(f"train.py -f c.ply -m r --context {context} --dims 16 -b 32 -k 5 -ti 20 --quiet")
+    script(f"infer.py --context {context} --grid-size 24 -o a.obj --dense")
+    assert len(geometry.read(tmp_path / "a.obj").faces) > 50
+
+
+def test_cuda_by_name_says_why_not(script, tmp_path):
+    geometry.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
+    error = script("train.py -f c.ply -m r --context cudnn", status=1).stderr
+    assert "--context cudnn does not work here" in error and "Traceback" not in error
+    assert not (tmp_path / "r").exists()
+
+
+def test_pictures_without_a_display(script, trained, tmp_path):
+    mesh = trained / "letter.ply"
+    script(f"visualize.py mesh -f {mesh} -o a.png")
+    script(f"visualize.py pcd -f {mesh} -o b.jpeg")
+    script(f"visualize.py pcdmesh -f {mesh} -r 100 -o c.png")
+    script(f"visualize.py images -f {mesh} -n 2 -o views")
+    assert Image.open(tmp_path / "a.png").size == (960, 720)
+    assert Image.open(tmp_path / "c.png").size == (1920, 720)
+    first, second = (Image.open(tmp_path / f"views/0000{i}.jpeg") for i in (0, 1))
+    assert np.asarray(first).std() > 5 and np.abs(np.asarray(first, int) - second).mean() > 1
+    script(f"visualize.py mesh -f {mesh}")
+    assert mesh.with_suffix(".png").is_file()
+
+
+@pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "train.py", "infer.py",
+                                  "evaluate.py", "visualize.py", "visualize.py images"])
+def test_help(script, name):
+    assert "usage:" in script(f"{name} --help").stdout
+
+
+# --- bad input: one clear line, exit status 1, nothing overwritten
+
+
+def bad_files(folder):
+    rng = np.random.default_rng(0)
+    geometry.write(folder / "cloud.ply", Geometry(rng.uniform(size=(200, 3))))
+    np.save(folder / "few.npy", rng.uniform(size=(20, 3)))
+    np.save(folder / "equal.npy", np.ones((200, 3)))
+    np.save(folder / "line.npy", np.arange(200)[:, None] * np.ones((1, 3)))
+    np.save(folder / "nan.npy", np.where(np.arange(600).reshape(200, 3) == 7, np.nan, 1))
+    (folder / "empty.ply").touch()
+    (folder / "short.ply").write_bytes((folder / "cloud.ply").read_bytes()[:300])
+    (folder / "what.doc").write_text("x")
+
+
+@pytest.mark.parametrize("line, message", [
+    ("train.py -f nowhere.ply -m r", "no such file"),
+    ("train.py -f empty.ply -m r", "empty"),
+    ("train.py -f short.ply -m r", "cut short"),
+    ("train.py -f what.doc -m r", "unknown format"),
+    ("train.py -f nan.npy -m r", "1 of 200 points are NaN"),
+    ("train.py -f equal.npy -m r", "equal"),
+    ("train.py -f line.npy -m r", "on a line"),
+    ("train.py -f few.npy -m r", "too few for -k 50"),
+    ("train.py -f cloud.ply -m r --with-normals", "no normals"),
+    ("datasets.py create -f cloud.ply -o old.ply", "a mesh with faces is needed"),
+    ("datasets.py create -f empty.ply -o old.ply", "empty"),
+    ("datasets.py create --shape knot -o none/old.ply", "does not exist"),
+    ("infer.py -mlp what.doc -o old.ply", "not a checkpoint"),
+    ("infer.py", "no param_"),
+    ("evaluate.py -mdp cloud.ply", "mesh with faces"),
+    ("evaluate.py -mdp nowhere.ply", "no such file"),
+    ("visualize.py mesh -f cloud.ply -o old.png", "mesh with faces"),
+    ("visualize.py mesh -f what.doc -o old.png", "unknown format"),
+])
+def test_bad_input_gets_one_line(script, tmp_path, line, message):
+    bad_files(tmp_path)
+    for old in ("old.ply", "old.png"):
+        (tmp_path / old).write_text("keep me")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    error = script(line, status=1).stderr
+    assert message in error and error.count("\n") == 1
+    assert (tmp_path / "old.ply").read_text() == (tmp_path / "old.png").read_text() == "keep me"
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("line", ["train.py", "train.py -f a -b 0", "train.py -f a -lr nan",
+                                  "infer.py --grid-size 3", "datasets.py create",
+                                  "datasets.py create --shape cow", "visualize.py"])
+def test_wrong_usage_is_status_2(script, line):
+    script(line, status=2)
+
+
+def test_level_set_that_does_not_cross_zero(script, tmp_path):
+    geometry.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
+    script("train.py -f c.ply -m r --dims 16 -b 32 -k 5 -ti 1 --quiet")
+    error = script("infer.py -vf 0.05 --grid-size 16 -o old.ply", status=1).stderr
+    assert "there is no surface" in error and not (tmp_path / "old.ply").exists()
+
+
+def test_loss_that_is_not_finite_stops_the_run(script, tmp_path):
+    geometry.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
+    line = "train.py -f c.ply -m r --dims 16 -b 32 -k 5 -ti 200 -lr 1e30 --quiet"
+    error = script(line, status=1).stderr
+    assert "the loss is" in error and "smaller -lr" in error and "Traceback" not in error
+    assert not list((tmp_path / "r").glob("*.h5"))

@@ -1,0 +1,174 @@
+"""commands.sh and downloads.sh, the latter against a web server of our own."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import threading
+
+import pytest
+from conftest import ROOT
+
+
+def bash(folder, line, status=0, **environment):
+    done = subprocess.run(["bash", *line.split()], cwd=folder, capture_output=True, text=True,
+                          env={**os.environ, **environment}, timeout=120)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in ("commands.sh", "downloads.sh", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def test_list_names_every_training_of_the_reproduction(copy):
+    lines = bash(copy, "commands.sh list").stdout.splitlines()
+    train = [line for line in lines if line.startswith("python train.py")]
+    assert len(train) == 14
+    assert ("python train.py -d 0 -f stanford_3d_scanning_datasets/bunny/reconstruction/"
+            "bun_zipper_pcd.ply -m bunny -k 50 --lam 0.1") in train
+    assert any("-m dragon -k 50 --lam 0.01" in line for line in train)
+
+
+def test_commands_that_are_none(copy):
+    assert "unknown command 'cow'" in bash(copy, "commands.sh cow", status=1).stderr
+    assert "bash commands.sh demo" in bash(copy, "commands.sh").stdout
+
+
+def test_no_fitting_python_is_said(copy, tmp_path):
+    """With a PATH that has only the shell's own tools, and homes without pyenv."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "sed", "cut", "dirname", "ls", "tr", "cmp", "id", "rm", "grep"):
+        os.symlink(shutil.which(tool), tools / tool)
+    error = bash(copy, "commands.sh setup", status=1, PATH=str(tools), HOME=str(tmp_path),
+                 PYENV_ROOT=str(tmp_path / "none"), PYTHON="").stderr
+    assert "no Python 3.10, 3.9 or 3.8 found" in error and "no wheel" in error
+    fake = tools / "python3.12"
+    fake.write_text("#!/bin/bash\necho 3.12\n")
+    fake.chmod(0o755)
+    error = bash(copy, "commands.sh setup", status=1, PATH=str(tools), PYTHON=str(fake)).stderr
+    assert "is not Python 3.10" in error
+
+
+# --- downloads.sh
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, byte ranges included; cuts the first answer to each name in `cut` short."""
+
+    cut, asked = set(), []
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        path = self.translate_path(self.path)
+        self.asked.append((self.path, self.headers.get("Range")))
+        if not os.path.isfile(path):
+            self.send_error(404)
+            return
+        data = open(path, "rb").read()
+        start = 0
+        if self.headers.get("Range"):
+            start = int(self.headers["Range"][len("bytes="):].split("-")[0])
+            if start >= len(data):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        name = os.path.basename(path)
+        if name in self.cut and start == 0:
+            data = data[: len(data) // 2]
+        self.wfile.write(data[start:])
+        self.close_connection = True
+
+
+@pytest.fixture
+def server(tmp_path):
+    """(address, folder, handler class) of a running server."""
+    folder = tmp_path / "www"
+    (folder / "pub/3Dscanrep/armadillo").mkdir(parents=True)
+    handler = type("Handler", (Server,), {"cut": set(), "asked": []})
+    made = functools.partial(handler, directory=str(folder))
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), made)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}", folder, handler
+    httpd.shutdown()
+
+
+def put_armadillo(folder, size=5_000_000):
+    content = bytes(os.urandom(size))
+    path = folder / "pub/3Dscanrep/armadillo/Armadillo.ply.gz"
+    path.write_bytes(gzip.compress(content, 1))
+    return content
+
+
+def test_download_unpacks_and_is_not_repeated(copy, server):
+    address, folder, handler = server
+    content = put_armadillo(folder)
+    bash(copy, "downloads.sh armadillo", STANFORD_URL=address)
+    mesh = copy / "stanford_3d_scanning_datasets/Armadillo.ply"
+    assert mesh.read_bytes() == content
+    assert [p.name for p in mesh.parent.iterdir()] == ["Armadillo.ply"]
+    asked = len(handler.asked)
+    assert "is there" in bash(copy, "downloads.sh armadillo", STANFORD_URL=address).stdout
+    assert len(handler.asked) == asked
+
+
+def test_a_broken_download_goes_on(copy, server):
+    address, folder, handler = server
+    content = put_armadillo(folder)
+    archive = (folder / "pub/3Dscanrep/armadillo/Armadillo.ply.gz").read_bytes()
+    part = copy / "stanford_3d_scanning_datasets/Armadillo.ply.gz.part"
+    part.parent.mkdir()
+    part.write_bytes(archive[:3_000_000])
+    bash(copy, "downloads.sh armadillo", STANFORD_URL=address)
+    assert handler.asked[0][1] == "bytes=3000000-"
+    assert (copy / "stanford_3d_scanning_datasets/Armadillo.ply").read_bytes() == content
+
+
+def test_downloads_that_are_not_what_was_expected(copy, server):
+    address, folder, _ = server
+    bash(copy, "downloads.sh cow", status=2, STANFORD_URL=address)
+    error = bash(copy, "downloads.sh bunny armadillo", status=1, STANFORD_URL=address).stderr
+    assert "bunny: could not fetch" in error and "not done: bunny armadillo" in error
+    put_armadillo(folder, 1000)  # too small
+    error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
+    assert "not the file expected" in error
+    (folder / "pub/3Dscanrep/armadillo/Armadillo.ply.gz").write_text("<html>sorry</html>")
+    shutil.rmtree(copy / "stanford_3d_scanning_datasets")
+    error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
+    assert "no whole gzip file" in error
+
+
+def test_bunny_is_checked_by_its_sha256(copy, server, data):
+    address, folder, _ = server
+    original = data("bunny/bun_zipper.ply").read_bytes()
+
+    def serve(content):
+        with tarfile.open(folder / "pub/3Dscanrep/bunny.tar.gz", "w:gz") as archive:
+            entry = tarfile.TarInfo("bunny/reconstruction/bun_zipper.ply")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+    serve(original[:-2] + b"9\n")
+    error = bash(copy, "downloads.sh bunny", status=1, STANFORD_URL=address).stderr
+    assert "not the file expected" in error
+    shutil.rmtree(copy / "stanford_3d_scanning_datasets")
+    serve(original)
+    bash(copy, "downloads.sh bunny", STANFORD_URL=address)
+    mesh = copy / "stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply"
+    assert hashlib.sha256(mesh.read_bytes()).hexdigest().startswith("b1acc63bece7")

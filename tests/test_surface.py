@@ -1,0 +1,150 @@
+"""The sparse extraction equals the dense one, and both equal scikit-image's on the whole grid."""
+
+import surface
+from helper import UserError
+from networks import MLP
+
+import fields
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes
+
+KNOT = fields.knot()
+CLOSED = {"sphere": (fields.sphere, 2), "box": (fields.box, 2), "knot": (KNOT, 0),
+          "plate": (fields.plate, 2), "steep": (fields.steep, 2), "gyroid": (fields.gyroid, None)}
+DISTANCES = ("sphere", "box", "knot")
+
+
+def grid(n, side=1.5):
+    return surface.Grid.of([-side] * 3, [side] * 3, n)
+
+
+def assert_same(a, b, g, tolerance):
+    """The same vertices within `tolerance` cells, and the same faces between them.
+
+    Faces are compared by the places of their corners: where f is exactly 0 at a grid point,
+    several vertices share a place."""
+    assert a.points.shape == b.points.shape
+    distance, place = cKDTree(b.points).query(a.points)
+    assert distance.max() <= tolerance * g.spacing
+    merged = cKDTree(b.points).query(b.points)[1]
+
+    def sorted_faces(faces):
+        first = faces.argmin(axis=1)
+        faces = np.stack([faces[np.arange(len(faces)), (first + k) % 3] for k in range(3)], axis=1)
+        return faces[np.lexsort(faces.T)]
+
+    assert np.array_equal(sorted_faces(merged[place][a.faces]), sorted_faces(merged[b.faces]))
+
+
+@pytest.mark.parametrize("name", list(CLOSED))
+@pytest.mark.parametrize("n", [20, 100, pytest.param(257, marks=pytest.mark.slow)])
+def test_sparse_equals_dense(name, n):
+    f, euler = CLOSED[name]
+    sparse, stats = surface.extract(f, grid(n))
+    dense, all_ = surface.extract(f, grid(n), dense=True)
+    assert stats.cells == all_.cells
+    assert stats.followed == 0 or name not in DISTANCES
+    assert all_.evaluations == all_.dense == n**3 and stats.evaluations < all_.evaluations
+    assert_same(sparse, dense, grid(n), 0)
+    solid = trimesh.Trimesh(sparse.points, sparse.faces, process=False)
+    if n > 20:
+        assert solid.is_watertight and solid.is_winding_consistent
+        assert euler is None or solid.euler_number == euler
+
+
+@pytest.mark.parametrize("name", list(CLOSED))
+def test_dense_equals_scikit_image(name):
+    """Within the rounding of scikit-image's own float32 coordinates."""
+    f, n = CLOSED[name][0], 70
+    g = grid(n)
+    index = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    volume = f(g.points(index)).reshape(n, n, n)
+    points, faces, _, _ = marching_cubes(volume, 0, gradient_direction="ascent")
+    truth = surface.Geometry(g.points(points.astype(np.float64)), None, faces[:, ::-1])
+    assert_same(surface.extract(f, g)[0], truth, g, 2e-5)
+
+
+def test_sparse_equals_dense_on_a_network():
+    mlp = MLP(64, radius=0.6, seed=2, kernel=True)
+    sparse, stats = surface.extract(mlp.evaluate, grid(129))
+    dense, _ = surface.extract(mlp.evaluate, grid(129), dense=True)
+    assert_same(sparse, dense, grid(129), 0)
+    assert stats.dense / stats.evaluations > 20
+
+
+def test_vertices_lie_on_edges_and_on_the_surface():
+    mesh, _ = surface.extract(fields.sphere, grid(65))
+    at = (mesh.points - grid(65).low) / grid(65).spacing
+    assert (np.isclose(at, np.round(at), atol=1e-5).sum(axis=1) >= 2).all()
+    assert np.abs(fields.sphere(mesh.points)).max() < grid(65).spacing ** 2
+    solid = trimesh.Trimesh(mesh.points, mesh.faces, process=False)
+    assert solid.area == pytest.approx(4 * np.pi * 0.49, rel=0.02)
+
+
+def test_faces_look_outwards_whatever_the_sign():
+    for f in (fields.sphere, lambda p: -fields.sphere(p)):
+        mesh, _ = surface.extract(f, grid(33))
+        assert trimesh.Trimesh(mesh.points, mesh.faces, process=False).volume > 0
+    inwards, _ = surface.extract(fields.sphere, grid(33), outward=-1)
+    assert trimesh.Trimesh(inwards.points, inwards.faces, process=False).volume < 0
+
+
+def test_small_specks_far_apart_are_found():
+    g = grid(257)
+    mesh, stats = surface.extract(fields.specks(2 * g.spacing), g)
+    solid = trimesh.Trimesh(mesh.points, mesh.faces, process=False)
+    assert len(solid.split()) == 2 and solid.is_watertight
+    assert stats.evaluations < 20_000
+
+
+def test_a_component_once_touched_is_complete():
+    """A long thread that steep slopes hide from the octree is followed from where it is seen."""
+
+    def f(p):
+        thread = np.hypot(p[:, 1] - 0.013, p[:, 2] + 0.017) - 0.035
+        return np.where(p[:, 0] > -1.2, np.sign(thread) * np.minimum(np.abs(8 * thread), 1), 1.0)
+
+    sparse, stats = surface.extract(f, grid(129))
+    dense, _ = surface.extract(f, grid(129), dense=True)
+    assert_same(sparse, dense, grid(129), 0)
+    assert stats.followed > 0
+
+
+def test_knot_at_513_needs_a_hundredth_of_the_grid():
+    mesh, stats = surface.extract(KNOT, grid(513))
+    assert stats.dense / stats.evaluations > 100
+    assert trimesh.Trimesh(mesh.points, mesh.faces, process=False).euler_number == 0
+
+
+def test_a_box_that_is_no_cube_and_a_cut_surface():
+    g = surface.Grid.of([-1, -1, 0], [1, 1, 0.5], 65)
+    assert g.shape.tolist() == [65, 65, 17]
+    mesh, stats = surface.extract(fields.sphere, g)
+    dense, _ = surface.extract(fields.sphere, g, dense=True)
+    assert_same(mesh, dense, g, 0)
+    assert stats.open and mesh.points[:, 2].min() >= 0 and mesh.points[:, 2].max() <= 0.5 + 1e-9
+    assert not surface.extract(fields.sphere, grid(65))[1].open
+
+
+def test_another_level():
+    mesh, _ = surface.extract(fields.sphere, grid(65), level=0.2)
+    np.testing.assert_allclose(np.linalg.norm(mesh.points, axis=1), 0.9, atol=2e-3)
+
+
+@pytest.mark.parametrize("f, message", [
+    (lambda p: np.ones(len(p)), "does not cross"),
+    (lambda p: np.where(p[:, 0] > 1, np.nan, p[:, 1]), "not finite"),
+])
+def test_functions_without_a_mesh(f, message):
+    with pytest.raises(UserError, match=message):
+        surface.extract(f, grid(33))
+
+
+def test_grids_that_are_none():
+    with pytest.raises(UserError, match="too coarse"):
+        grid(7)
+    with pytest.raises(UserError, match="inside out"):
+        surface.Grid.of([0, 0, 0], [1, 1, -1], 33)
