@@ -56,15 +56,15 @@ def threads() -> int:
 
 
 def _map(function, items: list) -> list:
-    """[function(item) ...] on the thread pool; the first use makes BLAS single-threaded."""
+    """[function(item) ...], the first in this thread, the others in the pool; the first use makes
+    BLAS single-threaded."""
     if _state["pool"] is None:
         import threadpoolctl
 
         threadpoolctl.threadpool_limits(1, user_api="blas")
-        _state["pool"] = ThreadPoolExecutor(_state["threads"])
-    if len(items) == 1:
-        return [function(items[0])]
-    return list(_state["pool"].map(function, items))
+        _state["pool"] = ThreadPoolExecutor(max(1, _state["threads"] - 1))
+    others = [_state["pool"].submit(function, item) for item in items[1:]]
+    return [function(items[0]), *(other.result() for other in others)]
 
 
 # ---------------------------------------------------------------------------- the elementwise loops
@@ -89,14 +89,15 @@ def _loops() -> SimpleNamespace:
             return numba.njit(**options)(function)
 
     @compiled
-    def softplus(h, shift, bias, p, beta, scale):
-        """h <- scale phi(h + bias), p <- scale phi'(h + bias), without a branch, so that it
+    def softplus(h, shift, product, bias, p, beta, scale):
+        """h <- scale phi(z), p <- scale phi'(z), z = product + bias, without a branch, so that it
         vectorises. exp by 2^k e^r with a polynomial in r (Cephes' expf), log(1 + t) as
         2 atanh(t / (2 + t)); errors are below 2e-7 in p and 2e-7 / beta in h."""
         scale_over_beta = scale / beta
         for i in range(p.shape[0]):
-            for j in range(p.shape[1]):
-                z = h[i, j + shift] + bias[j]
+            row, xi, slope = h[i][shift:], product[i], p[i]
+            for j in range(len(slope)):
+                z = xi[j] + bias[j]
                 u = abs(beta * z)
                 u = u if u < f4(87) else f4(87)
                 k = np.floor(f4(0.5) - u * f4(1.44269504))
@@ -116,38 +117,43 @@ def _loops() -> SimpleNamespace:
                 log = f4(1 / 9) + q * f4(1 / 11)
                 log = f4(1 / 5) + q * (f4(1 / 7) + q * log)
                 log = f4(2) * w * (f4(1) + q * (f4(1 / 3) + q * log))
-                p[i, j] = s if z >= f4(0) else t * s
-                h[i, j + shift] = f4(0.5) * scale * (z + abs(z)) + log * scale_over_beta
+                slope[j] = s if z >= f4(0) else t * s
+                row[j] = f4(0.5) * scale * (z + abs(z)) + log * scale_over_beta
 
     @compiled
-    def leaky_relu(h, shift, bias, scale):
+    def leaky_relu(h, shift, product, bias, scale):
+        """h <- scale max(z, 0.1 z), z = product + bias"""
         for i in range(h.shape[0]):
+            row, xi = h[i][shift:], product[i]
             for j in range(len(bias)):
-                z = h[i, j + shift] + bias[j]
-                h[i, j + shift] = scale * (z if z >= f4(0) else f4(0.1) * z)
+                z = xi[j] + bias[j]
+                row[j] = scale * (z if z >= f4(0) else f4(0.1) * z)
 
     @compiled
     def multiply(u, v, shift, p):
-        """u <- v p"""
-        for i in range(p.shape[0]):
-            for j in range(p.shape[1]):
-                u[i, j] = v[i, j + shift] * p[i, j]
+        """u <- v p, for the rows of u"""
+        for i in range(u.shape[0]):
+            ui, vi, pi = u[i], v[i][shift:], p[i]
+            for j in range(len(pi)):
+                ui[j] = vi[j] * pi[j]
 
     @compiled
-    def tangent(t, shift, w, p, u, beta, scale):
-        """t <- p w, w <- beta u (1 - phi') w   (p is scale phi')"""
+    def tangent(t, shift, r, w, p, u, beta, scale):
+        """t <- p w, r <- beta u (1 - phi') w   (p is scale phi')"""
+        inverse = f4(1) / scale
         for i in range(p.shape[0]):
-            for j in range(p.shape[1]):
-                wij = w[i, j]
-                t[i, j + shift] = p[i, j] * wij
-                w[i, j] = beta * u[i, j] * (f4(1) - p[i, j] / scale) * wij
+            ti, ri, wi, pi, ui = t[i][shift:], r[i], w[i], p[i], u[i]
+            for j in range(len(pi)):
+                ti[j] = pi[j] * wi[j]
+                ri[j] = beta * ui[j] * (f4(1) - pi[j] * inverse) * wi[j]
 
     @compiled
     def adjoint(e, v, shift, p, w):
         """e <- v p + w"""
         for i in range(p.shape[0]):
-            for j in range(p.shape[1]):
-                e[i, j] = v[i, j + shift] * p[i, j] + w[i, j]
+            ei, vi, pi, wi = e[i], v[i][shift:], p[i], w[i]
+            for j in range(len(pi)):
+                ei[j] = vi[j] * pi[j] + wi[j]
 
     return SimpleNamespace(
         softplus=softplus, leaky_relu=leaky_relu, multiply=multiply, tangent=tangent,
@@ -159,156 +165,153 @@ def _loops() -> SimpleNamespace:
 
 
 class _Shard:
-    """Some rows of the batch with the work buffers of every sweep.
+    """Some points with the work buffers of every sweep: n of them, the last m with gradient.
 
-    ht[l] stacks h_l over t_l and eu[l] stacks e_l over u_l, so that dW_l is one product. Without
-    the gradient (`value_only`) the halves of t and u do not exist.
+    ht[l] stacks h_l (n rows) over t_l (m rows) and eu[l] stacks e_l over u_l, so that dL/dW_l is
+    one product. Every product goes into one scratch array, which stays in the cache, and from
+    there through an elementwise loop to its place.
     """
 
-    def __init__(self, rows: slice, weights: list, value_only: bool):
-        n = rows.stop - rows.start
-        self.rows, self.n, self.value_only = rows, n, value_only
-        m = n if value_only else 2 * n
+    def __init__(self, n: int, m: int, weights: list):
+        self.n, self.m = n, m
         sizes = [w.shape for w in weights]
 
         def empty(*shape):
             return np.empty(shape, np.float32)
 
-        self.ht = [empty(m, i) for i, _ in sizes]
-        self.eu = [empty(m, o) for _, o in sizes]
-        self.p = [empty(n, o) for _, o in sizes[:-1]]
-        self.w = [] if value_only else [empty(n, o) for _, o in sizes[:-1]]
-        self.f = empty(n, 1)
-        self.wide = empty(n, sizes[SKIP][0])  # the product at the skip, before it is split
+        self.ht = [empty(n + m, i) for i, _ in sizes]
+        self.eu = [empty(n + m, o) for _, o in sizes]
+        self.p = [empty(n, o) for _, o in sizes]
+        self.w = [empty(m, o) for _, o in sizes]
+        self.f, self.g = empty(n, 1), empty(m, 3)
+        self.scratch = empty(n * max(max(s) for s in sizes))
         self.d_weights = [empty(*s) for s in sizes]
         self.d_biases = [empty(o) for _, o in sizes]
 
-    def value(self, x, weights, biases, beta, scale) -> np.ndarray:
-        """f (n, 1) of x (n, 3)."""
-        loops, n, last = _loops(), self.n, len(weights) - 1
+    def _product(self, a, w) -> np.ndarray:
+        """a @ w in the scratch array."""
+        out = self.scratch[: len(a) * w.shape[1]].reshape(len(a), w.shape[1])
+        return np.matmul(a, w, out=out) if w.shape[0] > 1 else np.multiply(a, w, out=out)
+
+    def forward(self, weights, biases, beta, scale) -> None:
+        """f (n, 1) and g = grad f (m, 3) at the points in ht[0][:n]."""
+        loops, n, m, last = _loops(), self.n, self.m, len(weights) - 1
         h = [ht[:n] for ht in self.ht]
-        h[0][:] = x
-        np.multiply(x, scale, out=h[SKIP][:, :3])
+        np.multiply(h[0], scale, out=h[SKIP][:, :3])
         for l in range(last):
             shift, s = (3, scale) if l + 1 == SKIP else (0, np.float32(1))
-            np.matmul(h[l], weights[l], out=h[l + 1][:, shift:])
-            loops.softplus(h[l + 1], shift, biases[l], self.p[l], beta, s)
+            z = self._product(h[l], weights[l])
+            loops.softplus(h[l + 1], shift, z, biases[l], self.p[l], beta, s)
         np.matmul(h[last], weights[last], out=self.f)
         self.f += biases[last]
-        return self.f
-
-    def _down(self, l, top, bottom, weights):
-        """The product top[l] W_l^T on its way to layer l - 1: (array, first column)."""
-        out = self.wide if l == SKIP else bottom
-        if l == len(weights) - 1:  # one column: an outer product
-            np.multiply(top, weights[l][:, 0], out=out)
-        else:
-            np.matmul(top, weights[l].T, out=out)
-        return out, 3 if l == SKIP else 0
-
-    def gradient(self, weights, scale) -> np.ndarray:
-        """grad f (n, 3) at the points of the last value()."""
-        loops, n, last = _loops(), self.n, len(weights) - 1
-        u = [eu[n:] for eu in self.eu]
-        u[last][:] = 1
-        for l in range(last, 0, -1):
-            v, shift = self._down(l, u[l], u[l - 1], weights)
-            if l == SKIP:
-                past = scale * v[:, :3]
-            loops.multiply(u[l - 1], v, shift, self.p[l - 1])
-        return u[0] @ weights[0].T + past
+        if m:
+            u = [eu[n:] for eu in self.eu]
+            u[last][:] = 1
+            for l in range(last, 0, -1):
+                v = self._product(u[l], weights[l].T)
+                if l == SKIP:
+                    past = scale * v[:, :3]
+                loops.multiply(u[l - 1], v, 3 if l == SKIP else 0, self.p[l - 1][n - m :])
+            np.matmul(u[0], weights[0].T, out=self.g)
+            self.g += past
 
     def backward(self, c, d, weights, beta, scale) -> None:
-        """d_weights, d_biases of sum(c f + <d, grad f>); d is None where value_only."""
-        loops, n, last = _loops(), self.n, len(weights) - 1
-        if not self.value_only:
+        """d_weights, d_biases of sum(c f) + sum(<d, grad f>); c (n, 1), d (m, 3)."""
+        loops, n, m, last = _loops(), self.n, self.m, len(weights) - 1
+        if m:
             t, u = [ht[n:] for ht in self.ht], [eu[n:] for eu in self.eu]
             t[0][:] = d
             np.multiply(d, scale, out=t[SKIP][:, :3])
             for l in range(last):
                 shift, s = (3, scale) if l + 1 == SKIP else (0, np.float32(1))
-                np.matmul(t[l], weights[l], out=self.w[l])
-                loops.tangent(t[l + 1], shift, self.w[l], self.p[l], u[l], beta, s)
+                w = self._product(t[l], weights[l])
+                loops.tangent(t[l + 1], shift, self.w[l], w, self.p[l][n - m :], u[l], beta, s)
         e = [eu[:n] for eu in self.eu]
         e[last][:] = c
         for l in range(last, -1, -1):
             np.matmul(self.ht[l].T, self.eu[l], out=self.d_weights[l])
             np.sum(e[l], axis=0, out=self.d_biases[l])
-            if l > 0:
-                v, shift = self._down(l, e[l], e[l - 1], weights)
-                if self.value_only:
-                    loops.multiply(e[l - 1], v, shift, self.p[l - 1])
-                else:
-                    loops.adjoint(e[l - 1], v, shift, self.p[l - 1], self.w[l - 1])
+            if l:
+                v, shift = self._product(e[l], weights[l].T), 3 if l == SKIP else 0
+                loops.multiply(e[l - 1][: n - m], v, shift, self.p[l - 1])
+                loops.adjoint(e[l - 1][n - m :], v[n - m :], shift, self.p[l - 1][n - m :],
+                              self.w[l - 1])
 
 
 def _cut(n: int, parts: int) -> list:
-    """Slices that cut range(n) into at most `parts` equal pieces."""
-    edges = np.linspace(0, n, min(parts, n) + 1).astype(int)
+    """Slices that cut range(n) into `parts` pieces of nearly equal size."""
+    edges = np.linspace(0, n, parts + 1).astype(int)
     return [slice(a, b) for a, b in zip(edges[:-1], edges[1:])]
 
 
-# ----------------------------------------------------------------------------- the nnabla functions
+# ------------------------------------------------------------------------------ the nnabla function
 
 
 class _Kernel(PythonFunction):
-    """Inputs x (N, 3), W_0, b_0, ..., W_7, b_7; outputs f (N, 1) and, unless value_only,
-    grad f (N, 3). Gradients flow to the parameters, not to x."""
+    """Inputs x (N, 3), W_0, b_0, ..., W_7, b_7; outputs f (N, 1) and, unless m is 0, grad f (m, 3)
+    at the last m points. Gradients flow to the parameters, not to x."""
 
-    def __init__(self, beta: float, scale: float, value_only: bool):
+    def __init__(self, m: int, beta: float, scale: float):
         super().__init__(nn.get_current_context())
-        self.beta, self.scale = np.float32(beta), np.float32(scale)
-        self.value_only, self.shards = value_only, []
+        self.m, self.beta, self.scale = m, np.float32(beta), np.float32(scale)
 
     @property
     def name(self):
-        return "Value" if self.value_only else "ValueAndGradient"
+        return "ValueAndGradient"
 
     def min_outputs(self):
-        return 1 if self.value_only else 2
+        return 2 if self.m else 1
 
     def setup_impl(self, inputs, outputs):
-        n = inputs[0].shape[0]
+        n, m = inputs[0].shape[0], self.m
         outputs[0].reset_shape((n, 1), True)
-        if not self.value_only:
-            outputs[1].reset_shape((n, 3), True)
-        weights = [v for v in inputs[1::2]]
-        self.shards = [_Shard(rows, weights, self.value_only) for rows in _cut(n, threads())]
+        if m:
+            outputs[1].reset_shape((m, 3), True)
+        parts = min(threads(), n)
+        plain = _cut(n - m, parts)  # a piece of the points without and one of those with gradient
+        sloped = _cut(m, parts)
+        self.work = [(_Shard(a.stop - a.start + b.stop - b.start, b.stop - b.start, inputs[1::2]),
+                      (a, slice(n - m + b.start, n - m + b.stop)), b)
+                     for a, b in zip(plain, sloped)]
 
     def forward_impl(self, inputs, outputs):
         x, weights, biases = inputs[0].d, [v.d for v in inputs[1::2]], [v.d for v in inputs[2::2]]
-        f = outputs[0].d
-        g = None if self.value_only else outputs[1].d
+        f, g = outputs[0].d, outputs[1].d if self.m else None
 
-        def sweep(shard):
-            f[shard.rows] = shard.value(x[shard.rows], weights, biases, self.beta, self.scale)
-            if g is not None:
-                g[shard.rows] = shard.gradient(weights, self.scale)
+        def sweep(item):
+            shard, (plain, sloped), slopes = item
+            k = shard.n - shard.m
+            shard.ht[0][:k], shard.ht[0][k : shard.n] = x[plain], x[sloped]
+            shard.forward(weights, biases, self.beta, self.scale)
+            f[plain], f[sloped] = shard.f[:k], shard.f[k:]
+            if shard.m:
+                g[slopes] = shard.g
 
-        _map(sweep, self.shards)
+        _map(sweep, self.work)
 
     def backward_impl(self, inputs, outputs, propagate_down, accum):
         if propagate_down[0]:
             raise NotImplementedError("the kernel has no gradient with respect to the points")
-        weights = [v.d for v in inputs[1::2]]
-        c = outputs[0].g
-        d = None if self.value_only else outputs[1].g
+        weights, targets = [v.d for v in inputs[1::2]], [v.g for v in inputs[1:]]
+        c, d = outputs[0].g, outputs[1].g if self.m else None
 
-        def sweep(shard):
-            rows = shard.rows
-            shard.backward(c[rows], None if d is None else d[rows], weights, self.beta, self.scale)
+        def sweep(item):
+            shard, (plain, sloped), slopes = item
+            shard.backward(np.concatenate([c[plain], c[sloped]]), d[slopes] if shard.m else None,
+                           weights, self.beta, self.scale)
 
-        _map(sweep, self.shards)
+        _map(sweep, self.work)
 
-        def collect(i):
-            parts = [(s.d_biases if i % 2 else s.d_weights)[i // 2] for s in self.shards]
-            target = inputs[1 + i].g
-            if not accum[1 + i]:
-                np.copyto(target, parts.pop(0))
-            for part in parts:
-                target += part
+        def collect(places):
+            for i in places:
+                parts = [(s.d_biases if i % 2 else s.d_weights)[i // 2] for s, _, _ in self.work]
+                if not accum[1 + i]:
+                    np.copyto(targets[i], parts.pop(0))
+                for part in parts:
+                    targets[i] += part
 
-        _map(collect, [i for i in range(len(inputs) - 1) if propagate_down[1 + i]])
+        wanted = [i for i in range(len(targets)) if propagate_down[1 + i]]
+        _map(collect, [wanted[k :: threads()] for k in range(threads())])
 
     def grad_depends_output_data(self, i, o):
         return False
@@ -317,14 +320,13 @@ class _Kernel(PythonFunction):
         return True
 
 
-def value(x, parameters: list, beta: float, scale: float):
-    """f(x) (N, 1) as an nnabla variable; parameters [W_0, b_0, ..., W_7, b_7]."""
-    return _Kernel(beta, scale, True)(x, *parameters)
+def value_and_gradient(x, m: int, parameters: list, beta: float, scale: float):
+    """(f (N, 1), grad f (m, 3) at the last m points; None for m = 0) as nnabla variables.
 
-
-def value_and_gradient(x, parameters: list, beta: float, scale: float):
-    """(f(x) (N, 1), grad f(x) (N, 3)) as nnabla variables."""
-    return _Kernel(beta, scale, False)(x, *parameters)
+    x (N, 3); parameters [W_0, b_0, ..., W_7, b_7]; beta of softplus; scale of the skip.
+    """
+    outputs = _Kernel(m, beta, scale)(x, *parameters)
+    return outputs if m else (outputs, None)
 
 
 # -------------------------------------------------------------------------------- for the inference
@@ -344,6 +346,7 @@ def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, sca
     def sweep(rows):
         sizes = [w.shape[0] for w in weights]
         h = [np.zeros((BLOCK, size), np.float32) for size in sizes]
+        scratch = np.empty(BLOCK * max(sizes), np.float32)
         p = [np.empty((BLOCK, len(b)), np.float32) for b in biases]
         for start in range(rows.start, rows.stop, BLOCK):
             n = min(BLOCK, rows.stop - start)
@@ -351,14 +354,15 @@ def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, sca
             np.multiply(h[0], scale, out=h[SKIP][:, :3])
             for l in range(last):
                 shift, s = (3, scale) if l + 1 == SKIP else (0, np.float32(1))
-                np.matmul(h[l], weights[l], out=h[l + 1][:, shift:])
+                z = scratch[: BLOCK * len(biases[l])].reshape(BLOCK, -1)
+                np.matmul(h[l], weights[l], out=z)
                 if activation == "softplus":
-                    loops.softplus(h[l + 1], shift, biases[l], p[l], beta, s)
+                    loops.softplus(h[l + 1], shift, z, biases[l], p[l], beta, s)
                 else:
-                    loops.leaky_relu(h[l + 1], shift, biases[l], s)
+                    loops.leaky_relu(h[l + 1], shift, z, biases[l], s)
             out[start : start + n] = (h[last] @ weights[last])[:n, 0] + biases[last]
 
     blocks = -(-len(points) // BLOCK)
     _map(sweep, [slice(cut.start * BLOCK, min(cut.stop * BLOCK, len(points)))
-                 for cut in _cut(blocks, threads())])
+                 for cut in _cut(blocks, min(threads(), max(blocks, 1)))])
     return out

@@ -41,11 +41,11 @@ def igr_loss(mlp, x, y, n=None, lam=0.1, tau=1.0):
     """
     terms = {}
     if n is None:
-        f_x = mlp.value(x)
+        f_x, grad_y = mlp.value_and_gradients(x, y)
     else:
         f_x, grad_x = mlp.value_and_gradient(x)
+        _, grad_y = mlp.value_and_gradient(y)
         terms["normals"] = normals_loss(grad_x, n)
-    _, grad_y = mlp.value_and_gradient(y)
     terms["points"] = point_loss(f_x)
     terms["eikonal"] = eikonal_loss(grad_y)
     terms["loss"] = terms["points"] + lam * terms["eikonal"]

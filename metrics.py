@@ -28,7 +28,9 @@ def nearest(points: np.ndarray, others: np.ndarray):
     """Distance (N,) and index (N,) of the nearest of `others` (M, 3) for each of points (N, 3)."""
     from scipy.spatial import cKDTree
 
-    return cKDTree(others).query(points, workers=-1)
+    # plain splits: in a compact tree queries far from the cloud take 30 times as long
+    tree = cKDTree(others, compact_nodes=False, balanced_tree=False)
+    return tree.query(points, workers=-1)
 
 
 def chamfer_hausdorff(mesh: np.ndarray, reference: np.ndarray) -> dict:

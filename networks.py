@@ -47,7 +47,7 @@ class MLP:
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""
         if self.kernel:
-            return kernels.value(x, list(self.parameters.values()), *self._constants)
+            return self._kernel(x, 0)[0]
         h = x
         for layer in range(LAYERS):
             if layer == SKIP:
@@ -61,10 +61,20 @@ class MLP:
     def value_and_gradient(self, x: nn.Variable):
         """(f(x), (N, 1); grad f(x), (N, 3)) of x (N, 3); both can be differentiated again."""
         if self.kernel:
-            return kernels.value_and_gradient(x, list(self.parameters.values()), *self._constants)
+            return self._kernel(x, x.shape[0])
         x.need_grad = True
         f = self.value(x)
         return f, nn.grad([f], [x])[0]
+
+    def value_and_gradients(self, x: nn.Variable, y: nn.Variable):
+        """(f(x), (B, 1); grad f(y), (N, 3)): what a loss needs of x on the surface and y off it.
+
+        The kernel takes both in one go: one pass over the weights, one product for each of their
+        gradients."""
+        if self.kernel:
+            f, gradient = self._kernel(F.concatenate(x, y, axis=0), y.shape[0])
+            return f[: x.shape[0]], gradient
+        return self.value(x), self.value_and_gradient(y)[1]
 
     def evaluate(self, points: np.ndarray, batch_size: int = 16384) -> np.ndarray:
         """f (N,) float32 of points (N, 3), numpy in and out, batch_size points at a time."""
@@ -80,6 +90,9 @@ class MLP:
                 f = self.value(nn.Variable.from_numpy_array(batch.data))
             values[start : start + batch_size] = f.d[:, 0]
         return values
+
+    def _kernel(self, x, m):
+        return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self._constants)
 
     @property
     def _constants(self):

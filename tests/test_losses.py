@@ -65,6 +65,9 @@ def test_weighted_sum(rng):
         def value_and_gradient(self, x):
             return self.value(x), F.constant(0, x.shape) + variable([[3.0, 0, 0]])
 
+        def value_and_gradients(self, x, y):
+            return self.value(x), self.value_and_gradient(y)[1]
+
     x, y = variable([[1.0, 0, 0], [-1.0, 5, 5]]), variable(rng.standard_normal((4, 3)))
     terms = losses.igr_loss(Slope(), x, y, variable([[0, 4.0, 0]] * 2), lam=0.1, tau=2)
     nn.forward_all(list(terms.values()))

@@ -118,7 +118,7 @@ def bad_files(folder):
 @pytest.mark.parametrize("line, message", [
     ("train.py -f nowhere.ply -m r", "no such file"),
     ("train.py -f empty.ply -m r", "empty"),
-    ("train.py -f short.ply -m r", "cut short"),
+    ("train.py -f short.ply -m r", "promises 200"),
     ("train.py -f what.doc -m r", "unknown format"),
     ("train.py -f nan.npy -m r", "1 of 200 points are NaN"),
     ("train.py -f equal.npy -m r", "equal"),
