@@ -20,8 +20,8 @@ in which the adjoint of w_l is the u_l of above. One more reverse sweep gives th
     result      dL/dW_l = h_l^T e_l + t_l^T u_l,   dL/db_l = sum over the points of e_l
 
 That is six matrix products a layer. The points are cut into one shard a thread; each thread runs
-its shard through all layers with single-threaded BLAS and compiled elementwise loops that do not
-hold the GIL, in work buffers made once.
+its shard through all layers in compiled code that does not hold the GIL, with single-threaded BLAS
+and in work buffers made once.
 """
 
 from __future__ import annotations
@@ -56,49 +56,51 @@ def threads() -> int:
 
 
 def _map(function, items: list) -> list:
-    """[function(item) ...], the first in this thread, the others in the pool; the first use makes
-    BLAS single-threaded."""
+    """[function(item) ...], the first in this thread, the others in the pool."""
     if _state["pool"] is None:
-        import threadpoolctl
-
-        threadpoolctl.threadpool_limits(1, user_api="blas")
         _state["pool"] = ThreadPoolExecutor(max(1, _state["threads"] - 1))
     others = [_state["pool"].submit(function, item) for item in items[1:]]
     return [function(items[0]), *(other.result() for other in others)]
 
 
-# ---------------------------------------------------------------------------- the elementwise loops
+# ------------------------------------------------------------------------------ the compiled sweeps
 
 
 @lru_cache(None)
-def _loops() -> SimpleNamespace:
-    """The compiled loops; compiled once a machine where numba finds a folder for its cache.
+def _sweeps() -> SimpleNamespace:
+    """The sweeps through all layers, compiled; kept on disk where numba finds a folder for it.
 
-    `shift` is the column of the wider array at which the narrower one begins: 3 at the skip.
+    Arguments that end in s are tuples with one array a layer. `z`s and `v`s are views of one
+    scratch array, which stays in the cache: every product goes there and from there through an
+    elementwise loop to its place. `shift` is 3 where the narrower array of a loop begins at
+    column 3 of the wider: at the skip.
     """
     import numba
+    import scipy.linalg  # noqa: F401  numba's np.dot is scipy's BLAS
+    import threadpoolctl
     from numpy import float32 as f4
     from numpy import int32 as i4
 
+    threadpoolctl.threadpool_limits(1, user_api="blas")  # the threads are ours
     options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
     def compiled(function):
         try:
             return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder to keep the cache in: compile for this process
+        except RuntimeError:  # no folder to keep it in: compile for this process
             return numba.njit(**options)(function)
 
     @compiled
-    def softplus(h, shift, product, bias, p, beta, scale):
-        """h <- scale phi(z), p <- scale phi'(z), z = product + bias, without a branch, so that it
+    def softplus(h, shift, z, bias, p, beta, scale):
+        """h <- scale phi(z + bias), p <- scale phi'(z + bias), without a branch, so that it
         vectorises. exp by 2^k e^r with a polynomial in r (Cephes' expf), log(1 + t) as
         2 atanh(t / (2 + t)); errors are below 2e-7 in p and 2e-7 / beta in h."""
         scale_over_beta = scale / beta
         for i in range(p.shape[0]):
-            row, xi, slope = h[i][shift:], product[i], p[i]
-            for j in range(len(slope)):
-                z = xi[j] + bias[j]
-                u = abs(beta * z)
+            hi, zi, pi = h[i][shift:], z[i], p[i]
+            for j in range(len(pi)):
+                x = zi[j] + bias[j]
+                u = abs(beta * x)
                 u = u if u < f4(87) else f4(87)
                 k = np.floor(f4(0.5) - u * f4(1.44269504))
                 r = -u - k * f4(0.693359375)
@@ -110,24 +112,24 @@ def _loops() -> SimpleNamespace:
                 e = e * r + f4(1.6666665459e-1)
                 e = e * r + f4(5.0000001201e-1)
                 e = e * r * r + r + f4(1)
-                t = e * i4((i4(k) + i4(127)) << i4(23)).view(np.float32)  # e^-|beta z|, in (0, 1]
+                t = e * i4((i4(k) + i4(127)) << i4(23)).view(np.float32)  # e^-|beta x|, in (0, 1]
                 s = scale / (f4(1) + t)
                 w = t / (f4(2) + t)
                 q = w * w
                 log = f4(1 / 9) + q * f4(1 / 11)
                 log = f4(1 / 5) + q * (f4(1 / 7) + q * log)
                 log = f4(2) * w * (f4(1) + q * (f4(1 / 3) + q * log))
-                slope[j] = s if z >= f4(0) else t * s
-                row[j] = f4(0.5) * scale * (z + abs(z)) + log * scale_over_beta
+                pi[j] = s if x >= f4(0) else t * s
+                hi[j] = f4(0.5) * scale * (x + abs(x)) + log * scale_over_beta
 
     @compiled
-    def leaky_relu(h, shift, product, bias, scale):
-        """h <- scale max(z, 0.1 z), z = product + bias"""
-        for i in range(h.shape[0]):
-            row, xi = h[i][shift:], product[i]
-            for j in range(len(bias)):
-                z = xi[j] + bias[j]
-                row[j] = scale * (z if z >= f4(0) else f4(0.1) * z)
+    def leaky_relu(h, shift, z, bias, scale):
+        """h <- scale max(x, 0.1 x), x = z + bias"""
+        for i in range(z.shape[0]):
+            hi, zi = h[i][shift:], z[i]
+            for j in range(len(zi)):
+                x = zi[j] + bias[j]
+                hi[j] = scale * (x if x >= f4(0) else f4(0.1) * x)
 
     @compiled
     def multiply(u, v, shift, p):
@@ -138,104 +140,134 @@ def _loops() -> SimpleNamespace:
                 ui[j] = vi[j] * pi[j]
 
     @compiled
-    def tangent(t, shift, r, w, p, u, beta, scale):
-        """t <- p w, r <- beta u (1 - phi') w   (p is scale phi')"""
+    def tangent(t, shift, r, z, p, u, beta, scale):
+        """t <- p z, r <- beta u (1 - phi') z   (p is scale phi')"""
         inverse = f4(1) / scale
         for i in range(p.shape[0]):
-            ti, ri, wi, pi, ui = t[i][shift:], r[i], w[i], p[i], u[i]
+            ti, ri, zi, pi, ui = t[i][shift:], r[i], z[i], p[i], u[i]
             for j in range(len(pi)):
-                ti[j] = pi[j] * wi[j]
-                ri[j] = beta * ui[j] * (f4(1) - pi[j] * inverse) * wi[j]
+                ti[j] = pi[j] * zi[j]
+                ri[j] = beta * ui[j] * (f4(1) - pi[j] * inverse) * zi[j]
 
     @compiled
-    def adjoint(e, v, shift, p, w):
-        """e <- v p + w"""
+    def adjoint(e, v, shift, p, r):
+        """e <- v p + r"""
         for i in range(p.shape[0]):
-            ei, vi, pi, wi = e[i], v[i][shift:], p[i], w[i]
+            ei, vi, pi, ri = e[i], v[i][shift:], p[i], r[i]
             for j in range(len(pi)):
-                ei[j] = vi[j] * pi[j] + wi[j]
+                ei[j] = vi[j] * pi[j] + ri[j]
 
-    return SimpleNamespace(
-        softplus=softplus, leaky_relu=leaky_relu, multiply=multiply, tangent=tangent,
-        adjoint=adjoint,
-    )
+    @compiled
+    def column_sums(e, out):
+        out[:] = f4(0)
+        for i in range(len(e)):
+            ei = e[i]
+            for j in range(len(out)):
+                out[j] += ei[j]
 
+    @compiled
+    def value(x, Ws, bs, hs, zs, ps, f, beta, scale, is_softplus):
+        """f (n, 1) of x (n, 3); keeps h_l and p_l."""
+        last = len(Ws) - 1
+        hs[0][:] = x
+        hs[SKIP][:, :3] = scale * x
+        for l in range(last):
+            shift, s = (3, scale) if l + 1 == SKIP else (0, f4(1))
+            np.dot(hs[l], Ws[l], zs[l])
+            if is_softplus:
+                softplus(hs[l + 1], shift, zs[l], bs[l], ps[l], beta, s)
+            else:
+                leaky_relu(hs[l + 1], shift, zs[l], bs[l], s)
+        np.dot(hs[last], Ws[last], f)
+        f += bs[last][0]
 
-# ------------------------------------------------------------------------- sweeps through one shard
+    @compiled
+    def gradient(Ws, us, vs, ps, g, scale):
+        """g (m, 3) = grad f at the points of the last value(); keeps u_l."""
+        last = len(Ws) - 1
+        us[last][:] = f4(1)
+        for l in range(last, 0, -1):
+            np.dot(us[l], Ws[l].T, vs[l])
+            multiply(us[l - 1], vs[l], 3 if l == SKIP else 0, ps[l - 1])
+            if l == SKIP:
+                past = scale * vs[l][:, :3]
+        np.dot(us[0], Ws[0].T, g)
+        g += past
+
+    @compiled
+    def tangents(d, Ws, ts, zs, ps, us, rs, beta, scale):
+        """t_l along the directions d (m, 3), and r_l = phi'' v_l w_l, what a tangent adds to
+        the adjoint of z_l."""
+        ts[0][:] = d
+        ts[SKIP][:, :3] = scale * d
+        for l in range(len(Ws) - 1):
+            shift, s = (3, scale) if l + 1 == SKIP else (0, f4(1))
+            np.dot(ts[l], Ws[l], zs[l])
+            tangent(ts[l + 1], shift, rs[l], zs[l], ps[l], us[l], beta, s)
+
+    @compiled
+    def adjoints(c, Ws, hts, es, eus, vs, ps, rs, dWs, dbs):
+        """dWs, dbs of sum(c f) + sum(<d, grad f>); c (n, 1), d as given to tangents()."""
+        last, plain = len(Ws) - 1, len(c) - len(rs[0])
+        es[last][:] = c
+        for l in range(last, -1, -1):
+            np.dot(hts[l].T, eus[l], dWs[l])
+            column_sums(es[l], dbs[l])
+            if l:
+                shift = 3 if l == SKIP else 0
+                np.dot(es[l], Ws[l].T, vs[l])
+                multiply(es[l - 1][:plain], vs[l], shift, ps[l - 1])
+                adjoint(es[l - 1][plain:], vs[l][plain:], shift, ps[l - 1][plain:], rs[l - 1])
+
+    return SimpleNamespace(softplus=softplus, value=value, gradient=gradient, tangents=tangents,
+                           adjoints=adjoints)
 
 
 class _Shard:
     """Some points with the work buffers of every sweep: n of them, the last m with gradient.
 
-    ht[l] stacks h_l (n rows) over t_l (m rows) and eu[l] stacks e_l over u_l, so that dL/dW_l is
-    one product. Every product goes into one scratch array, which stays in the cache, and from
-    there through an elementwise loop to its place.
+    ht_l stacks h_l (n rows) over t_l (m rows) and eu_l stacks e_l over u_l, so that dL/dW_l is
+    one product.
     """
 
     def __init__(self, n: int, m: int, weights: list):
         self.n, self.m = n, m
         sizes = [w.shape for w in weights]
+        scratch = np.empty(n * max(max(s) for s in sizes), np.float32)
 
-        def empty(*shape):
-            return np.empty(shape, np.float32)
+        def views(rows, axis):
+            return tuple(scratch[: rows * s[axis]].reshape(rows, s[axis]) for s in sizes)
 
-        self.ht = [empty(n + m, i) for i, _ in sizes]
-        self.eu = [empty(n + m, o) for _, o in sizes]
-        self.p = [empty(n, o) for _, o in sizes]
-        self.w = [empty(m, o) for _, o in sizes]
-        self.f, self.g = empty(n, 1), empty(m, 3)
-        self.scratch = empty(n * max(max(s) for s in sizes))
-        self.d_weights = [empty(*s) for s in sizes]
-        self.d_biases = [empty(o) for _, o in sizes]
+        def arrays(rows, axis):
+            return tuple(np.empty((rows, s[axis]), np.float32) for s in sizes)
 
-    def _product(self, a, w) -> np.ndarray:
-        """a @ w in the scratch array."""
-        out = self.scratch[: len(a) * w.shape[1]].reshape(len(a), w.shape[1])
-        return np.matmul(a, w, out=out) if w.shape[0] > 1 else np.multiply(a, w, out=out)
+        self.x, self.f = np.empty((n, 3), np.float32), np.empty((n, 1), np.float32)
+        self.g = np.empty((m, 3), np.float32)
+        self.ht, self.eu = arrays(n + m, 0), arrays(n + m, 1)
+        self.p, self.r = arrays(n, 1), arrays(m, 1)
+        self.h, self.t = (tuple(a[rows] for a in self.ht) for rows in (slice(n), slice(n, None)))
+        self.e, self.u = (tuple(a[rows] for a in self.eu) for rows in (slice(n), slice(n, None)))
+        self.sloped_p = tuple(p[n - m :] for p in self.p)
+        self.z, self.v, self.sloped_z, self.sloped_v = (
+            views(rows, axis) for rows in (n, m) for axis in (1, 0))
+        self.d_weights = tuple(np.empty(s, np.float32) for s in sizes)
+        self.d_biases = tuple(np.empty(s[1], np.float32) for s in sizes)
 
-    def forward(self, weights, biases, beta, scale) -> None:
-        """f (n, 1) and g = grad f (m, 3) at the points in ht[0][:n]."""
-        loops, n, m, last = _loops(), self.n, self.m, len(weights) - 1
-        h = [ht[:n] for ht in self.ht]
-        np.multiply(h[0], scale, out=h[SKIP][:, :3])
-        for l in range(last):
-            shift, s = (3, scale) if l + 1 == SKIP else (0, np.float32(1))
-            z = self._product(h[l], weights[l])
-            loops.softplus(h[l + 1], shift, z, biases[l], self.p[l], beta, s)
-        np.matmul(h[last], weights[last], out=self.f)
-        self.f += biases[last]
-        if m:
-            u = [eu[n:] for eu in self.eu]
-            u[last][:] = 1
-            for l in range(last, 0, -1):
-                v = self._product(u[l], weights[l].T)
-                if l == SKIP:
-                    past = scale * v[:, :3]
-                loops.multiply(u[l - 1], v, 3 if l == SKIP else 0, self.p[l - 1][n - m :])
-            np.matmul(u[0], weights[0].T, out=self.g)
-            self.g += past
+    def forward(self, weights: tuple, biases: tuple, beta, scale) -> None:
+        """f (n, 1) and g = grad f (m, 3) at the points x (n, 3)."""
+        sweeps = _sweeps()
+        sweeps.value(self.x, weights, biases, self.h, self.z, self.p, self.f, beta, scale, True)
+        if self.m:
+            sweeps.gradient(weights, self.u, self.sloped_v, self.sloped_p, self.g, scale)
 
-    def backward(self, c, d, weights, beta, scale) -> None:
+    def backward(self, c, d, weights: tuple, beta, scale) -> None:
         """d_weights, d_biases of sum(c f) + sum(<d, grad f>); c (n, 1), d (m, 3)."""
-        loops, n, m, last = _loops(), self.n, self.m, len(weights) - 1
-        if m:
-            t, u = [ht[n:] for ht in self.ht], [eu[n:] for eu in self.eu]
-            t[0][:] = d
-            np.multiply(d, scale, out=t[SKIP][:, :3])
-            for l in range(last):
-                shift, s = (3, scale) if l + 1 == SKIP else (0, np.float32(1))
-                w = self._product(t[l], weights[l])
-                loops.tangent(t[l + 1], shift, self.w[l], w, self.p[l][n - m :], u[l], beta, s)
-        e = [eu[:n] for eu in self.eu]
-        e[last][:] = c
-        for l in range(last, -1, -1):
-            np.matmul(self.ht[l].T, self.eu[l], out=self.d_weights[l])
-            np.sum(e[l], axis=0, out=self.d_biases[l])
-            if l:
-                v, shift = self._product(e[l], weights[l].T), 3 if l == SKIP else 0
-                loops.multiply(e[l - 1][: n - m], v, shift, self.p[l - 1])
-                loops.adjoint(e[l - 1][n - m :], v[n - m :], shift, self.p[l - 1][n - m :],
-                              self.w[l - 1])
+        sweeps = _sweeps()
+        if self.m:
+            sweeps.tangents(d, weights, self.t, self.sloped_z, self.sloped_p, self.u, self.r,
+                            beta, scale)
+        sweeps.adjoints(c, weights, self.ht, self.e, self.eu, self.v, self.p, self.r,
+                        self.d_weights, self.d_biases)
 
 
 def _cut(n: int, parts: int) -> list:
@@ -275,13 +307,14 @@ class _Kernel(PythonFunction):
                      for a, b in zip(plain, sloped)]
 
     def forward_impl(self, inputs, outputs):
-        x, weights, biases = inputs[0].d, [v.d for v in inputs[1::2]], [v.d for v in inputs[2::2]]
+        x = inputs[0].d
+        weights, biases = (tuple(v.d for v in inputs[i::2]) for i in (1, 2))
         f, g = outputs[0].d, outputs[1].d if self.m else None
 
         def sweep(item):
             shard, (plain, sloped), slopes = item
             k = shard.n - shard.m
-            shard.ht[0][:k], shard.ht[0][k : shard.n] = x[plain], x[sloped]
+            shard.x[:k], shard.x[k:] = x[plain], x[sloped]
             shard.forward(weights, biases, self.beta, self.scale)
             f[plain], f[sloped] = shard.f[:k], shard.f[k:]
             if shard.m:
@@ -292,7 +325,7 @@ class _Kernel(PythonFunction):
     def backward_impl(self, inputs, outputs, propagate_down, accum):
         if propagate_down[0]:
             raise NotImplementedError("the kernel has no gradient with respect to the points")
-        weights, targets = [v.d for v in inputs[1::2]], [v.g for v in inputs[1:]]
+        weights, targets = tuple(v.d for v in inputs[1::2]), [v.g for v in inputs[1:]]
         c, d = outputs[0].g, outputs[1].g if self.m else None
 
         def sweep(item):
@@ -339,28 +372,19 @@ def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, sca
     value is the same bit for bit in whatever company it comes: every block has BLOCK rows, the
     last one's spare rows being leftovers.
     """
-    loops, beta, scale = _loops(), np.float32(beta), np.float32(scale)
-    weights, biases = arrays[0::2], arrays[1::2]
-    out, last = np.empty(len(points), np.float32), len(weights) - 1
+    beta, scale = np.float32(beta), np.float32(scale)
+    weights, biases = tuple(arrays[0::2]), tuple(arrays[1::2])
+    sizes, out = [w.shape for w in weights], np.empty(len(points), np.float32)
 
     def sweep(rows):
-        sizes = [w.shape[0] for w in weights]
-        h = [np.zeros((BLOCK, size), np.float32) for size in sizes]
-        scratch = np.empty(BLOCK * max(sizes), np.float32)
-        p = [np.empty((BLOCK, len(b)), np.float32) for b in biases]
+        x, f = np.zeros((BLOCK, 3), np.float32), np.empty((BLOCK, 1), np.float32)
+        h, z, p = (tuple(np.empty((BLOCK, s[axis]), np.float32) for s in sizes)
+                   for axis in (0, 1, 1))
         for start in range(rows.start, rows.stop, BLOCK):
             n = min(BLOCK, rows.stop - start)
-            h[0][:n] = points[start : start + n]
-            np.multiply(h[0], scale, out=h[SKIP][:, :3])
-            for l in range(last):
-                shift, s = (3, scale) if l + 1 == SKIP else (0, np.float32(1))
-                z = scratch[: BLOCK * len(biases[l])].reshape(BLOCK, -1)
-                np.matmul(h[l], weights[l], out=z)
-                if activation == "softplus":
-                    loops.softplus(h[l + 1], shift, z, biases[l], p[l], beta, s)
-                else:
-                    loops.leaky_relu(h[l + 1], shift, z, biases[l], s)
-            out[start : start + n] = (h[last] @ weights[last])[:n, 0] + biases[last]
+            x[:n] = points[start : start + n]
+            _sweeps().value(x, weights, biases, h, z, p, f, beta, scale, activation == "softplus")
+            out[start : start + n] = f[:n, 0]
 
     blocks = -(-len(points) // BLOCK)
     _map(sweep, [slice(cut.start * BLOCK, min(cut.stop * BLOCK, len(points)))
