@@ -99,6 +99,11 @@ setup() {
     install requirements.txt
     check_libraries
     PATH=$PWD/.venv/bin:$PATH
+    if [ ! -e .venv/kernel-compiled ]; then
+        echo "compiling the CPU kernel (once)"
+        python -c 'import helper, kernels; kernels.compile_all()'
+        touch .venv/kernel-compiled
+    fi
 }
 
 # ------------------------------------------------------------------------------------ the main job
@@ -106,8 +111,8 @@ setup() {
 demo() {
     mkdir -p demo
     run python datasets.py create --shape knot -o demo/knot_pcd.ply
-    run python train.py -f demo/knot_pcd.ply -m demo/knot --dims 256 -ti 800
-    run python infer.py -mlp demo/knot/param_00028.h5 --grid-size 256 -o demo/knot_mesh.ply
+    run python train.py -f demo/knot_pcd.ply -m demo/knot --dims 256 -ti 1000
+    run python infer.py -mlp demo/knot/param_00035.h5 --grid-size 256 -o demo/knot_mesh.ply
     run python evaluate.py -f demo/knot.ply -mdp demo/knot_mesh.ply
     run python visualize.py mesh -f demo/knot_mesh.ply -o demo/knot.png
     echo "open demo/knot_mesh.ply in any viewer, or the picture demo/knot.png"

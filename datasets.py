@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import geometry
-import helper
-import shapes
 from geometry import Frame
+import helper
 from helper import UserError
+import shapes
 
 import numpy as np
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import geometry
 import helper
-import metrics
 from helper import UserError
+import metrics
 
 
 def trained_cloud(mesh_path: Path) -> Path:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import gzip
 import io
+from pathlib import Path
+from typing import NamedTuple
 import warnings
 import zipfile
 import zlib
-from pathlib import Path
-from typing import NamedTuple
 
 from helper import UserError, existing_file, open3d, replacing
 

@@ -11,11 +11,12 @@ import argparse
 from pathlib import Path
 
 import geometry
-import helper
-import surface
 from geometry import Frame, Geometry
+import helper
 from helper import UserError
+import kernels
 from networks import MLP
+import surface
 
 PUBLISHED = {"activation": "leaky_relu", "skip_scale": 1.0}  # nnabla-examples' models say nothing
 
@@ -67,6 +68,7 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")
     geometry.check_writable(output, geometry.MESH_WRITERS)
     device = helper.set_context(args.context, args.device_id)
+    kernels.set_threads(args.threads)
     overrides = {"activation": args.activation, "skip_scale": args.skip_scale}
     mlp, frame, volume_factor = load_network(checkpoint, device.kernel, overrides)
     side = args.volume_factor or volume_factor or 1.5

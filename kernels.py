@@ -26,14 +26,16 @@ and in work buffers made once.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from types import SimpleNamespace
+import os
 
 import nnabla as nn
-import numpy as np
 from nnabla.function import PythonFunction
+import numba
+import numpy as np
+from numpy import float32 as f4
+from numpy import int32 as i4
+import threadpoolctl
 
 SKIP = 4  # the layer whose input is [x, h]
 BLOCK = 512  # rows that inference takes through all layers at once: they stay in the cache
@@ -58,169 +60,168 @@ def threads() -> int:
 def _map(function, items: list) -> list:
     """[function(item) ...], the first in this thread, the others in the pool."""
     if _state["pool"] is None:
+        import scipy.linalg  # noqa: F401  its BLAS is numba's np.dot: loaded, it can be limited
+
+        threadpoolctl.threadpool_limits(1, user_api="blas")  # the threads are ours
         _state["pool"] = ThreadPoolExecutor(max(1, _state["threads"] - 1))
     others = [_state["pool"].submit(function, item) for item in items[1:]]
     return [function(items[0]), *(other.result() for other in others)]
 
 
 # ------------------------------------------------------------------------------ the compiled sweeps
+#
+# Arguments that end in s are tuples with one array a layer. zs and vs are views of one scratch
+# array, which stays in the cache: every product goes there and from there through an elementwise
+# loop to its place. `shift` is 3 where the narrower array of a loop begins at column 3 of the
+# wider: at the skip.
 
 
-@lru_cache(None)
-def _sweeps() -> SimpleNamespace:
-    """The sweeps through all layers, compiled; kept on disk where numba finds a folder for it.
-
-    Arguments that end in s are tuples with one array a layer. `z`s and `v`s are views of one
-    scratch array, which stays in the cache: every product goes there and from there through an
-    elementwise loop to its place. `shift` is 3 where the narrower array of a loop begins at
-    column 3 of the wider: at the skip.
-    """
-    import numba
-    import scipy.linalg  # noqa: F401  numba's np.dot is scipy's BLAS
-    import threadpoolctl
-    from numpy import float32 as f4
-    from numpy import int32 as i4
-
-    threadpoolctl.threadpool_limits(1, user_api="blas")  # the threads are ours
+def _compiled(function):
+    """numba.njit without the GIL, kept on disk where numba finds a folder for it."""
     options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder: compile for this process
+        return numba.njit(**options)(function)
 
-    def compiled(function):
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder to keep it in: compile for this process
-            return numba.njit(**options)(function)
 
-    @compiled
-    def softplus(h, shift, z, bias, p, beta, scale):
-        """h <- scale phi(z + bias), p <- scale phi'(z + bias), without a branch, so that it
-        vectorises. exp by 2^k e^r with a polynomial in r (Cephes' expf), log(1 + t) as
-        2 atanh(t / (2 + t)); errors are below 2e-7 in p and 2e-7 / beta in h."""
-        scale_over_beta = scale / beta
-        for i in range(p.shape[0]):
-            hi, zi, pi = h[i][shift:], z[i], p[i]
-            for j in range(len(pi)):
-                x = zi[j] + bias[j]
-                u = abs(beta * x)
-                u = u if u < f4(87) else f4(87)
-                k = np.floor(f4(0.5) - u * f4(1.44269504))
-                r = -u - k * f4(0.693359375)
-                r = r + k * f4(2.12194440e-4)
-                e = f4(1.9875691500e-4)
-                e = e * r + f4(1.3981999507e-3)
-                e = e * r + f4(8.3334519073e-3)
-                e = e * r + f4(4.1665795894e-2)
-                e = e * r + f4(1.6666665459e-1)
-                e = e * r + f4(5.0000001201e-1)
-                e = e * r * r + r + f4(1)
-                t = e * i4((i4(k) + i4(127)) << i4(23)).view(np.float32)  # e^-|beta x|, in (0, 1]
-                s = scale / (f4(1) + t)
-                w = t / (f4(2) + t)
-                q = w * w
-                log = f4(1 / 9) + q * f4(1 / 11)
-                log = f4(1 / 5) + q * (f4(1 / 7) + q * log)
-                log = f4(2) * w * (f4(1) + q * (f4(1 / 3) + q * log))
-                pi[j] = s if x >= f4(0) else t * s
-                hi[j] = f4(0.5) * scale * (x + abs(x)) + log * scale_over_beta
+@_compiled
+def _softplus(h, shift, z, bias, p, beta, scale):
+    """h <- scale phi(z + bias), p <- scale phi'(z + bias), without a branch, so that it
+    vectorises. exp by 2^k e^r with a polynomial in r (Cephes' expf), log(1 + t) as
+    2 atanh(t / (2 + t)); errors are below 2e-7 in p and 2e-7 / beta in h."""
+    scale_over_beta = scale / beta
+    for i in range(p.shape[0]):
+        hi, zi, pi = h[i][shift:], z[i], p[i]
+        for j in range(len(pi)):
+            x = zi[j] + bias[j]
+            u = abs(beta * x)
+            u = u if u < f4(87) else f4(87)
+            k = np.floor(f4(0.5) - u * f4(1.44269504))
+            r = -u - k * f4(0.693359375)
+            r = r + k * f4(2.12194440e-4)
+            e = f4(1.9875691500e-4)
+            e = e * r + f4(1.3981999507e-3)
+            e = e * r + f4(8.3334519073e-3)
+            e = e * r + f4(4.1665795894e-2)
+            e = e * r + f4(1.6666665459e-1)
+            e = e * r + f4(5.0000001201e-1)
+            e = e * r * r + r + f4(1)
+            t = e * i4((i4(k) + i4(127)) << i4(23)).view(np.float32)  # e^-|beta x|, in (0, 1]
+            s = scale / (f4(1) + t)
+            w = t / (f4(2) + t)
+            q = w * w
+            log = f4(1 / 9) + q * f4(1 / 11)
+            log = f4(1 / 5) + q * (f4(1 / 7) + q * log)
+            log = f4(2) * w * (f4(1) + q * (f4(1 / 3) + q * log))
+            pi[j] = s if x >= f4(0) else t * s
+            hi[j] = f4(0.5) * scale * (x + abs(x)) + log * scale_over_beta
 
-    @compiled
-    def leaky_relu(h, shift, z, bias, scale):
-        """h <- scale max(x, 0.1 x), x = z + bias"""
-        for i in range(z.shape[0]):
-            hi, zi = h[i][shift:], z[i]
-            for j in range(len(zi)):
-                x = zi[j] + bias[j]
-                hi[j] = scale * (x if x >= f4(0) else f4(0.1) * x)
 
-    @compiled
-    def multiply(u, v, shift, p):
-        """u <- v p, for the rows of u"""
-        for i in range(u.shape[0]):
-            ui, vi, pi = u[i], v[i][shift:], p[i]
-            for j in range(len(pi)):
-                ui[j] = vi[j] * pi[j]
+@_compiled
+def _leaky_relu(h, shift, z, bias, scale):
+    """h <- scale max(x, 0.1 x), x = z + bias"""
+    for i in range(z.shape[0]):
+        hi, zi = h[i][shift:], z[i]
+        for j in range(len(zi)):
+            x = zi[j] + bias[j]
+            hi[j] = scale * (x if x >= f4(0) else f4(0.1) * x)
 
-    @compiled
-    def tangent(t, shift, r, z, p, u, beta, scale):
-        """t <- p z, r <- beta u (1 - phi') z   (p is scale phi')"""
-        inverse = f4(1) / scale
-        for i in range(p.shape[0]):
-            ti, ri, zi, pi, ui = t[i][shift:], r[i], z[i], p[i], u[i]
-            for j in range(len(pi)):
-                ti[j] = pi[j] * zi[j]
-                ri[j] = beta * ui[j] * (f4(1) - pi[j] * inverse) * zi[j]
 
-    @compiled
-    def adjoint(e, v, shift, p, r):
-        """e <- v p + r"""
-        for i in range(p.shape[0]):
-            ei, vi, pi, ri = e[i], v[i][shift:], p[i], r[i]
-            for j in range(len(pi)):
-                ei[j] = vi[j] * pi[j] + ri[j]
+@_compiled
+def _multiply(u, v, shift, p):
+    """u <- v p, for the rows of u"""
+    for i in range(u.shape[0]):
+        ui, vi, pi = u[i], v[i][shift:], p[i]
+        for j in range(len(pi)):
+            ui[j] = vi[j] * pi[j]
 
-    @compiled
-    def column_sums(e, out):
-        out[:] = f4(0)
-        for i in range(len(e)):
-            ei = e[i]
-            for j in range(len(out)):
-                out[j] += ei[j]
 
-    @compiled
-    def value(x, Ws, bs, hs, zs, ps, f, beta, scale, is_softplus):
-        """f (n, 1) of x (n, 3); keeps h_l and p_l."""
-        last = len(Ws) - 1
-        hs[0][:] = x
-        hs[SKIP][:, :3] = scale * x
-        for l in range(last):
-            shift, s = (3, scale) if l + 1 == SKIP else (0, f4(1))
-            np.dot(hs[l], Ws[l], zs[l])
-            if is_softplus:
-                softplus(hs[l + 1], shift, zs[l], bs[l], ps[l], beta, s)
-            else:
-                leaky_relu(hs[l + 1], shift, zs[l], bs[l], s)
-        np.dot(hs[last], Ws[last], f)
-        f += bs[last][0]
+@_compiled
+def _tangent(t, shift, r, z, p, u, beta, scale):
+    """t <- p z, r <- beta u (1 - phi') z   (p is scale phi')"""
+    inverse = f4(1) / scale
+    for i in range(p.shape[0]):
+        ti, ri, zi, pi, ui = t[i][shift:], r[i], z[i], p[i], u[i]
+        for j in range(len(pi)):
+            ti[j] = pi[j] * zi[j]
+            ri[j] = beta * ui[j] * (f4(1) - pi[j] * inverse) * zi[j]
 
-    @compiled
-    def gradient(Ws, us, vs, ps, g, scale):
-        """g (m, 3) = grad f at the points of the last value(); keeps u_l."""
-        last = len(Ws) - 1
-        us[last][:] = f4(1)
-        for l in range(last, 0, -1):
-            np.dot(us[l], Ws[l].T, vs[l])
-            multiply(us[l - 1], vs[l], 3 if l == SKIP else 0, ps[l - 1])
-            if l == SKIP:
-                past = scale * vs[l][:, :3]
-        np.dot(us[0], Ws[0].T, g)
-        g += past
 
-    @compiled
-    def tangents(d, Ws, ts, zs, ps, us, rs, beta, scale):
-        """t_l along the directions d (m, 3), and r_l = phi'' v_l w_l, what a tangent adds to
-        the adjoint of z_l."""
-        ts[0][:] = d
-        ts[SKIP][:, :3] = scale * d
-        for l in range(len(Ws) - 1):
-            shift, s = (3, scale) if l + 1 == SKIP else (0, f4(1))
-            np.dot(ts[l], Ws[l], zs[l])
-            tangent(ts[l + 1], shift, rs[l], zs[l], ps[l], us[l], beta, s)
+@_compiled
+def _adjoint(e, v, shift, p, r):
+    """e <- v p + r"""
+    for i in range(p.shape[0]):
+        ei, vi, pi, ri = e[i], v[i][shift:], p[i], r[i]
+        for j in range(len(pi)):
+            ei[j] = vi[j] * pi[j] + ri[j]
 
-    @compiled
-    def adjoints(c, Ws, hts, es, eus, vs, ps, rs, dWs, dbs):
-        """dWs, dbs of sum(c f) + sum(<d, grad f>); c (n, 1), d as given to tangents()."""
-        last, plain = len(Ws) - 1, len(c) - len(rs[0])
-        es[last][:] = c
-        for l in range(last, -1, -1):
-            np.dot(hts[l].T, eus[l], dWs[l])
-            column_sums(es[l], dbs[l])
-            if l:
-                shift = 3 if l == SKIP else 0
-                np.dot(es[l], Ws[l].T, vs[l])
-                multiply(es[l - 1][:plain], vs[l], shift, ps[l - 1])
-                adjoint(es[l - 1][plain:], vs[l][plain:], shift, ps[l - 1][plain:], rs[l - 1])
 
-    return SimpleNamespace(softplus=softplus, value=value, gradient=gradient, tangents=tangents,
-                           adjoints=adjoints)
+@_compiled
+def _column_sums(e, out):
+    out[:] = f4(0)
+    for i in range(len(e)):
+        ei = e[i]
+        for j in range(len(out)):
+            out[j] += ei[j]
+
+
+@_compiled
+def _value(x, Ws, bs, hs, zs, ps, f, beta, scale, is_softplus):
+    """f (n, 1) of x (n, 3); keeps h_l and p_l."""
+    last = len(Ws) - 1
+    hs[0][:] = x
+    hs[SKIP][:, :3] = scale * x
+    for l in range(last):
+        shift, s = (3, scale) if l + 1 == SKIP else (0, f4(1))
+        np.dot(hs[l], Ws[l], zs[l])
+        if is_softplus:
+            _softplus(hs[l + 1], shift, zs[l], bs[l], ps[l], beta, s)
+        else:
+            _leaky_relu(hs[l + 1], shift, zs[l], bs[l], s)
+    np.dot(hs[last], Ws[last], f)
+    f += bs[last][0]
+
+
+@_compiled
+def _gradient(Ws, us, vs, ps, g, scale):
+    """g (m, 3) = grad f at the points of the last _value(); keeps u_l."""
+    last = len(Ws) - 1
+    us[last][:] = f4(1)
+    for l in range(last, 0, -1):
+        np.dot(us[l], Ws[l].T, vs[l])
+        _multiply(us[l - 1], vs[l], 3 if l == SKIP else 0, ps[l - 1])
+        if l == SKIP:
+            past = scale * vs[l][:, :3]
+    np.dot(us[0], Ws[0].T, g)
+    g += past
+
+
+@_compiled
+def _tangents(d, Ws, ts, zs, ps, us, rs, beta, scale):
+    """t_l along the directions d (m, 3), and r_l = phi'' v_l w_l, what a tangent adds to
+    the adjoint of z_l."""
+    ts[0][:] = d
+    ts[SKIP][:, :3] = scale * d
+    for l in range(len(Ws) - 1):
+        shift, s = (3, scale) if l + 1 == SKIP else (0, f4(1))
+        np.dot(ts[l], Ws[l], zs[l])
+        _tangent(ts[l + 1], shift, rs[l], zs[l], ps[l], us[l], beta, s)
+
+
+@_compiled
+def _adjoints(c, Ws, hts, es, eus, vs, ps, rs, dWs, dbs):
+    """dWs, dbs of sum(c f) + sum(<d, grad f>); c (n, 1), d as given to _tangents()."""
+    last, plain = len(Ws) - 1, len(c) - len(rs[0])
+    es[last][:] = c
+    for l in range(last, -1, -1):
+        np.dot(hts[l].T, eus[l], dWs[l])
+        _column_sums(es[l], dbs[l])
+        if l:
+            shift = 3 if l == SKIP else 0
+            np.dot(es[l], Ws[l].T, vs[l])
+            _multiply(es[l - 1][:plain], vs[l], shift, ps[l - 1])
+            _adjoint(es[l - 1][plain:], vs[l][plain:], shift, ps[l - 1][plain:], rs[l - 1])
 
 
 class _Shard:
@@ -255,18 +256,16 @@ class _Shard:
 
     def forward(self, weights: tuple, biases: tuple, beta, scale) -> None:
         """f (n, 1) and g = grad f (m, 3) at the points x (n, 3)."""
-        sweeps = _sweeps()
-        sweeps.value(self.x, weights, biases, self.h, self.z, self.p, self.f, beta, scale, True)
+        _value(self.x, weights, biases, self.h, self.z, self.p, self.f, beta, scale, True)
         if self.m:
-            sweeps.gradient(weights, self.u, self.sloped_v, self.sloped_p, self.g, scale)
+            _gradient(weights, self.u, self.sloped_v, self.sloped_p, self.g, scale)
 
     def backward(self, c, d, weights: tuple, beta, scale) -> None:
         """d_weights, d_biases of sum(c f) + sum(<d, grad f>); c (n, 1), d (m, 3)."""
-        sweeps = _sweeps()
         if self.m:
-            sweeps.tangents(d, weights, self.t, self.sloped_z, self.sloped_p, self.u, self.r,
+            _tangents(d, weights, self.t, self.sloped_z, self.sloped_p, self.u, self.r,
                             beta, scale)
-        sweeps.adjoints(c, weights, self.ht, self.e, self.eu, self.v, self.p, self.r,
+        _adjoints(c, weights, self.ht, self.e, self.eu, self.v, self.p, self.r,
                         self.d_weights, self.d_biases)
 
 
@@ -362,6 +361,68 @@ def value_and_gradient(x, m: int, parameters: list, beta: float, scale: float):
     return outputs if m else (outputs, None)
 
 
+# --------------------------------------------------------------------------------------- the solver
+
+
+@_compiled
+def _adam(ps, gs, ms, vs, part, parts, beta1, beta2, rate, eps):
+    """Step the part-th of `parts` pieces of every parameter; ps, ... are tuples of flat arrays."""
+    for l in range(len(ps)):
+        size = len(ps[l])
+        piece = slice(size * part // parts, size * (part + 1) // parts)
+        p, g, m, v = ps[l][piece], gs[l][piece], ms[l][piece], vs[l][piece]
+        for i in range(len(p)):
+            m[i] = beta1 * m[i] + (f4(1) - beta1) * g[i]
+            v[i] = beta2 * v[i] + (f4(1) - beta2) * g[i] * g[i]
+            p[i] -= rate * m[i] / (np.sqrt(v[i]) + eps)
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015, the form before section 2.1's end) on all threads.
+
+    Steps as nnabla's solvers.Adam does, and is used like it.
+    """
+
+    def __init__(self, beta1=0.9, beta2=0.999, eps=1e-8):
+        self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
+
+    def set_parameters(self, parameters: dict) -> None:
+        self.parameters = parameters
+        self.m, self.v = ({name: np.zeros(p.size, np.float32) for name, p in parameters.items()}
+                          for _ in range(2))
+
+    def set_learning_rate(self, rate: float) -> None:
+        self.rate = rate
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad.zero()
+
+    def update(self) -> None:
+        self.t += 1
+        rate = self.rate * (1 - self.beta2**self.t) ** 0.5 / (1 - self.beta1**self.t)
+        constants = f4(self.beta1), f4(self.beta2), f4(rate), f4(self.eps)
+        variables = self.parameters.values()
+        ps, gs = tuple(p.d.reshape(-1) for p in variables), tuple(p.g.reshape(-1) for p in variables)
+        ms, vs = tuple(self.m.values()), tuple(self.v.values())
+        _map(lambda part: _adam(ps, gs, ms, vs, part, threads(), *constants),
+             list(range(threads())))
+
+
+def compile_all() -> None:
+    """Compile everything now (some 15 s on a new machine, from the disk after that)."""
+    weights = tuple(np.zeros(s, np.float32) for s in [(3, 8), *[(8, 8)] * 2, (8, 5),
+                                                      *[(8, 8)] * 3, (8, 1)])
+    biases = tuple(np.zeros(w.shape[1], np.float32) for w in weights)
+    shard = _Shard(2, 1, weights)
+    shard.x[:] = 0
+    _map(lambda _: (
+        shard.forward(weights, biases, f4(1), f4(1)),
+        shard.backward(np.ones((2, 1), f4), np.ones((1, 3), f4), weights, f4(1), f4(1)),
+        _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1)),
+    ), [0])
+
+
 # -------------------------------------------------------------------------------- for the inference
 
 
@@ -383,7 +444,7 @@ def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, sca
         for start in range(rows.start, rows.stop, BLOCK):
             n = min(BLOCK, rows.stop - start)
             x[:n] = points[start : start + n]
-            _sweeps().value(x, weights, biases, h, z, p, f, beta, scale, activation == "softplus")
+            _value(x, weights, biases, h, z, p, f, beta, scale, activation == "softplus")
             out[start : start + n] = f[:n, 0]
 
     blocks = -(-len(points) // BLOCK)

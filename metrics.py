@@ -13,8 +13,8 @@ larger of the two maxima.
 
 from __future__ import annotations
 
-import helper
 from geometry import Frame, Geometry, sample_mesh, sample_poisson
+import helper
 from helper import UserError
 
 import numpy as np

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import helper
 from geometry import Geometry
+import helper
 
 import numpy as np
 

@@ -11,18 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from pathlib import Path
 import signal
 import time
-from pathlib import Path
 
 import datasets
+from geometry import sample_mesh
 import helper
+from helper import Interrupted, UserError
+import kernels
 import losses
 import metrics
-import surface
-from geometry import sample_mesh
-from helper import Interrupted, UserError
 from networks import MLP
+import surface
 
 import nnabla as nn
 import nnabla.monitor as M
@@ -43,7 +44,8 @@ class Trainer:
         self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, lam, tau)
         for term in self.terms.values():
             term.persistent = True
-        self.solver = S.Adam(alpha=1.0, beta1=beta0, beta2=beta1)  # the rate is set at each step
+        make_solver = kernels.Adam if mlp.kernel else S.Adam
+        self.solver = make_solver(beta1=beta0, beta2=beta1)  # the rate is set at each step
         self.solver.set_parameters(mlp.parameters)
 
     def feed(self, x, y, n=None) -> None:
@@ -147,6 +149,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     device = helper.set_context(args.context, args.device_id)
+    kernels.set_threads(args.threads)
     cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
     mlp = MLP(args.dims, seed=args.seed, kernel=device.kernel)
     trainer = Trainer(mlp, args.batch_size, args.with_normals, args.lam, args.tau,

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
+import sys
 
 import geometry
-import helper
-import render
 from geometry import Geometry
+import helper
 from helper import UserError
+import render
 
 import numpy as np
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def parser(doc: str):
     made = helper.parser(doc)
     made.add_argument("--dims", type=int, nargs="+", default=[512, 256, 128], help="widths")
     made.add_argument("--rounds", type=int, default=7, help="rounds that count")
-    made.add_argument("--repeat", type=int, default=3, help="runs of each contestant in a round")
+    made.add_argument("--repeat", type=int, default=10, help="runs of each contestant in a round")
     made.add_argument("--threads", type=int, help="default: one a core")
     made.add_argument("--torch-python", help="a Python with torch; default: .venv-torch's")
     made.add_argument("--no-graph", action="store_true", help="leave out nnabla's slow CPU graph")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 
 from common import Twin, alternate, helper, kernels, parser, report
-
 import datasets
 import networks
 import train
@@ -60,7 +59,7 @@ def products(dims: int, batch: int):
     def shard(rows, stacked):
         made = []
         for i, o in shapes:
-            h, e = rng.standard_normal((stacked * rows, i)), rng.standard_normal((stacked * rows, o))
+            h, e = (rng.standard_normal((stacked * rows, size)) for size in (i, o))
             made.append([a.astype(np.float32) for a in
                          (h, e, rng.standard_normal((i, o)), h[:rows] @ np.ones((i, o)),
                           e[:rows] @ np.ones((o, i)), np.empty((i, o)))])

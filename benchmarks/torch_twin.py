@@ -20,7 +20,7 @@ class MLP(torch.nn.Module):
         sizes = [(3, dims), (dims, dims), (dims, dims), (dims, dims - 3), (dims, dims),
                  (dims, dims), (dims, dims), (dims, 1)]
         self.layers = torch.nn.ModuleList(torch.nn.Linear(i, o) for i, o in sizes)
-        for layer, (i, o) in zip(self.layers, sizes):
+        for layer, (_, o) in zip(self.layers, sizes):
             torch.nn.init.normal_(layer.weight, 0, math.sqrt(2 / o))
             torch.nn.init.zeros_(layer.bias)
         torch.nn.init.normal_(self.layers[7].weight, math.sqrt(math.pi / dims), 1e-5)

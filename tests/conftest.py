@@ -1,9 +1,9 @@
 """Shared by all tests: where the real shapes are, running a script, small helpers."""
 
 import os
+from pathlib import Path
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -2,9 +2,9 @@
 
 import datasets
 import geometry
-import shapes
 from geometry import Geometry
 from helper import UserError
+import shapes
 
 import numpy as np
 import pytest

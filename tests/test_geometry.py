@@ -4,9 +4,9 @@ import gzip
 import struct
 
 import geometry
-import shapes
 from geometry import Frame, Geometry
 from helper import UserError
+import shapes
 
 import numpy as np
 import pytest

@@ -1,10 +1,10 @@
 """The metrics against brute force, against what must be true, and the published table."""
 
 import geometry
-import metrics
-import shapes
 from geometry import Geometry
 from helper import UserError
+import metrics
+import shapes
 
 import numpy as np
 import pytest

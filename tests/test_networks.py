@@ -1,17 +1,18 @@
 """The network: its start, its gradients against float64, kernel and graph against each other."""
 
 import helper
+from helper import UserError
 import infer
 import kernels
-from helper import UserError
 from networks import MLP, layer_shapes
+import reference
 
 import h5py
 import nnabla as nn
 import nnabla.functions as F
+import nnabla.solvers as S
 import numpy as np
 import pytest
-import reference
 
 N, DIMS = 70, 32
 
@@ -122,11 +123,32 @@ def test_threads_change_nothing_but_the_rounding(x):
     assert relative(results[1], results[0]) < 1e-5
 
 
+def test_adam_steps_as_nnablas(rng):
+    start = {"a": rng.standard_normal((40, 30)), "b": rng.standard_normal(7)}
+    found = []
+    for make in (S.Adam, kernels.Adam):
+        parameters = {name: variable(array) for name, array in start.items()}
+        for v in parameters.values():
+            v.need_grad = True
+        solver = make(beta1=0.8, beta2=0.99)
+        solver.set_parameters(parameters)
+        gradients = np.random.default_rng(1)
+        for step in range(20):
+            solver.set_learning_rate(0.01 / (1 + step))
+            solver.zero_grad()
+            assert not parameters["a"].g.any()
+            for v in parameters.values():
+                v.g = gradients.standard_normal(v.shape) * 10.0 ** -step
+            solver.update()
+        found.append(np.concatenate([v.d.ravel() for v in parameters.values()]))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6, atol=1e-6)
+
+
 def test_softplus_loop_has_the_error_it_promises():
     beta = 100.0
     z = np.concatenate([np.linspace(-2, 2, 400_001), [0, -0.0, 1e-30, -50, 50]]).astype(np.float32)
     h, p, bias = z[None].copy(), np.empty((1, len(z)), np.float32), np.zeros(len(z), np.float32)
-    kernels._sweeps().softplus(h, 0, h.copy(), bias, p, np.float32(beta), np.float32(1))
+    kernels._softplus(h, 0, h.copy(), bias, p, np.float32(beta), np.float32(1))
     z64 = z.astype(np.float64)
     value = np.maximum(z64, 0) + np.log1p(np.exp(-np.abs(beta * z64))) / beta
     slope = 1 / (1 + np.exp(np.clip(-beta * z64, -700, 700)))

@@ -1,8 +1,8 @@
 """Pictures show what is there: the silhouette, the side that is lit, the nearer of two."""
 
+from geometry import Geometry
 import render
 import shapes
-from geometry import Geometry
 
 import numpy as np
 import pytest

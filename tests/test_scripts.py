@@ -3,13 +3,13 @@
 import json
 
 import geometry
-import shapes
 from geometry import Geometry
+import shapes
 
 import numpy as np
+from PIL import Image
 import pytest
 import trimesh
-from PIL import Image
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """The built-in shapes: closed, of the genus they promise, exact points and normals."""
 
+from geometry import Frame
 import metrics
 import shapes
-from geometry import Frame
 
 import numpy as np
 import pytest

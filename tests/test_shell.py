@@ -11,8 +11,9 @@ import subprocess
 import tarfile
 import threading
 
-import pytest
 from conftest import ROOT
+
+import pytest
 
 
 def bash(folder, line, status=0, **environment):

@@ -1,15 +1,15 @@
 """The sparse extraction equals the dense one, and both equal scikit-image's on the whole grid."""
 
-import surface
+import fields
 from helper import UserError
 from networks import MLP
+import surface
 
-import fields
 import numpy as np
 import pytest
-import trimesh
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
+import trimesh
 
 KNOT = fields.knot()
 CLOSED = {"sphere": (fields.sphere, 2), "box": (fields.box, 2), "knot": (KNOT, 0),
