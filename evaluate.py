@@ -65,9 +65,9 @@ def main(args: argparse.Namespace) -> None:
         print(json.dumps(result, indent=2))
         return
     print(f"mesh       {path}\nreference  {reference}" + ("" if args.fpath else " (trained on it)"))
-    for protocol in args.protocol:
-        print(f"\nprotocol {protocol}")
-        for name, text in rows(result[protocol]):
+    for title in ["topology", *args.protocol]:
+        print(f"\n{title if title == 'topology' else 'protocol ' + title}")
+        for name, text in rows(result[title]):
             print(f"  {name:<34} {text}")
     print(f"\n{output}")
 

@@ -2,13 +2,16 @@
 
     python infer.py -mlp bunny/param_01500.h5 --grid-size 512
 
-writes bunny/param_01500_mesh.ply. The checkpoint knows its network, its frame and its cube.
+writes bunny/param_01500_mesh.ply. The checkpoint knows its network, its frame and its cube. f is
+evaluated only near the surface (see surface.py); the mesh is that of the whole grid.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+import sys
+from typing import NamedTuple
 
 import geometry
 from geometry import Frame, Geometry
@@ -16,29 +19,64 @@ import helper
 from helper import UserError
 import kernels
 from networks import MLP
+import parts
 import surface
+
+import numpy as np
 
 PUBLISHED = {"activation": "leaky_relu", "skip_scale": 1.0}  # nnabla-examples' models say nothing
 
 
-def load_network(path, kernel: bool, overrides: dict):
-    """(MLP, Frame, volume factor or None) of a checkpoint; `overrides` of its architecture."""
+class Network(NamedTuple):
+    """What a checkpoint holds."""
+
+    mlp: MLP
+    frame: Frame
+    volume_factor: float
+    cloud: str  # path of the cloud it was trained on, or ""
+
+
+def load_network(path, kernel: bool, overrides: dict) -> Network:
+    """The network of a checkpoint; entries of `overrides` that are not None replace its
+    architecture's. Raises UserError where the two do not fit."""
     arrays, info = helper.load_checkpoint(path)
     if info is None:
-        architecture = {"dims": arrays["fc0/affine/W"].shape[1], **PUBLISHED}
-        frame, volume_factor = Frame(), None
-    else:
-        architecture, volume_factor = info["architecture"], info["volume_factor"]
-        frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
-    architecture = {**architecture, **{k: v for k, v in overrides.items() if v is not None}}
+        info = {"architecture": {"dims": arrays["fc0/affine/W"].shape[1], **PUBLISHED},
+                "frame": Frame()._asdict(), "volume_factor": 1.5}
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return MLP.from_arrays(arrays, kernel, **architecture), frame, volume_factor
-    except (ValueError, TypeError) as error:
+        mlp = MLP.from_arrays(arrays, kernel, **{**info["architecture"], **given})
+        frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: does not fit the network ({error})") from None
+    return Network(mlp, frame, info["volume_factor"], info.get("cloud", ""))
 
 
-def to_world(mesh: Geometry, frame: Frame) -> Geometry:
-    return mesh._replace(points=frame.to_world(mesh.points))
+def box(bounds, side: float, frame: Frame):
+    """Low and high corner (3,) of the grid in the unit frame: the cube of half side `side`, or
+    bounds (6,) given in world coordinates."""
+    if bounds is None:
+        return np.full(3, -side), np.full(3, side)
+    return frame.to_unit(bounds[:3]), frame.to_unit(bounds[3:])
+
+
+def without(mesh: Geometry, keep: np.ndarray, what: str):
+    """The mesh of the faces in the mask keep (M,), and a line that says what went."""
+    if not keep.any():
+        raise UserError(f"{what} would drop the whole mesh")
+    rest, areas = parts.with_faces(mesh, keep), parts.face_areas(mesh)
+    return rest, (f"{what}: dropped {(~keep).sum()} of {len(keep)} faces "
+                  f"({100 * areas[~keep].sum() / areas.sum():.2g} % of the area), "
+                  f"{parts.components(mesh).max() + 1} components before, "
+                  f"{parts.components(rest).max() + 1} now")
+
+
+def trim(mesh: Geometry, cloud: str, distance: float):
+    """without() the faces farther than `distance` from the cloud file, all in world units."""
+    if not Path(cloud).is_file():
+        raise UserError(f"--trim needs the cloud of the training; '{cloud}' is not there")
+    keep = parts.near(mesh, geometry.read(cloud).surface_points, distance)
+    return without(mesh, keep, f"--trim {distance:g}")
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -48,43 +86,71 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("-o", "--output", help="mesh to write (.ply .obj .off .stl); default: "
         "<checkpoint>_mesh.ply beside it")
     helper.add_device_flags(parser)
-    add("--grid-size", type=number(int, 8), default=256, help="grid points along each side")
-    add("-sb", "--sub-batch-size", type=number(int, 1), default=16384, help="points at a time")
+    add("--grid-size", type=number(int, 8), default=256,
+        help="grid points along the box's longest side")
+    add("-sb", "--sub-batch-size", type=number(int, 1), default=16384,
+        help="points at a time (the CPU's kernel takes its own)")
     add("-vf", "--volume-factor", type=number(float, above=0),
         help="half the side of the cube, unit frame; default: the checkpoint's, else 1.5")
+    add("--bounds", type=float, nargs=6, metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
+        help="extract this box, in the cloud's coordinates, and not the cube")
+    add("--level", type=float, default=0.0,
+        help="distance to the surface at which the mesh lies, unit frame; outside is positive")
     add("-gd", "--gradient-direction", choices=["ascent", "descent"],
         help="whether f grows or falls towards the outside; default: as f does at the cube")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--largest", action="store_true", help="keep the largest component only")
+    some.add_argument("--min-component", type=number(float, 0, 1), metavar="F",
+                      help="drop components with less than this share of the area")
+    add("--trim", type=number(float, above=0), metavar="D",
+        help="cut what is farther than D from the cloud, in its units (for open scans)")
+    add("--lipschitz", type=number(float, 1), default=1.0,
+        help="how much steeper than a distance f may be between the points looked at")
     add("--dense", action="store_true", help="evaluate the whole grid: the slow reference")
     add("--activation", choices=["softplus", "leaky_relu"], help="override the checkpoint's")
     add("--skip-scale", type=number(float, above=0), help="override the checkpoint's")
-    add("--quiet", action="store_true", help="print the name of the mesh only")
+    add("--quiet", action="store_true", help="print warnings and the name of the mesh only")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
+    def say(text: str) -> None:
+        if not args.quiet:
+            print(text)
+
     checkpoint = Path(args.model_load_path or helper.newest_checkpoint())
-    if not args.model_load_path and not args.quiet:
-        print(f"taking {checkpoint}, the newest checkpoint here or below")
+    if not args.model_load_path:
+        say(f"taking {checkpoint}, the newest checkpoint here or below")
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")
     geometry.check_writable(output, geometry.MESH_WRITERS)
     device = helper.set_context(args.context, args.device_id)
     kernels.set_threads(args.threads)
     overrides = {"activation": args.activation, "skip_scale": args.skip_scale}
-    mlp, frame, volume_factor = load_network(checkpoint, device.kernel, overrides)
-    side = args.volume_factor or volume_factor or 1.5
-    if not args.quiet:
-        print(f"{checkpoint} on {device.text}, grid {args.grid_size}")
-    outward = {"ascent": 1, "descent": -1, None: None}[args.gradient_direction]
+    network = load_network(checkpoint, device.kernel, overrides)
+    low, high = box(args.bounds, args.volume_factor or network.volume_factor, network.frame)
+    grid = surface.Grid.of(low, high, args.grid_size)
+    say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
     mesh, stats = surface.extract(
-        lambda points: mlp.evaluate(points, args.sub_batch_size),
-        surface.Grid.of([-side] * 3, [side] * 3, args.grid_size),
-        dense=args.dense, outward=outward,
+        lambda points: network.mlp.evaluate(points, args.sub_batch_size), grid, args.level,
+        dense=args.dense, lipschitz=args.lipschitz,
+        outward={"ascent": 1, "descent": -1, None: None}[args.gradient_direction],
     )
-    geometry.write(output, to_world(mesh, frame))
-    if not args.quiet:
-        print(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer "
-              f"than the grid's points) in {stats.seconds:.1f} s; "
-              f"{len(mesh.points)} vertices, {len(mesh.faces)} faces")
+    say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
+        f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
+        f"{stats.seconds:.1f} s")
+    for doubt in surface.doubts(stats):
+        print(f"warning: {doubt}", file=sys.stderr)
+    mesh = mesh._replace(points=network.frame.to_world(mesh.points))
+    if args.trim is not None:
+        mesh, report = trim(mesh, network.cloud, args.trim)
+        say(report)
+    if args.largest or args.min_component is not None:
+        fraction = 1.0 if args.largest else args.min_component
+        what = "--largest" if args.largest else f"--min-component {fraction:g}"
+        mesh, report = without(mesh, parts.large_components(mesh, fraction), what)
+        say(report)
+    geometry.write(output, mesh)
+    say(f"{len(mesh.points)} vertices, {len(mesh.faces)} faces")
     print(output)
 
 

@@ -402,8 +402,8 @@ class Adam:
         self.t += 1
         rate = self.rate * (1 - self.beta2**self.t) ** 0.5 / (1 - self.beta1**self.t)
         constants = f4(self.beta1), f4(self.beta2), f4(rate), f4(self.eps)
-        variables = self.parameters.values()
-        ps, gs = tuple(p.d.reshape(-1) for p in variables), tuple(p.g.reshape(-1) for p in variables)
+        all_ = self.parameters.values()
+        ps, gs = tuple(p.d.reshape(-1) for p in all_), tuple(p.g.reshape(-1) for p in all_)
         ms, vs = tuple(self.m.values()), tuple(self.v.values())
         _map(lambda part: _adam(ps, gs, ms, vs, part, threads(), *constants),
              list(range(threads())))

@@ -16,6 +16,7 @@ from __future__ import annotations
 from geometry import Frame, Geometry, sample_mesh, sample_poisson
 import helper
 from helper import UserError
+import parts
 
 import numpy as np
 
@@ -158,7 +159,9 @@ PROTOCOLS = {"default": default_protocol, "upstream": upstream_protocol, "srb": 
 
 
 def measure(mesh: Geometry, reference: Geometry, protocols=("default",)) -> dict:
-    """{protocol: metrics} of a mesh against a mesh or cloud, both in world coordinates."""
+    """{"topology": counts, protocol: metrics, ...} of a mesh against a mesh or cloud, both in world
+    coordinates."""
     if mesh.faces is None:
         raise UserError("the mesh to measure has no faces")
-    return {name: PROTOCOLS[name](mesh, reference) for name in protocols}
+    measured = {name: PROTOCOLS[name](mesh, reference) for name in protocols}
+    return {"topology": parts.topology(mesh), **measured}

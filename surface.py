@@ -41,7 +41,8 @@ class Stats(NamedTuple):
     dense: int  # points of the whole grid
     levels: int  # of the octree
     cells: int  # with a sign change
-    followed: int  # of them, found only by following the surface
+    followed: int  # of the cells looked at, found only by following the surface
+    slope: float  # steepest change of f a unit of length that was seen
     open: bool  # the surface reaches a side of the box and is cut there
     seconds: float
 
@@ -72,6 +73,19 @@ class Grid(NamedTuple):
         return self.low + self.spacing * index
 
 
+def doubts(stats: Stats) -> list:
+    """Warnings, a line each, where an extraction may not show the whole surface."""
+    found = []
+    if stats.open:
+        found.append("the surface reaches the side of the box and is open there; a larger "
+                     "-vf (or --bounds) shows what lies beyond")
+    if stats.followed or stats.slope > 2:
+        found.append(f"f is no distance (it changes by up to {stats.slope:.2g} a unit of length; "
+                     f"{stats.followed} cells were found only by following the surface): small "
+                     "separate parts may be missing; --lipschitz 2 or --dense makes sure")
+    return found
+
+
 def extract(f, grid: Grid, level: float = 0.0, *, dense=False, lipschitz=1.0, outward=None):
     """The mesh of {f = level} over a grid, in f's coordinates, and Stats.
 
@@ -92,7 +106,7 @@ def extract(f, grid: Grid, level: float = 0.0, *, dense=False, lipschitz=1.0, ou
     ends = points.min(axis=0), points.max(axis=0)
     cut = bool((ends[0] < 1e-3).any() or (ends[1] > grid.shape - 1 - 1e-3).any())
     return mesh, Stats(tuple(grid.shape.tolist()), work.evaluations, int(grid.shape.prod()),
-                       work.levels, work.cells, work.followed, cut,
+                       work.levels, work.cells, work.followed, work.slope, cut,
                        time.perf_counter() - start)
 
 
@@ -106,6 +120,7 @@ class _Extraction:
     def __init__(self, f, grid: Grid, level: float, lipschitz: float):
         self.f, self.grid, self.level, self.lipschitz = f, grid, level, lipschitz
         self.evaluations = self.levels = self.cells = self.followed = 0
+        self.slope = 0.0
         self.size = min(BLOCK, 1 << int(grid.shape.max() - 2).bit_length())
         self.known = np.empty(0, np.int64), np.empty(0, np.float32)  # values on blocks' sides
         self.seen = {}  # block -> bits of its cells that are done
@@ -181,7 +196,9 @@ class _Extraction:
             edges = [(fk[:, CORNERS[:, a] == 1] - fk[:, CORNERS[:, a] == 0]).mean(axis=1)
                      for a in range(3)]
             slopes.append(np.linalg.norm(edges, axis=0) / length)
-            L = self.lipschitz * np.maximum(1, np.maximum(*slopes))[:, None]
+            steepest = np.maximum(*slopes)
+            self.slope = max(self.slope, float(steepest.max(initial=0)))
+            L = self.lipschitz * np.maximum(1, steepest)[:, None]
             keep = ~_no_zero(fk, fc, L, length / 2)
             parent, child = np.nonzero(keep)
             cells = cells[parent].copy()
