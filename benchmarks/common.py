@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import helper  # noqa: E402
 import kernels  # noqa: E402

@@ -1,4 +1,4 @@
-"""Functions with a known level set, for the tests and benchmarks of the extraction."""
+"""Functions with a known level set, and a comparison of meshes, for tests and benchmarks."""
 
 import shapes
 
@@ -45,3 +45,24 @@ def plate(p):
 def steep(p):
     """No distance: the slope is 3 to 6, as of a field trained without the eikonal term."""
     return 3 * (np.linalg.norm(p * [1, 1.5, 2], axis=1) - 0.7)
+
+
+def difference(a, b) -> float:
+    """Largest distance between the vertices of two meshes that are the same but for the order of
+    vertices and faces; infinite where they are not.
+
+    Faces are compared by the places of their corners: where f is exactly 0 at a grid point,
+    several vertices share a place."""
+    if a.points.shape != b.points.shape or a.faces.shape != b.faces.shape:
+        return np.inf
+    tree = cKDTree(b.points)
+    distance, place = tree.query(a.points)
+    merged = tree.query(b.points)[1]
+
+    def in_order(faces):
+        first = faces.argmin(axis=1)
+        faces = np.stack([faces[np.arange(len(faces)), (first + k) % 3] for k in range(3)], axis=1)
+        return faces[np.lexsort(faces.T)]
+
+    same = np.array_equal(in_order(merged[place][a.faces]), in_order(merged[b.faces]))
+    return float(distance.max()) if same else np.inf

@@ -1,0 +1,86 @@
+"""What an extraction costs: evaluations, seconds and peak memory, grid by grid.
+
+    python benchmarks/extract.py demo/knot/param_00035.h5 --json benchmarks/extract.json
+
+For each network given and for fields that are hard on an octree: a gyroid shell (much surface), two
+specks of two cells' radius far apart, a thin plate, and a field three times too steep. Up to
+--dense points a side the whole grid is evaluated too and the meshes are compared. Every row is a
+process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import resource
+import subprocess
+import sys
+import time
+
+from common import ROOT, helper, kernels, report
+import fields
+import infer
+import parts
+import surface
+
+FIELDS = {"gyroid": fields.gyroid, "plate": fields.plate, "steep": fields.steep}
+
+
+def field(name: str, n: int):
+    """The function of a row: a checkpoint's network, or a field by its name."""
+    if name.endswith(".h5"):
+        helper.set_context("cpu")
+        return infer.load_network(name, True, {}).mlp.evaluate
+    return fields.specks(2 * 3 / (n - 1)) if name == "specks" else FIELDS[name]
+
+
+def one(name: str, n: int, dense: bool) -> dict:
+    """The figures of one extraction in this process."""
+    grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, n)
+    f = field(name, n)
+    if name.endswith(".h5"):
+        kernels.compile_all()
+    start = time.perf_counter()
+    mesh, stats = surface.extract(f, grid)
+    row = {"f": Path(name).stem if "/" not in name else "/".join(Path(name).parts[-2:]),
+           "grid": n, "evaluations": stats.evaluations, "fewer": stats.dense / stats.evaluations,
+           "seconds": time.perf_counter() - start,
+           "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+           "followed": stats.followed}
+    found = parts.topology(mesh)
+    row.update({k: found[k] for k in ("faces", "components", "boundary_edges", "nonmanifold_edges",
+                                  "euler_characteristic")})
+    if dense:
+        start = time.perf_counter()
+        whole, all_ = surface.extract(f, grid, dense=True)
+        row["dense_seconds"] = time.perf_counter() - start
+        row["missed_cells"] = all_.cells - stats.cells
+        row["same_as_dense"] = fields.difference(mesh, whole) == 0
+    return row
+
+
+def main(args) -> None:
+    if args.one:
+        print(json.dumps(one(args.one, args.grids[0], args.dense >= args.grids[0])))
+        return
+    rows = []
+    for name in [*args.checkpoints, *FIELDS, "specks"]:
+        for n in args.grids:
+            done = subprocess.run(
+                [sys.executable, __file__, "--one", name, "--grids", str(n), "--dense",
+                 str(args.dense)], capture_output=True, text=True, cwd=ROOT, check=True)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            print(rows[-1], flush=True)
+    report(rows, ["f", "grid", "evaluations", "fewer", "seconds", "peak_MiB", "faces",
+                  "components", "euler_characteristic", "followed", "dense_seconds",
+                  "same_as_dense"], args.json)
+
+
+if __name__ == "__main__":
+    made = helper.parser(__doc__)
+    made.add_argument("checkpoints", nargs="*", help="networks")
+    made.add_argument("--grids", type=int, nargs="+", default=[129, 257, 513, 1025, 2049])
+    made.add_argument("--dense", type=int, default=257, help="largest grid to evaluate wholly too")
+    made.add_argument("--one", metavar="NAME", help="one row, in this process")
+    made.add_argument("--json", metavar="FILE", help="write the figures")
+    helper.run(main, made.parse_args())
