@@ -206,6 +206,9 @@ def open3d():
     """The open3d module. Raises UserError with the line to type where it does not import."""
     try:
         import open3d as o3d
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed in {sys.executable}; "
+                        "bash commands.sh setup, then run with .venv/bin/python") from None
     except (ImportError, OSError) as error:
         raise UserError(
             f"open3d does not import ({error}); on Debian or Ubuntu: sudo apt-get install "

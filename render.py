@@ -25,14 +25,17 @@ class Camera(NamedTuple):
     fov: float = 30.0  # vertical, degrees
 
     @classmethod
-    def around(cls, points: np.ndarray, azimuth=30.0, elevation=15.0, fov=30.0) -> Camera:
-        """A camera that sees all points (N, 3); degrees; azimuth 0 looks along -z, y is up."""
-        low, high = points.min(axis=0), points.max(axis=0)
-        center, radius = (low + high) / 2, np.linalg.norm(high - low) / 2
+    def around(cls, points: np.ndarray, azimuth=30.0, elevation=15.0, fov=30.0, aspect=4 / 3):
+        """A camera just far enough to see all points (N, 3) in a picture of width / height
+        `aspect`; degrees; azimuth 0 looks along -z, y is up."""
+        center = (points.min(axis=0) + points.max(axis=0)) / 2
         a, e = np.radians([azimuth, elevation])
         towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
         up = np.array([0.0, 1.0, 0.0]) if abs(towards[1]) < 0.999 else np.array([0.0, 0.0, 1.0])
-        return cls(center + towards * radius / np.sin(np.radians(fov / 2)), center, up, fov)
+        x, y, z = np.abs((points - center) @ cls(center + towards, center, up).axes().T).T
+        half = np.tan(np.radians(fov / 2))
+        distance = 1.08 * (np.maximum(x / aspect, y) / half + z).max()
+        return cls(center + towards * distance, center, up, fov)
 
     def axes(self) -> np.ndarray:
         """Rows: unit vectors to the right, up and back."""
@@ -72,7 +75,7 @@ def cloud(geometry: Geometry, camera: Camera, width=960, height=720, samples=2) 
     focal = h / 2 / np.tan(np.radians(camera.fov / 2))
     column = np.round(w / 2 + focal * local[:, 0] / depth - 0.5).astype(int)
     row = np.round(h / 2 - focal * local[:, 1] / depth - 0.5).astype(int)
-    radius = int(np.clip(0.3 * h / np.sqrt(len(depth)), 1, h / 100))
+    radius = int(np.clip(0.45 * h / np.sqrt(len(depth)), 1, h / 100))
     dx, dy = (g.ravel() for g in np.meshgrid(*[np.arange(-radius, radius + 1)] * 2))
     inside = dx**2 + dy**2 <= radius**2
     dx, dy = dx[inside], dy[inside]

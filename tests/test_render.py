@@ -17,7 +17,7 @@ def covered(image):
 @pytest.mark.parametrize("azimuth, elevation", [(0, 0), (40, 20), (180, -60), (90, 90)])
 def test_silhouette_of_a_sphere(azimuth, elevation):
     mesh = shapes.mesh("sphere")
-    camera = render.Camera.around(mesh.points, azimuth, elevation)
+    camera = render.Camera.around(mesh.points, azimuth, elevation, aspect=1)
     seen = covered(render.mesh(mesh, camera, SIZE, SIZE))
     rows, columns = np.nonzero(seen)
     distance = np.linalg.norm(camera.eye)
@@ -63,7 +63,7 @@ def test_far_from_the_origin_the_picture_is_the_same():
 
 def test_cloud_covers_what_its_mesh_covers():
     cloud, mesh = shapes.sample("knot", 20_000), shapes.mesh("knot")
-    camera = render.Camera.around(mesh.points)
+    camera = render.Camera.around(mesh.points, aspect=1)
     of_cloud = covered(render.cloud(cloud, camera, 2 * SIZE, 2 * SIZE))
     of_mesh = covered(render.mesh(mesh, camera, 2 * SIZE, 2 * SIZE))
     assert (of_cloud & ~of_mesh).mean() < 0.03 and (of_mesh & ~of_cloud).mean() < 0.03

@@ -1,0 +1,36 @@
+"""The figures in the READMEs are those of the files that the commands wrote."""
+
+import json
+import re
+
+from conftest import ROOT
+import pytest
+
+
+@pytest.mark.parametrize("name", ["knot", "bunny"])
+def test_results_table(name):
+    result = json.loads((ROOT / "results" / f"{name}.json").read_text())["default"]
+    row = re.search(rf"^\| {name}.*$", (ROOT / "README.md").read_text(), re.M).group()
+    figures = [float(x) for x in re.findall(r"0\.\d{4}", row)]
+    assert figures == pytest.approx([
+        result["reference_to_surface"]["mean"], result["mesh_to_surface"]["mean"],
+        result["chamfer"], result["chamfer_floor"]], abs=6e-5)
+
+
+def test_speed_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    for file, pattern in (("step", r"takes (\d\.\d\d) times PyTorch"),
+                          ("forward", r"computes (\d\.\d) times as many")):
+        rows = json.loads((ROOT / "benchmarks" / f"{file}.json").read_text())["rows"]
+        ratio = next(row for row in rows if row["dims"] == 512)["ratio_torch"]
+        said = re.search(pattern, re.sub(r"\s+", " ", text)).group(1)
+        assert float(said) == pytest.approx(ratio, abs=0.06)
+
+
+@pytest.mark.parametrize("file", ["step", "forward"])
+def test_benchmark_tables(file):
+    """Every figure of benchmarks/*.json stands in the table, rounded to three digits."""
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    for row in json.loads((ROOT / "benchmarks" / f"{file}.json").read_text())["rows"]:
+        for name in ("ours", "torch", "floor", "nnabla_graph", "ratio_torch", "ratio_floor"):
+            assert f"{row[name]:.3g}" in text, (row["dims"], name)
