@@ -4,6 +4,7 @@ import json
 import re
 
 from conftest import ROOT
+
 import pytest
 
 
