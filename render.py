@@ -75,7 +75,7 @@ def cloud(geometry: Geometry, camera: Camera, width=960, height=720, samples=2) 
     focal = h / 2 / np.tan(np.radians(camera.fov / 2))
     column = np.round(w / 2 + focal * local[:, 0] / depth - 0.5).astype(int)
     row = np.round(h / 2 - focal * local[:, 1] / depth - 0.5).astype(int)
-    radius = int(np.clip(0.45 * h / np.sqrt(len(depth)), 1, h / 100))
+    radius = int(np.clip(round(0.45 * h / np.sqrt(len(depth))), 1, h / 100))
     dx, dy = (g.ravel() for g in np.meshgrid(*[np.arange(-radius, radius + 1)] * 2))
     inside = dx**2 + dy**2 <= radius**2
     dx, dy = dx[inside], dy[inside]
