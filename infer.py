@@ -57,6 +57,9 @@ def box(bounds, side: float, frame: Frame):
     bounds (6,) given in world coordinates."""
     if bounds is None:
         return np.full(3, -side), np.full(3, side)
+    if not all(a < b for a, b in zip(bounds[:3], bounds[3:])):
+        raise UserError(f"--bounds {' '.join(f'{b:g}' for b in bounds)}: the box is inside out; "
+                        "its lower corner comes first")
     return frame.to_unit(bounds[:3]), frame.to_unit(bounds[3:])
 
 

@@ -122,7 +122,8 @@ class _Extraction:
         self.evaluations = self.levels = self.cells = self.followed = 0
         self.slope = 0.0
         self.size = min(BLOCK, 1 << int(grid.shape.max() - 2).bit_length())
-        self.known = np.empty(0, np.int64), np.empty(0, np.float32)  # values on blocks' sides
+        # values on the blocks' sides, (sorted keys, values): of former chunks and of this one
+        self.known = [(np.empty(0, np.int64), np.empty(0, np.float32))] * 2
         self.seen = {}  # block -> bits of its cells that are done
         self.parts = []  # (vertices in grid units, faces, the vertices' edges) of each block
 
@@ -140,18 +141,21 @@ class _Extraction:
         # neighbouring blocks share the values on their sides: those are remembered
         shared = (local[:, 1:] % (side - 1) == 0).any(axis=1)
         keys = self._key(index[shared])
-        place = np.searchsorted(self.known[0], keys)
         found = np.zeros(len(flat), bool)
-        inside = place < len(self.known[0])
-        found[np.flatnonzero(shared)[inside]] = self.known[0][place[inside]] == keys[inside]
-        values[flat[found]] = self.known[1][place[found[shared]]]
+        for known_keys, known_values in self.known:
+            if len(known_keys):
+                place = np.minimum(np.searchsorted(known_keys, keys), len(known_keys) - 1)
+                hit = known_keys[place] == keys
+                found[np.flatnonzero(shared)[hit]] = True
+                values[flat[shared][hit]] = known_values[place[hit]]
         fresh = flat[~found]
         # two blocks of one chunk may share a vertex: evaluate it once
         index = index[~found]
         _, first, copy = np.unique(self._key(index), return_index=True, return_inverse=True)
         new = self._evaluate(index[first])[copy.reshape(-1)]
         values[fresh] = new
-        self._remember(index[shared[~found]], new[shared[~found]])
+        side = shared[~found]
+        self.known[1] = _merged(self.known[1], (self._key(index[side]), new[side]))
 
     def _evaluate(self, index) -> np.ndarray:
         if len(index) == 0:
@@ -170,11 +174,6 @@ class _Extraction:
         """One integer for each grid index (n, 3); they may lie beyond the grid."""
         index = index + (1 << 17)
         return (index[:, 0] << 40) | (index[:, 1] << 20) | index[:, 2]
-
-    def _remember(self, index, values) -> None:
-        keys = np.concatenate([self.known[0], self._key(index)])
-        keys, first = np.unique(keys, return_index=True)
-        self.known = keys, np.concatenate([self.known[1], values])[first]
 
     def _refine(self, V, origin, stride, depth):
         """Unit cells (n, 4: block, i, j, k) of the blocks V that may hold a zero; starts with cells
@@ -296,6 +295,7 @@ class _Extraction:
                 found.append(to[~seen[tuple(to.T)]])
             cells = self._within(np.unique(np.concatenate(found), axis=0), origin, 1)
             first = False
+        self.known = [_merged(*self.known), (np.empty(0, np.int64), np.empty(0, np.float32))]
         for b, o in enumerate(origin):
             self.seen[tuple(o // size)] = np.packbits(seen[b].ravel())
             if active[b].any():
@@ -361,6 +361,12 @@ class _Extraction:
         index = np.concatenate([corners, np.array(sides) * (self.grid.shape - 1)])
         values = np.asarray(self.f(self.grid.points(index)), np.float64).reshape(-1)
         return 1.0 if np.median(values) > self.level else -1.0
+
+
+def _merged(a, b):
+    """Two (keys, values) as one with sorted keys, each key once."""
+    keys, first = np.unique(np.concatenate([a[0], b[0]]), return_index=True)
+    return keys, np.concatenate([a[1], b[1]])[first]
 
 
 def _flat(shape, cells, offsets) -> np.ndarray:

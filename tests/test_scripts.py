@@ -4,6 +4,8 @@ import json
 
 import geometry
 from geometry import Geometry
+import helper
+from networks import MLP
 import shapes
 
 import numpy as np
@@ -151,6 +153,49 @@ def test_bad_input_gets_one_line(script, tmp_path, line, message):
                                   "datasets.py create --shape cow", "visualize.py"])
 def test_wrong_usage_is_status_2(script, line):
     script(line, status=2)
+
+
+@pytest.fixture
+def ball(tmp_path):
+    """A checkpoint whose surface is about a sphere of radius 0.6 around (10, 20, 30), scale 2."""
+    mlp = MLP(64, radius=0.6, seed=1)
+    points = 1.2 * shapes.sample("sphere", 400).points + [10, 20, 30]
+    geometry.write(tmp_path / "cloud.ply", Geometry(points[points[:, 2] > 30]))
+    helper.save_checkpoint(tmp_path / "param_00001.h5", mlp.parameters, {
+        "architecture": mlp.architecture, "frame": {"center": [10, 20, 30], "scale": 2.0},
+        "volume_factor": 1.5, "cloud": str(tmp_path / "cloud.ply")})
+    return tmp_path
+
+
+def radius_of(path):
+    return np.linalg.norm(geometry.read(path).points - [10, 20, 30], axis=1)
+
+
+def test_infer_level_bounds_and_volume(script, ball):
+    script("infer.py --grid-size 64 -o a.ply --quiet")
+    script("infer.py --grid-size 64 -o b.ply --quiet --level 0.1")
+    assert radius_of(ball / "b.ply").mean() > radius_of(ball / "a.ply").mean() + 0.1
+    done = script("infer.py --grid-size 64 -o c.ply --bounds 8 18 30 12 22 33")
+    assert "open there" in done.stderr and "grid 64 x 64 x 49" in done.stdout
+    points = geometry.read(ball / "c.ply").points
+    assert points[:, 2].min() == pytest.approx(30, abs=1e-4) and points[:, 2].max() > 30.5
+    assert "open there" in script("infer.py --grid-size 32 -o d.ply -vf 0.5").stderr
+    error = script("infer.py --bounds 8 18 30 12 22 3", status=1).stderr
+    assert "inside out" in error and error.count("\n") == 1
+
+
+def test_infer_trims_and_drops(script, ball):
+    done = script("infer.py --grid-size 64 -o a.ply --trim 0.8")
+    assert "--trim 0.8: dropped" in done.stdout
+    points = geometry.read(ball / "a.ply").points
+    assert points[:, 2].min() > 28.5 and points[:, 2].max() > 30.8
+    for flag in ("--largest", "--min-component 0.1"):
+        done = script(f"infer.py --grid-size 48 -o b.ply {flag}")
+        assert f"{flag}: dropped 0 of" in done.stdout
+    assert "would drop the whole mesh" in script("infer.py --grid-size 48 -o c.ply --trim 1e-9",
+                                                 status=1).stderr
+    (ball / "cloud.ply").unlink()
+    assert "--trim needs the cloud" in script("infer.py --grid-size 48 --trim 1", status=1).stderr
 
 
 def test_level_set_that_does_not_cross_zero(script, tmp_path):
