@@ -89,7 +89,8 @@ def doubts(stats: Stats) -> list:
 def extract(f, grid: Grid, level: float = 0.0, *, dense=False, lipschitz=1.0, outward=None):
     """The mesh of {f = level} over a grid, in f's coordinates, and Stats.
 
-    f maps float64 points (N, 3) to values (N,); it may also be asked up to a block beyond the grid.
+    f maps float64 points (N, 3) to values (N,); the octree's coarse cells may also ask for it up to
+    a grid's length beyond the grid.
     dense: evaluate every grid point (the reference). outward: +1 where f grows from the inside to
     the outside, -1 where it falls, None to take the sign that f has on the grid's boundary.
     Raises UserError where f is not finite or nowhere crosses the level.
@@ -99,15 +100,15 @@ def extract(f, grid: Grid, level: float = 0.0, *, dense=False, lipschitz=1.0, ou
     blocks = work.all_blocks() if dense else work.candidate_blocks()
     work.march(blocks, dense)
     points, faces = work.sewn()
-    if outward is None:
-        outward = work.sign_outside()
-    faces = faces[:, ::-1] if outward > 0 else faces  # "ascent" winds them towards larger f
-    mesh = Geometry(grid.points(points), None, np.ascontiguousarray(faces))
     ends = points.min(axis=0), points.max(axis=0)
     cut = bool((ends[0] < 1e-3).any() or (ends[1] > grid.shape - 1 - 1e-3).any())
-    return mesh, Stats(tuple(grid.shape.tolist()), work.evaluations, int(grid.shape.prod()),
-                       work.levels, work.cells, work.followed, work.slope, cut,
-                       time.perf_counter() - start)
+    if (work.sign_outside() if outward is None else outward) > 0:
+        faces[:, [1, 2]] = faces[:, [2, 1]]  # "ascent" winds them towards larger f
+    points *= grid.spacing
+    points += grid.low
+    stats = Stats(tuple(grid.shape.tolist()), work.evaluations, int(grid.shape.prod()), work.levels,
+                  work.cells, work.followed, work.slope, cut, time.perf_counter() - start)
+    return Geometry(points, None, faces), stats
 
 
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3)
@@ -118,7 +119,8 @@ FACES = [(step * np.eye(3, dtype=int)[axis], np.flatnonzero(CORNERS[:, axis] == 
 
 class _Extraction:
     def __init__(self, f, grid: Grid, level: float, lipschitz: float):
-        self.f, self.grid, self.level, self.lipschitz = f, grid, level, lipschitz
+        self.f, self.grid, self.lipschitz = f, grid, lipschitz
+        self.level = np.float32(level)  # as the values, so that all comparisons agree
         self.evaluations = self.levels = self.cells = self.followed = 0
         self.slope = 0.0
         self.size = min(BLOCK, 1 << int(grid.shape.max() - 2).bit_length())
@@ -188,8 +190,7 @@ class _Extraction:
             corner = _flat(V.shape, cells, step * CORNERS)
             center = _flat(V.shape, cells, half * np.ones((1, 3), int))
             self._fill(V, origin, stride, np.concatenate([corner.ravel(), center.ravel()]))
-            fk = V.reshape(-1)[corner] - np.float32(self.level)
-            fc = V.reshape(-1)[center] - np.float32(self.level)
+            fk, fc = V.reshape(-1)[corner] - self.level, V.reshape(-1)[center] - self.level
             length = step * stride * self.grid.spacing
             slopes = [np.abs(fk - fc).max(axis=1) / (np.sqrt(0.75) * length)]
             edges = [(fk[:, CORNERS[:, a] == 1] - fk[:, CORNERS[:, a] == 0]).mean(axis=1)
@@ -230,8 +231,9 @@ class _Extraction:
     def march(self, origins, dense: bool) -> None:
         """Refine and march the blocks, then the cells beyond them into which the surface goes."""
         size, outside = self.size, []
-        for first in range(0, len(origins), CHUNK):
-            origin = origins[first : first + CHUNK]
+        chunk = CHUNK // 16 if dense else CHUNK
+        for first in range(0, len(origins), chunk):
+            origin = origins[first : first + chunk]
             V = np.full((len(origin), size + 1, size + 1, size + 1), np.nan, np.float32)
             if dense:
                 cells = np.argwhere(np.ones((len(origin), size, size, size), bool))
@@ -242,12 +244,13 @@ class _Extraction:
         while outside:
             cells = np.concatenate(outside)
             cells = cells[((cells >= 0) & (cells < self.grid.shape - 1)).all(axis=1)]
-            cells = np.unique(cells, axis=0)
-            cells = cells[[not self._is_seen(cell) for cell in cells]] if len(cells) else cells
+            cells = cells[np.unique(self._key(cells), return_index=True)[1]]
+            cells = cells[~self._is_seen(cells)]
             outside = []
             self.followed += len(cells)
-            origins, block = np.unique(cells // size * size, axis=0, return_inverse=True)
-            block = block.reshape(-1)
+            _, one, block = np.unique(self._key(cells // size), return_index=True,
+                                      return_inverse=True)
+            origins, block = cells[one] // size * size, block.reshape(-1)
             for first in range(0, len(origins), CHUNK):
                 origin = origins[first : first + CHUNK]
                 V = np.full((len(origin), size + 1, size + 1, size + 1), np.nan, np.float32)
@@ -255,13 +258,20 @@ class _Extraction:
                 local = np.column_stack([block[mine] - first, cells[mine] % size])
                 outside.append(self._march_chunk(V, origin, local))
 
-    def _is_seen(self, cell) -> bool:
-        bits = self.seen.get(tuple(cell // self.size))
-        if bits is None:
-            return False
-        i, j, k = cell % self.size
-        place = (i * self.size + j) * self.size + k
-        return bool(bits[place >> 3] >> (7 - (place & 7)) & 1)
+    def _is_seen(self, cells) -> np.ndarray:
+        """Mask (n,) of the cells (n, 3) that are done."""
+        _, first, block = np.unique(self._key(cells // self.size), return_index=True,
+                                    return_inverse=True)
+        order = np.argsort(block.reshape(-1), kind="stable")
+        ends = np.cumsum(np.bincount(block.reshape(-1), minlength=len(first)))
+        seen = np.zeros(len(cells), bool)
+        for one, mine in zip(first, np.split(order, ends[:-1])):
+            bits = self.seen.get(tuple(cells[one] // self.size))
+            if bits is not None:
+                i, j, k = (cells[mine] % self.size).T
+                place = (i * self.size + j) * self.size + k
+                seen[mine] = bits[place >> 3] >> (7 - (place & 7)) & 1
+        return seen
 
     def _march_chunk(self, V, origin, cells):
         """March the unit cells (n, 4) of blocks V and those into which the surface leads inside
@@ -313,7 +323,7 @@ class _Extraction:
         self.cells += int(active.sum())
         mask = np.zeros(values.shape, bool)
         mask[1:, 1:, 1:] = active  # scikit-image looks a cell up at its upper corner
-        value = values.astype(np.float64) - self.level
+        value = values.astype(np.float64) - np.float64(self.level)
         least = 1e-4 * self.grid.spacing
         clear = np.where(np.abs(value) < least, np.where(value > 0, least, -least), value)
         vertices, faces, _, _ = marching_cubes(
@@ -339,20 +349,28 @@ class _Extraction:
                 f"f does not cross {self.level:g} inside the grid: there is no surface. "
                 "Train longer, or take another --level"
             )
-        parts, self.parts = self.parts, []
-        counts = np.cumsum([0] + [len(v) for v, _, _ in parts])
-        vertices = np.concatenate([v for v, _, _ in parts])
-        faces = np.concatenate([f + c for (_, f, _), c in zip(parts, counts)])
-        keys = np.concatenate([k for _, _, k in parts])
+        v, f = (sum(len(part[i]) for part in self.parts) for i in (0, 1))
+        vertices, keys = np.empty((v, 3)), np.empty(v, np.int64)
+        faces = np.empty((f, 3), np.int32 if v < 2**31 else np.int64)
+        while self.parts:  # from the last, each freed when it has found its place
+            some, corners, some_keys = self.parts.pop()
+            v, f = v - len(some), f - len(corners)
+            vertices[v : v + len(some)], keys[v : v + len(some)] = some, some_keys
+            faces[f : f + len(corners)] = corners + v
         # an edge lies on the side of a block where one of its other two coordinates does
-        side = (np.round(vertices, 9) % self.size == 0) & (keys[:, None] % 4 != np.arange(3))
-        on_side = np.flatnonzero(side.any(axis=1) & (keys >= 0))
+        side = np.zeros(len(vertices), bool)
+        for axis in range(3):
+            side |= (vertices[:, axis] % self.size == 0) & (keys % 4 != axis) & (keys >= 0)
+        on_side = np.flatnonzero(side)
         _, first, copy = np.unique(keys[on_side], return_index=True, return_inverse=True)
-        to = np.arange(len(vertices))
-        to[on_side] = on_side[first][copy.reshape(-1)]
-        kept = to == np.arange(len(vertices))
-        number = np.cumsum(kept) - 1
-        return vertices[kept], number[to][faces]
+        kept = np.ones(len(vertices), bool)
+        kept[on_side] = False
+        kept[on_side[first]] = True
+        number = np.cumsum(kept, dtype=faces.dtype) - 1
+        number[on_side] = number[on_side[first]][copy.reshape(-1)]
+        for start in range(0, len(faces), 1 << 20):
+            faces[start : start + (1 << 20)] = number[faces[start : start + (1 << 20)]]
+        return vertices[kept], faces
 
     def sign_outside(self) -> float:
         """+1 or -1: the sign of f - level at most of the eight corners and six sides of the box."""

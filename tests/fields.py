@@ -47,17 +47,17 @@ def steep(p):
     return 3 * (np.linalg.norm(p * [1, 1.5, 2], axis=1) - 0.7)
 
 
-def difference(a, b) -> float:
-    """Largest distance between the vertices of two meshes that are the same but for the order of
-    vertices and faces; infinite where they are not.
+def difference(a, b, grid) -> float:
+    """Largest distance, in cells, between the vertices of two meshes of the same grid that are the
+    same but for the order of vertices and faces; infinite where they are not.
 
-    Faces are compared by the places of their corners: where f is exactly 0 at a grid point,
-    several vertices share a place."""
+    Faces are compared by the places of their corners, to a thousandth of a cell: where f is 0 at a
+    grid point, several vertices share a place."""
     if a.points.shape != b.points.shape or a.faces.shape != b.faces.shape:
         return np.inf
-    tree = cKDTree(b.points)
-    distance, place = tree.query(a.points)
-    merged = tree.query(b.points)[1]
+    distance, place = cKDTree(b.points).query(a.points)
+    cells = np.round(1e3 * (b.points - grid.low) / grid.spacing)
+    merged = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
 
     def in_order(faces):
         first = faces.argmin(axis=1)
@@ -65,4 +65,4 @@ def difference(a, b) -> float:
         return faces[np.lexsort(faces.T)]
 
     same = np.array_equal(in_order(merged[place][a.faces]), in_order(merged[b.faces]))
-    return float(distance.max()) if same else np.inf
+    return float(distance.max()) / grid.spacing if same else np.inf

@@ -21,7 +21,7 @@ def grid(n, side=1.5):
 
 
 def assert_same(a, b, g, tolerance):
-    assert fields.difference(a, b) <= tolerance * g.spacing
+    assert fields.difference(a, b, g) <= tolerance
 
 
 @pytest.mark.parametrize("name", list(CLOSED))
