@@ -52,7 +52,7 @@ def difference(a, b, grid) -> float:
     same but for the order of vertices and faces; infinite where they are not.
 
     Faces are compared by the places of their corners, to a thousandth of a cell: where f is 0 at a
-    grid point, several vertices share a place."""
+    grid point, several vertices share a place, and faces without area lie between them."""
     if a.points.shape != b.points.shape or a.faces.shape != b.faces.shape:
         return np.inf
     distance, place = cKDTree(b.points).query(a.points)
@@ -60,6 +60,7 @@ def difference(a, b, grid) -> float:
     merged = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
 
     def in_order(faces):
+        faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
         first = faces.argmin(axis=1)
         faces = np.stack([faces[np.arange(len(faces)), (first + k) % 3] for k in range(3)], axis=1)
         return faces[np.lexsort(faces.T)]
