@@ -431,7 +431,8 @@ def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, sca
 
     activation: "softplus" with beta, or "leaky_relu" (slope 0.1; beta is not used). A point's
     value is the same bit for bit in whatever company it comes: every block has BLOCK rows, the
-    last one's spare rows being leftovers.
+    last one's spare rows being leftovers. (Python 3.8's scipy has an older BLAS, whose rows differ
+    in the last bit with their place in the block.)
     """
     beta, scale = np.float32(beta), np.float32(scale)
     weights, biases = tuple(arrays[0::2]), tuple(arrays[1::2])
