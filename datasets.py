@@ -63,9 +63,21 @@ def load(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> Poi
     normals = None
     if with_normals:
         kept = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
-        normals = kept[train].astype(np.float32)
+        normals = unit_normals(kept, path)[train].astype(np.float32)
     sigma = neighbour_distance(points, knn)
     return PointCloud(points, normals, sigma, pts_unit[test].astype(np.float32), frame)
+
+
+def unit_normals(normals: np.ndarray, path) -> np.ndarray:
+    """normals (N, 3) at length 1; says so where they were not. Raises UserError for zeros."""
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    bad = ~(np.isfinite(length) & (length > 0))
+    if bad.any():
+        raise UserError(f"{path}: {bad.sum()} of {len(normals)} normals are zero or not finite; "
+                        "leave out --with-normals or mend them")
+    if np.abs(length - 1).max() > 0.01:
+        print(f"{path}: normals of length {length.min():.3g} to {length.max():.3g}, set to 1")
+    return normals / length
 
 
 def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
@@ -76,19 +88,20 @@ def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
     return distances.astype(np.float32)
 
 
-def batches(n: int, batch_size: int, seed: int):
-    """Index arrays (batch_size,) without end: each epoch is a fresh permutation of n points.
+def batches(n: int, batch_size: int, seed: int, step: int = 0):
+    """Index arrays (batch_size,) from the given step on, without end: each epoch is a fresh
+    permutation of n points.
 
     An epoch gives n // batch_size batches, at least one: a cloud smaller than a batch is repeated.
     The order depends on seed and epoch only.
     """
-    epoch = 0
+    epoch, skip = divmod(step, max(1, n // batch_size))
     while True:
         order = np.random.default_rng((seed, epoch)).permutation(n)
         order = np.resize(order, max(n, batch_size))
-        for start in range(0, len(order) - batch_size + 1, batch_size):
+        for start in range(skip * batch_size, len(order) - batch_size + 1, batch_size):
             yield order[start : start + batch_size]
-        epoch += 1
+        epoch, skip = epoch + 1, 0
 
 
 def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng) -> np.ndarray:

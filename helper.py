@@ -85,6 +85,8 @@ def replacing(path):
     temporary = Path(name)
     try:
         yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # whole on the disk before it takes the name
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
@@ -167,28 +169,65 @@ def load_checkpoint(path):
     object that save_checkpoint wrote, or None for a file of the published nnabla-examples models.
     Raises UserError where the file is missing, is no HDF5, or does not hold an MLP.
     """
-    import h5py
-
-    path = existing_file(path)
-    arrays = {}
-    try:
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get("igr")
-            for layer in range(len(file)):
-                for name in (f"fc{layer}/affine/W", f"fc{layer}/affine/b"):
-                    arrays[name] = np.asarray(file[name][...], np.float32)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a checkpoint of this network ({error})") from None
-    if not arrays or not all(np.isfinite(array).all() for array in arrays.values()):
-        raise UserError(f"{path}: the checkpoint holds no finite parameters")
+    arrays, text = load_arrays(path)
+    layers = range(len(arrays) // 2)
+    names = [f"fc{layer}/affine/{name}" for layer in layers for name in "Wb"]
+    if not arrays or set(names) != set(arrays):
+        raise UserError(f"{path}: not a checkpoint of this network (it holds {sorted(arrays)[:3]})")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise UserError(f"{path}: the checkpoint's parameters are not finite")
+    arrays = {name: arrays[name].astype(np.float32) for name in names}
     if text is None:
         return arrays, None
     try:
         info = json.loads(text)
-        info["architecture"], info["frame"], info["volume_factor"]
-    except (ValueError, KeyError, TypeError):
+        frame = info["frame"]
+        numbers = [*frame["center"], frame["scale"], info["volume_factor"]]
+        if not (len(numbers) == 5 and np.isfinite(numbers).all() and min(numbers[3:]) > 0
+                and isinstance(info["architecture"], dict)):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: the checkpoint's igr attribute is damaged") from None
     return arrays, info
+
+
+def save_arrays(path, arrays: dict) -> None:
+    """Write {name: array} to the .h5 file `path`."""
+    import h5py
+
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array)
+
+
+def load_arrays(path):
+    """({name: array}, text of the attribute igr or None) of a .h5 file with plain numbers.
+
+    Raises UserError where the file is missing, damaged, or holds anything else: links to other
+    files are not followed and nothing is executed.
+    """
+    import h5py
+
+    path, arrays = existing_file(path), {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            if item.dtype.kind not in "fiu" or item.external or item.is_virtual:
+                raise ValueError(f"{name} is no plain array of numbers")
+            if item.size > 64 * path.stat().st_size:
+                raise ValueError(f"{name} promises more than the file holds")
+            arrays[name] = item[...]
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(visit)
+            text = file.attrs.get("igr")
+    except Exception as error:  # h5py raises every type there is for damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not a readable checkpoint ({reason[:120]})") from None
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"{path}: the checkpoint's igr attribute is damaged")
+    return arrays, text
 
 
 def newest_checkpoint(folder=".") -> Path:

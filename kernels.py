@@ -391,6 +391,18 @@ class Adam:
         self.m, self.v = ({name: np.zeros(p.size, np.float32) for name, p in parameters.items()}
                           for _ in range(2))
 
+    def state(self) -> dict:
+        """Both moments and the step as arrays, by name."""
+        return {"t": np.array(self.t), **{f"mean/{name}": m for name, m in self.m.items()},
+                **{f"var/{name}": v for name, v in self.v.items()}}
+
+    def set_state(self, state: dict) -> None:
+        """The reverse of state(). Raises KeyError or ValueError where the arrays do not fit."""
+        self.t = int(state["t"])
+        for kind, moments in (("mean", self.m), ("var", self.v)):
+            for name, moment in moments.items():
+                moment[:] = state[f"{kind}/{name}"].reshape(-1)
+
     def set_learning_rate(self, rate: float) -> None:
         self.rate = rate
 

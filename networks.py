@@ -37,12 +37,16 @@ class MLP:
         """A network with the parameters `arrays` of a checkpoint. Raises ValueError if they do
         not fit the architecture."""
         mlp = cls(kernel=kernel, **architecture)
-        for name, variable in mlp.parameters.items():
+        mlp.set_arrays(arrays)
+        return mlp
+
+    def set_arrays(self, arrays: dict) -> None:
+        """Take the parameters from `arrays` by name. Raises ValueError where one does not fit."""
+        for name, variable in self.parameters.items():
             if name not in arrays or arrays[name].shape != variable.shape:
                 have = arrays[name].shape if name in arrays else "nothing"
                 raise ValueError(f"{name}: shape {variable.shape} is needed, the file has {have}")
             variable.d = arrays[name]
-        return mlp
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""

@@ -3,13 +3,16 @@
     python train.py -d 1 -f demo/knot_pcd.ply -m demo/knot -k 50 --lam 0.1
 
 writes demo/knot/param_NNNNN.h5 (N: epoch), log.jsonl and nnabla's monitor series. Steps and rate
-decay are fixed by -te (epochs) or -ti (steps). infer.py makes a mesh of a checkpoint.
+decay are fixed by -te (epochs) or -ti (steps). infer.py makes a mesh of a checkpoint. A run that
+was stopped, in whatever way, goes on with
+
+    python train.py --resume -m demo/knot
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import hashlib
 import math
 from pathlib import Path
 import signal
@@ -23,10 +26,11 @@ import kernels
 import losses
 import metrics
 from networks import MLP
+import runs
+from runs import Run
 import surface
 
 import nnabla as nn
-import nnabla.monitor as M
 import nnabla.solvers as S
 import numpy as np
 from tqdm import tqdm
@@ -83,21 +87,6 @@ def held_out_distances(mlp, held_out, grid_size, volume_factor, batch_size) -> d
     return metrics.chamfer_hausdorff(samples.points, held_out)
 
 
-class RunLog:
-    """log.jsonl and nnabla's monitor series of a run folder."""
-
-    def __init__(self, folder: Path):
-        self.file = open(folder / "log.jsonl", "w", buffering=1)
-        self.monitor, self.series = M.Monitor(str(folder)), {}
-
-    def write(self, step: int, **values) -> None:
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            if name not in self.series:
-                self.series[name] = M.MonitorSeries(name, self.monitor, interval=1, verbose=False)
-            self.series[name].add(step, value)
-
-
 def stop_signals() -> list:
     """Turn SIGINT and SIGTERM into entries of the returned list; the second one leaves at once."""
     caught = []
@@ -112,10 +101,15 @@ def stop_signals() -> list:
     return caught
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+# flags that may change when a run goes on: where it computes and what it says, not what it does
+FREE_FLAGS = {"monitor_path", "device_id", "threads", "context", "sub_batch_size", "grid_size",
+              "save_interval_epoch", "quiet", "resume", "overwrite", "fpath"}
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = helper.parser(__doc__)
     number, add = helper.number, parser.add_argument
-    add("-f", "--fpath", required=True, help="point cloud (or mesh: its vertices) to fit")
+    add("-f", "--fpath", help="point cloud (or mesh: its vertices) to fit")
     add("-m", "--monitor-path", default="runs/tmp", help="run folder, made when missing")
     helper.add_device_flags(parser)
     add("-b", "--batch-size", type=number(int, 1), default=512,
@@ -143,11 +137,63 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("-sb", "--sub-batch-size", type=number(int, 1), default=16384,
         help="points at a time in that evaluation")
     add("--seed", type=number(int, 0), default=0, help="of weights, split, order and samples")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true",
+                       help="go on with the run in -m from its newest good checkpoint; other "
+                       "flags are taken from there")
+    start.add_argument("--overwrite", action="store_true", help="begin anew in -m")
     add("--quiet", action="store_true", help="no progress bar, no summary")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    """The flags; `given` names those that stand on the command line."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if not args.fpath and not args.resume:
+        parser.error("the following arguments are required: -f/--fpath (or --resume)")
+    bare = make_parser()
+    for action in bare._actions:
+        action.default = argparse.SUPPRESS
+    args.given = set(vars(bare.parse_args(argv)))
+    return args
+
+
+def resumed(args: argparse.Namespace, info: dict) -> argparse.Namespace:
+    """The flags of a checkpoint's run with those of `args` that may change.
+
+    Raises UserError naming every flag on the command line that contradicts the run.
+    """
+    saved = info["flags"]
+    other = [f"--{name.replace('_', '-')} {vars(args)[name]} (the run has {saved.get(name)})"
+             for name in sorted(args.given - FREE_FLAGS) if vars(args)[name] != saved.get(name)]
+    if other:
+        raise UserError(f"--resume cannot change {', '.join(other)}; leave it out, or begin anew "
+                        "in another folder")
+    free = {name: value for name, value in vars(args).items()
+            if name in args.given or name in ("resume", "overwrite", "quiet", "monitor_path")}
+    return argparse.Namespace(**{**saved, **free, "given": args.given})
+
+
+def digest(cloud: datasets.PointCloud) -> str:
+    """A fingerprint of what a training sees of its cloud."""
+    arrays = (cloud.points, cloud.held_out, cloud.sigma, cloud.normals)
+    whole = b"".join(array.tobytes() for array in arrays if array is not None)
+    return hashlib.sha256(whole).hexdigest()
+
+
+def check_loss(values: dict, first: dict, step: int, rate: float, path) -> None:
+    """Raises UserError where the loss is not finite or a hundred times its first value."""
+    if not math.isfinite(values["loss"]) or values["loss"] > 100 * first["loss"]:
+        raise UserError(f"the loss is {values['loss']:.3g} at step {step}, rate {rate:.2g}: take a "
+                        f"smaller -lr; the last good checkpoint is {path or 'none'}")
 
 
 def main(args: argparse.Namespace) -> None:
+    run, checkpoint = Run(args.monitor_path), None
+    if args.resume:
+        checkpoint = run.newest()
+        args = resumed(args, checkpoint.info)
     device = helper.set_context(args.context, args.device_id)
     kernels.set_threads(args.threads)
     cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
@@ -156,28 +202,33 @@ def main(args: argparse.Namespace) -> None:
                       args.beta0, args.beta1)
     per_epoch = max(1, len(cloud.points) // args.batch_size)
     steps = args.train_iter or args.train_epoch * per_epoch
-    folder = Path(args.monitor_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    log, start = RunLog(folder), time.perf_counter()
+    info = {"architecture": mlp.architecture, "frame": cloud.frame._asdict(),
+            "volume_factor": args.volume_factor, "cloud": str(Path(args.fpath).resolve()),
+            "cloud_sha256": digest(cloud),
+            "flags": {name: value for name, value in vars(args).items() if name != "given"}}
+    done, path, first = 0, None, None
+    if checkpoint:
+        if checkpoint.info["cloud_sha256"] != info["cloud_sha256"]:
+            raise UserError(f"{args.fpath}: other points than the run in {run.folder} has seen; "
+                            "--resume needs the same cloud")
+        mlp.set_arrays(checkpoint.parameters)
+        runs.set_solver_state(trainer.solver, checkpoint.moments)
+        done, path, first = (checkpoint.info["step"], checkpoint.path,
+                             checkpoint.info["first_losses"])
+        run.go_on(checkpoint)
+    else:
+        run.begin(args.overwrite)
     if not args.quiet:
         print(f"{args.fpath}: {len(cloud.points)} points to train, {len(cloud.held_out)} held out\n"
               f"network 8 x {args.dims} on {device.text}\n"
               f"{steps} steps of {args.batch_size} + {2 * args.batch_size} points, "
-              f"{per_epoch} an epoch, into {folder}")
+              f"{per_epoch} an epoch, into {run.folder}"
+              + (f", from step {done} of {path}" if path else ""))
 
-    def save(step: int) -> Path:
-        epoch = -(-step // per_epoch)
-        path = folder / f"param_{epoch:05d}.h5"
-        helper.save_checkpoint(path, mlp.parameters, {
-            "architecture": mlp.architecture, "frame": cloud.frame._asdict(),
-            "volume_factor": args.volume_factor, "epoch": epoch, "step": step,
-            "cloud": str(Path(args.fpath).resolve()), "flags": vars(args),
-        })
-        return path
-
-    caught, path = stop_signals(), None
-    order = datasets.batches(len(cloud.points), args.batch_size, args.seed)
-    bar = tqdm(range(steps), disable=args.quiet, unit="step", dynamic_ncols=True)
+    caught, start = stop_signals(), time.perf_counter()
+    order = datasets.batches(len(cloud.points), args.batch_size, args.seed, done)
+    bar = tqdm(range(done, steps), initial=done, total=steps, disable=args.quiet, unit="step",
+               dynamic_ncols=True)
     for step in bar:
         # rate
         rate = cosine_rate(args.learning_rate, step, steps)
@@ -190,25 +241,27 @@ def main(args: argparse.Namespace) -> None:
         # forward, backward, update
         trainer.step(rate)
         done = step + 1
-        # log
-        if done % LOG_EVERY == 0 or done == steps or caught:
+        # log; on a GPU every look at the loss would wait for it
+        last = done == steps or bool(caught)
+        if device.kernel or last or done % LOG_EVERY == 0:
             values = trainer.losses()
-            if not math.isfinite(values["loss"]):
-                raise UserError(
-                    f"the loss is {values['loss']} at step {done}, rate {rate:.2g}: take a smaller "
-                    f"-lr; the last good checkpoint is {path or 'none'}"
-                )
-            log.write(done, epoch=done / per_epoch, seconds=time.perf_counter() - start,
-                      rate=rate, **values)
+            first = first or values
+            check_loss(values, first, done, rate, path)
+        if last or done % LOG_EVERY == 0:
+            run.log.write(done, epoch=done / per_epoch, seconds=time.perf_counter() - start,
+                          rate=rate, **values)
             bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
         # save and evaluate
-        if done == steps or caught or done % (args.save_interval_epoch * per_epoch) == 0:
-            path = save(done)
+        if last or done % (args.save_interval_epoch * per_epoch) == 0:
+            state = runs.solver_state(trainer.solver)
+            path = run.save(-(-done // per_epoch), mlp.parameters, state,
+                            {**info, "step": done, "first_losses": first})
             if caught:
-                raise Interrupted(caught[0], f"interrupted at step {done}, saved as {path}")
+                raise Interrupted(caught[0], f"interrupted at step {done}, saved as {path}; "
+                                  f"--resume -m {run.folder} goes on")
             distances = held_out_distances(mlp, cloud.held_out, args.grid_size,
                                            args.volume_factor, args.sub_batch_size)
-            log.write(done, **distances)
+            run.log.write(done, **distances)
             if distances and not args.quiet:
                 bar.write(f"{path}: held-out Chamfer {distances['chamfer']:.4f}, "
                           f"Hausdorff {distances['hausdorff']:.4f}")

@@ -1,11 +1,11 @@
 """What an extraction costs: evaluations, seconds and peak memory, grid by grid.
 
-    python benchmarks/extract.py demo/knot/param_00035.h5 --json benchmarks/extract.json
+    python benchmarks/extract.py demo/knot/param_00035.h5 gyroid --json benchmarks/extract.json
 
-For each network given and for fields that are hard on an octree: a gyroid shell (much surface), two
-specks of two cells' radius far apart, a thin plate, and a field three times too steep. Up to
---dense points a side the whole grid is evaluated too and the meshes are compared. Every row is a
-process of its own, so that its peak memory is its own.
+Of networks and of fields that are hard on an octree: gyroid (a shell with much surface), specks (two
+of two cells' radius, far apart), plate (thin), steep (three times too steep). Up to --dense points a
+side the whole grid is evaluated too and the meshes are compared. Every row is a process of its own,
+so that its peak memory is its own. Rows that the json has already stay or are replaced.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def one(name: str, n: int, dense: bool) -> dict:
         whole, all_ = surface.extract(f, grid, dense=True)
         row["dense_seconds"] = time.perf_counter() - start
         row["missed_cells"] = all_.cells - stats.cells
-        row["same_as_dense"] = fields.difference(mesh, whole, grid) == 0
+        row["same_as_dense"] = bool(fields.difference(mesh, whole, grid) == 0)
     return row
 
 
@@ -65,13 +65,17 @@ def main(args) -> None:
         print(json.dumps(one(args.one, args.grids[0], args.dense >= args.grids[0])))
         return
     rows = []
-    for name in [*args.checkpoints, *FIELDS, "specks"]:
+    for name in args.names or [*FIELDS, "specks"]:
         for n in args.grids:
             done = subprocess.run(
                 [sys.executable, __file__, "--one", name, "--grids", str(n), "--dense",
                  str(args.dense)], capture_output=True, text=True, cwd=ROOT, check=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
+    if args.json and Path(args.json).is_file():  # rows of other runs stay
+        made = {(row["f"], row["grid"]) for row in rows}
+        old = json.loads(Path(args.json).read_text())["rows"]
+        rows = [row for row in old if (row["f"], row["grid"]) not in made] + rows
     report(rows, ["f", "grid", "evaluations", "fewer", "seconds", "peak_MiB", "faces",
                   "components", "euler_characteristic", "followed", "dense_seconds",
                   "same_as_dense"], args.json)
@@ -79,7 +83,7 @@ def main(args) -> None:
 
 if __name__ == "__main__":
     made = helper.parser(__doc__)
-    made.add_argument("checkpoints", nargs="*", help="networks")
+    made.add_argument("names", nargs="*", help="checkpoints and fields; default: all fields")
     made.add_argument("--grids", type=int, nargs="+", default=[129, 257, 513, 1025, 2049])
     made.add_argument("--dense", type=int, default=257, help="largest grid to evaluate wholly too")
     made.add_argument("--one", metavar="NAME", help="one row, in this process")

@@ -1,0 +1,160 @@
+"""A run folder: checkpoints with their solver's state, the log, and how a run goes on.
+
+    param_NNNNN.h5      weights and everything about the run (see helper.save_checkpoint)
+    state_SSSSSSSS.h5   the solver's state at step SSSSSSSS; the newest two are kept
+    log.jsonl           one JSON object a line; nnabla's monitor series *.series.txt say the same
+
+A checkpoint is good when its own file and the state of its step are whole. The state is written
+first, each file beside its place and then moved there, so a kill at any instant leaves the former
+checkpoint good. All random numbers of a step depend on the seed and the step only, so a run that
+goes on from a checkpoint does bit for bit what it would have done.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import re
+from typing import NamedTuple
+
+import helper
+from helper import UserError
+
+import nnabla.monitor as M
+import numpy as np
+
+STATES_KEPT = 2
+
+
+class Checkpoint(NamedTuple):
+    path: Path
+    parameters: dict  # name -> float32 array
+    info: dict  # what helper.save_checkpoint was given
+    moments: dict  # "mean/name", "var/name" -> float32 array, and "t"
+
+
+class Run:
+    """The files of a run; `folder` is made when missing."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.log = None  # opened by begin() or go_on()
+
+    # --- beginning
+
+    def begin(self, overwrite: bool) -> None:
+        """Make the folder ready for a new run. Raises UserError where another run lies in it."""
+        old = [p for pattern in ("param_*", "state_*", "log.jsonl", "*.series.txt")
+               for p in self.folder.glob(pattern)]
+        if any(p.match("param_*.h5") for p in old) and not overwrite:
+            raise UserError(f"{self.folder}: holds another run; --resume goes on with it, "
+                            "--overwrite begins anew, -m names another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in old:
+            path.unlink()
+        self.log = _Log(self.folder, [])
+
+    def newest(self) -> Checkpoint:
+        """The newest good checkpoint; says on stdout which ones were damaged.
+
+        Raises UserError where none is good.
+        """
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder}: no such run to resume")
+        for path in sorted(self._checkpoints(), reverse=True):
+            try:
+                return self._load(path)
+            except UserError as error:
+                print(f"{error}; taking the one before")
+        raise UserError(f"{self.folder}: no good checkpoint to resume from")
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Cut the log back to the checkpoint's step and sweep up after a kill."""
+        for leftover in self.folder.glob(".*-*"):  # files that were being written
+            leftover.unlink()
+        self.log = _Log(self.folder, self._rows(checkpoint.info["step"]))
+
+    def _checkpoints(self) -> list:
+        return [p for p in self.folder.glob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
+
+    def _load(self, path: Path) -> Checkpoint:
+        parameters, info = helper.load_checkpoint(path)
+        if info is None or not {"step", "flags", "cloud_sha256", "first_losses"} <= info.keys():
+            raise UserError(f"{path}: not a checkpoint that a run can go on from")
+        moments, _ = helper.load_arrays(self._state(info["step"]))
+        return Checkpoint(path, parameters, info, moments)
+
+    def _state(self, step: int) -> Path:
+        return self.folder / f"state_{step:08d}.h5"
+
+    def _rows(self, step: int) -> list:
+        """The whole lines of the log up to `step`."""
+        rows, path = [], self.folder / "log.jsonl"
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:  # the last line of a killed run
+                continue
+            if row["step"] <= step:
+                rows.append(row)
+        return rows
+
+    # --- going on
+
+    def save(self, epoch: int, parameters: dict, moments: dict, info: dict) -> Path:
+        """Write a checkpoint of nnabla variables `parameters` and the solver's moments."""
+        helper.save_arrays(self._state(info["step"]), moments)
+        path = self.folder / f"param_{epoch:05d}.h5"
+        helper.save_checkpoint(path, parameters, {**info, "epoch": epoch})
+        for old in sorted(self.folder.glob("state_*.h5"))[:-STATES_KEPT]:
+            old.unlink()
+        return path
+
+
+class _Log:
+    """log.jsonl and nnabla's monitor series, begun with the rows of the run so far."""
+
+    def __init__(self, folder: Path, rows: list):
+        self.monitor, self.series = M.Monitor(str(folder)), {}
+        with helper.replacing(folder / "log.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for row in rows:
+            self._add(**row)
+        self.file = open(folder / "log.jsonl", "a", buffering=1)
+
+    def write(self, step: int, **values) -> None:
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        self._add(step, **values)
+
+    def _add(self, step: int, **values) -> None:
+        for name, value in values.items():
+            if name not in self.series:
+                self.series[name] = M.MonitorSeries(name, self.monitor, interval=1, verbose=False)
+            self.series[name].add(step, value)
+
+
+def solver_state(solver) -> dict:
+    """The state of kernels.Adam or of nnabla's as arrays, alike."""
+    if hasattr(solver, "state"):
+        return solver.state()
+    found = {}
+    for name, state in solver.get_states().items():
+        found["t"] = np.array(state.t)
+        found.update({f"{kind}/{name}": np.array(m.d) for kind, m in state.pstate.items()})
+    return found
+
+
+def set_solver_state(solver, arrays: dict) -> None:
+    """The reverse of solver_state. Raises UserError where the arrays do not fit."""
+    try:
+        if hasattr(solver, "set_state"):
+            solver.set_state(arrays)
+            return
+        states = solver.get_states()
+        for name, state in states.items():
+            state.t = int(arrays["t"])
+            for kind, moment in state.pstate.items():
+                moment.d = arrays[f"{kind}/{name}"].reshape(moment.shape)
+        solver.set_states(states)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"the solver's state does not fit the network ({error})") from None
