@@ -295,8 +295,9 @@ def _split_columns(table: np.ndarray) -> Geometry:
     if table.ndim != 2 or table.shape[1] < 3:
         raise UserError(f"needs rows of x y z, found an array of shape {table.shape}")
     normals = table[:, 3:6] if table.shape[1] >= 6 else None
-    if normals is not None and not np.allclose(np.linalg.norm(normals, axis=1), 1, atol=0.01):
-        normals = None  # colours or intensities
+    with np.errstate(over="ignore"):
+        if normals is not None and not np.allclose(np.linalg.norm(normals, axis=1), 1, atol=0.01):
+            normals = None  # colours or intensities
     return Geometry(table[:, :3], normals)
 
 
@@ -337,6 +338,8 @@ def _read_pcd(data: bytes) -> Geometry:
         labels = [f"{name} {i}" if name == "_" else name for i, name in enumerate(names)]
         dtype = np.dtype([(n, k, (c,)) for n, k, c in zip(labels, kinds, counts)])
         encoding = header["DATA"][0]
+        if not len(names) == len(counts) == len(kinds):
+            raise ValueError
     except (KeyError, ValueError, IndexError, TypeError):
         raise UserError("the pcd header is damaged") from None
     if not {"x", "y", "z"} <= set(names) or not 0 < rows <= len(body):
@@ -427,9 +430,11 @@ def _read_npz(data: bytes) -> Geometry:
 
 def _numpy_load(data: bytes):
     try:
-        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files of Python 2, which are read all the same
+            loaded = np.load(io.BytesIO(data), allow_pickle=False)
         return loaded if isinstance(loaded, np.lib.npyio.NpzFile) else loaded.astype(np.float64)
-    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, SyntaxError) as error:
+    except Exception as error:  # its header is parsed as Python: any type
         raise UserError(f"not an array that numpy reads ({str(error)[:80]})") from None
 
 
@@ -439,14 +444,16 @@ def _read_with_trimesh(kind: str):
 
         options = {"maintain_order": True, "skip_materials": True} if kind == "obj" else {}
         try:
-            loaded = trimesh.load(io.BytesIO(data), file_type=kind, process=False, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # "could not be read to its end": refuse it
+                loaded = trimesh.load(io.BytesIO(data), file_type=kind, process=False, **options)
             if isinstance(loaded, trimesh.Scene):
                 loaded = loaded.to_geometry()
-            faces = getattr(loaded, "faces", None)
+            points, faces = np.asarray(loaded.vertices), getattr(loaded, "faces", None)
             if kind == "stl":  # a soup: its triangles share corners only by their coordinates
-                loaded.merge_vertices()
-                faces = loaded.faces
-            return Geometry(np.asarray(loaded.vertices), None, faces)
+                points, corner = np.unique(points, axis=0, return_inverse=True)
+                faces = corner.reshape(-1)[faces]
+            return Geometry(points, None, faces)
         except Exception as error:  # trimesh's parsers raise whatever they stumble on
             raise UserError(f"not a readable {kind} file ({str(error)[:80]})") from None
 
@@ -483,18 +490,31 @@ def write(path, geometry: Geometry) -> None:
     with replacing(path) as temporary:
         if suffix == ".ply":
             temporary.write_bytes(_ply_bytes(geometry))
-        elif mesh:
+        elif suffix == ".stl":
             import trimesh
 
             made = trimesh.Trimesh(geometry.points, geometry.faces, process=False)
-            made.export(temporary, file_type=suffix[1:])
+            made.export(temporary, file_type="stl")
+        elif mesh:
+            temporary.write_text(_obj_text(geometry) if suffix == ".obj" else _off_text(geometry))
         else:
             normals = [] if geometry.normals is None else [geometry.normals]
             table = np.concatenate([geometry.points, *normals], axis=1)
             if suffix == ".npy":
                 np.save(temporary, table)
             else:
-                np.savetxt(temporary, table, fmt="%.9g")
+                np.savetxt(temporary, table, fmt="%.12g")
+
+
+def _obj_text(mesh: Geometry) -> str:
+    vertices = "".join(f"v {x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in mesh.points.tolist())
+    return vertices + "".join(f"f {a} {b} {c}\n" for a, b, c in (mesh.faces + 1).tolist())
+
+
+def _off_text(mesh: Geometry) -> str:
+    vertices = "".join(f"{x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in mesh.points.tolist())
+    faces = "".join(f"3 {a} {b} {c}\n" for a, b, c in mesh.faces.tolist())
+    return f"OFF\n{len(mesh.points)} {len(mesh.faces)} 0\n{vertices}{faces}"
 
 
 def _ply_bytes(geometry: Geometry) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import io
 import json
 import logging
 import os
@@ -152,14 +153,10 @@ def set_context(context: str, device_id: str = "0") -> Device:
 
 
 def save_checkpoint(path, parameters: dict, info: dict) -> None:
-    """Write nnabla variables `parameters` and the JSON object `info` to the .h5 file `path`."""
-    import h5py
-    import nnabla as nn
-
-    with replacing(path) as temporary:
-        nn.save_parameters(str(temporary), parameters)
-        with h5py.File(temporary, "r+") as file:
-            file.attrs["igr"] = json.dumps({**info, "version": __version__})
+    """Write nnabla variables `parameters` and the JSON object `info` to the .h5 file `path`, laid
+    out as nnabla's save_parameters does."""
+    arrays = {name: variable.d for name, variable in parameters.items()}
+    save_arrays(path, arrays, {**info, "version": __version__})
 
 
 def load_checkpoint(path):
@@ -191,13 +188,19 @@ def load_checkpoint(path):
     return arrays, info
 
 
-def save_arrays(path, arrays: dict) -> None:
-    """Write {name: array} to the .h5 file `path`."""
+def save_arrays(path, arrays: dict, info=None) -> None:
+    """Write {name: array}, and a JSON object as the attribute igr, to the .h5 file `path`."""
     import h5py
 
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array)
+    image = io.BytesIO()  # HDF5 itself crashes the process when a disk is full
+    with h5py.File(image, "w") as file:
+        for index, (name, array) in enumerate(arrays.items()):
+            dataset = file.create_dataset(name, data=array)
+            dataset.attrs["need_grad"], dataset.attrs["index"] = True, index
+        if info is not None:
+            file.attrs["igr"] = json.dumps(info)
+    with replacing(path) as temporary:
+        temporary.write_bytes(image.getbuffer())
 
 
 def load_arrays(path):
@@ -224,7 +227,7 @@ def load_arrays(path):
             text = file.attrs.get("igr")
     except Exception as error:  # h5py raises every type there is for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint ({reason[:120]})") from None
+        raise UserError(f"{path}: not a checkpoint ({reason[:120]})") from None
     if text is not None and not isinstance(text, str):
         raise UserError(f"{path}: the checkpoint's igr attribute is damaged")
     return arrays, text

@@ -2,10 +2,10 @@
 
     python benchmarks/extract.py demo/knot/param_00035.h5 gyroid --json benchmarks/extract.json
 
-Of networks and of fields that are hard on an octree: gyroid (a shell with much surface), specks (two
-of two cells' radius, far apart), plate (thin), steep (three times too steep). Up to --dense points a
-side the whole grid is evaluated too and the meshes are compared. Every row is a process of its own,
-so that its peak memory is its own. Rows that the json has already stay or are replaced.
+Of networks and of fields that are hard on an octree: gyroid (a shell with much surface), specks
+(two of two cells' radius, far apart), plate (thin), steep (three times too steep). Up to --dense
+points a side the whole grid is evaluated too and the meshes are compared. Every row is a process of
+its own, so that its peak memory is its own. Rows that the json has already stay or are replaced.
 """
 
 from __future__ import annotations

@@ -1,0 +1,154 @@
+"""Feed damaged files to every reader: each is read or refused in one line, fast, in little memory.
+
+    python benchmarks/fuzz.py --files 2000
+
+For each format a few good files are cut, flipped, spliced and given absurd numbers. A reader may
+return a geometry (finite points, faces within them) or raise UserError; anything else counts as a
+traceback. Prints, a line a format, how many were read and refused, tracebacks, the slowest file in
+seconds and how far the process's memory grew in MiB.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+import resource
+import tempfile
+import time
+
+from common import helper
+import geometry
+from geometry import Geometry
+from helper import UserError
+import infer
+from networks import MLP
+import shapes
+
+import numpy as np
+
+# hostile pieces of text and bytes
+PIECES = [b"nan", b"1e300", b"-1", b"99999999999", b"4294967295", b"2147483648", b"\xff" * 4,
+          b"\x00\x00\x00\x80", b"\r\n", b"\n", b"\xef\xbb\xbf", b"#", b"end_header\n",
+          b"element face ",
+          b"property list uint int vertex_indices\n", b"POINTS 999999999\n", b"", b" ", b"\x00"]
+
+
+def good_files(suffix: str, folder: Path) -> list:
+    """Bytes of a few small good files of a format."""
+    cloud, mesh = shapes.sample("letter", 40), shapes.mesh("letter")
+    path, found = folder / f"good{suffix}", []
+    if suffix == ".h5":
+        mlp = MLP(8)
+        helper.save_checkpoint(path, mlp.parameters, {
+            "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
+            "volume_factor": 1.5})
+        return [path.read_bytes()]
+    for shape, writers in ((mesh, geometry.MESH_WRITERS), (cloud, geometry.CLOUD_WRITERS)):
+        if suffix in writers:
+            geometry.write(path, shape)
+            found.append(path.read_bytes())
+    table = "\n".join(" ".join(f"{v:.4f}" for v in row) for row in cloud.points)
+    header = ("# .PCD v0.7\nVERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\n"
+              "WIDTH 40\nHEIGHT 1\nPOINTS 40\nDATA ")
+    ascii_ply = ("ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\n"
+                 "property float z\nelement face 2\nproperty list uchar int vertex_indices\n"
+                 "end_header\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n4 0 1 2 3\n")
+    if suffix == ".ply":
+        found += [ascii_ply.encode(), gzip.compress(ascii_ply.encode())]
+    elif suffix in (".xyz", ".pts"):
+        found += [table.encode(), b"40\n" + table.encode()]
+    elif suffix == ".pcd":
+        raw = cloud.points.astype("<f4")
+        packed = b"".join(bytes([11]) + raw.T.tobytes()[i : i + 12] for i in range(0, 480, 12))
+        sizes = np.array([len(packed), 480], "<u4").tobytes()
+        found += [(header + "ascii\n" + table).encode(),
+                  (header + "binary\n").encode() + raw.tobytes(),
+                  (header + "binary_compressed\n").encode() + sizes + packed]
+    elif suffix == ".npz":
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, points=cloud.points, normals=cloud.normals)
+        found.append(buffer.getvalue())
+    return found
+
+
+def damaged(data: bytes, rng) -> bytes:
+    """One to four random changes."""
+    out = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        place = int(rng.integers(0, len(out) + 1))
+        if rng.random() < 0.5:  # headers are where the harm is
+            place = min(place, int(rng.integers(0, 200)))
+        kind = rng.integers(0, 5)
+        if kind == 0:
+            del out[place:]
+        elif kind == 1 and place < len(out):
+            out[place] = int(rng.integers(0, 256))
+        elif kind == 2:
+            piece = PIECES[rng.integers(len(PIECES))]
+            out[place : place + len(piece)] = piece
+        elif kind == 3:
+            out[place:place] = PIECES[rng.integers(len(PIECES))]
+        else:
+            del out[place : place + int(rng.integers(1, 30))]
+    return bytes(out)
+
+
+def look(path: Path) -> bool:
+    """True where the file was read, False where it was refused; raises for everything else."""
+    try:
+        if path.suffix == ".h5":
+            infer.load_network(path, False, {})
+            return True
+        found: Geometry = geometry.read(path)
+    except UserError as error:
+        if "\n" in str(error):
+            raise RuntimeError("a refusal of several lines") from error
+        return False
+    if not np.isfinite(found.points).all() or found.points.shape[1] != 3:
+        raise RuntimeError("points that are not finite were let through")
+    faces = found.faces
+    if faces is not None and not 0 <= faces.min() <= faces.max() < len(found.points):
+        raise RuntimeError("faces beyond the points were let through")
+    return True
+
+
+def campaign(suffix: str, files: int, folder: Path, seed: int = 0) -> dict:
+    """Counts for one format; `failures` has the first damaged files that were neither."""
+    rng, good = np.random.default_rng(seed), good_files(suffix, folder)
+    row = {"format": suffix, "files": files, "read": 0, "refused": 0, "tracebacks": 0,
+           "slowest": 0.0}
+    failures = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for i in range(files):
+        data = damaged(good[i % len(good)], rng)
+        zipped = good[i % len(good)].startswith(b"\x1f\x8b")
+        path = folder / f"bad{suffix}{'.gz' if zipped else ''}"
+        path.write_bytes(data)
+        start = time.perf_counter()
+        try:
+            row["read" if look(path) else "refused"] += 1
+        except Exception as error:  # the very thing that is looked for
+            row["tracebacks"] += 1
+            failures.append((data, repr(error)))
+        row["slowest"] = max(row["slowest"], time.perf_counter() - start)
+    row["grown_MiB"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {**row, "failures": failures[:5]}
+
+
+FORMATS = [*geometry.READERS, ".h5"]
+
+if __name__ == "__main__":
+    made = helper.parser(__doc__)
+    made.add_argument("--files", type=int, default=2000, help="a format")
+    made.add_argument("--formats", nargs="+", default=FORMATS)
+    made.add_argument("--seed", type=int, default=0)
+    args = made.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        for one in args.formats:
+            found = campaign(one, args.files, Path(name), args.seed)
+            failures = found.pop("failures")
+            print(json.dumps(found), flush=True)
+            for data, error in failures:
+                print("   ", error[:150], data[:60])

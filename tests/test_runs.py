@@ -1,0 +1,221 @@
+"""Nothing lost, nothing silent: interruption, resuming, damaged files, hostile clouds."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+import fuzz
+import geometry
+from geometry import Geometry
+import helper
+from helper import UserError
+import kills
+import runs
+import shapes
+
+import numpy as np
+import pytest
+
+LINE = "-f cloud.ply --dims 16 -b 32 -k 5 -sie 2 -tr 0.1 --grid-size 16 --quiet -ti 40"
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    geometry.write(tmp_path / "cloud.ply", shapes.sample("sphere", 200))
+    return tmp_path
+
+
+def weights(path):
+    arrays, _ = helper.load_checkpoint(path)
+    return np.concatenate([array.ravel() for array in arrays.values()])
+
+
+def stop(folder, signum, line):
+    """Start train.py, send it a signal once it logs its steps, return the process."""
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *line.split()], cwd=folder,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = folder / "run" / "log.jsonl"
+    deadline = time.time() + 60
+    while not (log.is_file() and log.stat().st_size) and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signum)
+    process.out, process.err = process.communicate(timeout=60)
+    return process
+
+
+@pytest.mark.parametrize("signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("normals", ["", "--with-normals"])
+def test_a_stopped_run_goes_on_bit_for_bit(script, cloud, signum, status, normals):
+    line = f"{LINE} {normals}".replace("-ti 40", "-ti 400").replace("-sie 2", "-sie 20")
+    script(f"train.py {line} -m truth")
+    stopped = stop(cloud, signum, f"{line} -m run")
+    assert stopped.returncode == status
+    assert "saved as run/param_" in stopped.err and stopped.err.count("\n") == 1
+    assert "goes on" in stopped.err and not (cloud / "run/param_00080.h5").exists()
+    script("train.py --resume -m run --quiet")
+    last = sorted((cloud / "truth").glob("param_*.h5"))[-1].name
+    assert np.array_equal(weights(cloud / "run" / last), weights(cloud / "truth" / last))
+    steps = [json.loads(row)["step"] for row in (cloud / "run/log.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and all(steps.count(50 * i) >= 1 for i in range(1, 9))
+
+
+def test_the_graph_resumes_as_well(script, cloud):
+    """nnabla's own solver gives and takes its state, too (the way on a GPU)."""
+    line = f"{LINE} --context cpu-graph"
+    script(f"train.py {line} -m truth")
+    script(f"train.py {line} -m run")
+    last = sorted((cloud / "run").glob("param_*.h5"))
+    last[-1].unlink()
+    script("train.py --resume -m run --quiet")
+    np.testing.assert_array_equal(weights(last[-1]), weights(cloud / "truth" / last[-1].name))
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(script, cloud):
+    script(f"train.py {LINE} -m run")
+    truth = weights(cloud / "run/param_00008.h5")
+    newest = cloud / "run/param_00008.h5"
+    newest.write_bytes(newest.read_bytes()[:3000])
+    done = script("train.py --resume -m run")
+    assert "param_00008.h5: not a checkpoint" in done.stdout
+    assert "from step 30 of run/param_00006.h5" in done.stdout
+    assert np.array_equal(weights(newest), truth)
+    for path in (cloud / "run").glob("state_*"):
+        path.write_bytes(b"gone")
+    assert "no good checkpoint" in script("train.py --resume -m run", status=1).stderr
+
+
+def test_what_resuming_refuses(script, cloud):
+    script(f"train.py {LINE} -m run")
+    before = {p.name: p.read_bytes() for p in (cloud / "run").iterdir()}
+    for line, message in [
+        ("--resume -m run --dims 32", "--dims 32 (the run has 16)"),
+        ("--resume -m run --lam 1 -ti 80", "--lam 1.0 (the run has 0.1), --train-iter 80"),
+        ("--resume -m nowhere", "no such run"),
+        (f"{LINE} -m run", "holds another run"),
+    ]:
+        assert message in script(f"train.py {line}", status=1).stderr
+    geometry.write(cloud / "cloud.ply", shapes.sample("torus", 200))
+    assert "other points" in script("train.py --resume -m run", status=1).stderr
+    assert {p.name: p.read_bytes() for p in (cloud / "run").iterdir()} == before
+    script(f"train.py {LINE} -m run --overwrite")
+    assert (cloud / "run/param_00008.h5").read_bytes() != before["param_00008.h5"]
+
+
+def test_kills_at_random_instants(tmp_path):
+    """20 of the 200 of benchmarks/kills.py."""
+    assert kills.campaign(tmp_path, 20, seed=1)["lost_or_damaged"] == 0
+
+
+@pytest.mark.parametrize("suffix", fuzz.FORMATS)
+def test_damaged_files_are_read_or_refused(tmp_path, suffix):
+    """100 of the 2000 of benchmarks/fuzz.py."""
+    found = fuzz.campaign(suffix, 100, tmp_path, seed=2)
+    assert found["tracebacks"] == 0, found["failures"]
+    assert found["slowest"] < 10 and found["grown_MiB"] < 200 and found["read"] > 0
+
+
+# --- places that cannot be written
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.json"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), helper.replacing(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_disk_full_is_one_line_and_keeps_the_checkpoints(cloud):
+    """A file size limit stands in for the full disk: writes beyond it fail."""
+    line = LINE.replace("--dims 16", "--dims 64")
+    train = f"{sys.executable} {ROOT / 'train.py'}"
+    for kib in (40, 100):  # neither the state nor the weights fit; the weights fit, not the state
+        limited = f"trap '' XFSZ; ulimit -f {kib}; {train}"
+        done = subprocess.run(["bash", "-c", f"{limited} {line} -m run --overwrite"], cwd=cloud,
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+        assert "File too large" in done.stderr
+        assert not list((cloud / "run").glob("*.h5")) and not list((cloud / "run").glob(".*"))
+
+
+def test_a_folder_that_cannot_be_made(script, cloud):
+    error = script(f"train.py {LINE} -m /proc/nowhere/run", status=1).stderr
+    assert "/proc/nowhere" in error and error.count("\n") == 1
+
+
+# --- hostile clouds: each trains to a mesh, or is refused with a reason
+
+
+def twice(points):
+    return np.concatenate([points, points + np.array([50, 0, 0])])
+
+
+@pytest.mark.parametrize("name, change", [
+    ("far away", lambda p, rng: p + 1e6),
+    ("tiny", lambda p, rng: 1e-9 * p),
+    ("huge", lambda p, rng: 1e30 * p),
+    ("60 % duplicates", lambda p, rng: p[np.minimum(rng.integers(0, 1000, 400), 399) % 160]),
+    ("flat", lambda p, rng: p * [1, 1, 0]),
+    ("two clusters", lambda p, rng: twice(p)),
+])
+def test_hostile_clouds_train(script, tmp_path, rng, name, change):
+    points = change(shapes.sample("sphere", 400).points, rng)
+    np.save(tmp_path / "cloud.npy", points)
+    script("train.py -f cloud.npy -m run --dims 32 -b 64 -k 10 -ti 150 --quiet")
+    script("infer.py --grid-size 32 -o mesh.ply --quiet", status=0)
+    mesh = geometry.read(tmp_path / "mesh.ply")
+    size = np.ptp(points, axis=0).max()
+    assert np.isfinite(mesh.points).all()
+    assert (np.abs(mesh.points - points.mean(axis=0)) < 2 * size).all()
+
+
+def test_normals_are_set_to_length_one_and_it_is_said(script, tmp_path):
+    cloud = shapes.sample("sphere", 300)
+    geometry.write(tmp_path / "c.ply", cloud._replace(normals=3 * cloud.normals))
+    line = "train.py -f c.ply -m run --dims 16 -b 32 -k 5 -ti 5 --with-normals"
+    assert "normals of length 3 to 3, set to 1" in script(line).stdout
+    normals = cloud.normals.copy()
+    normals[7] = 0
+    geometry.write(tmp_path / "c.ply", cloud._replace(normals=normals))
+    assert "1 of 300 normals are zero" in script(line + " --overwrite", status=1).stderr
+
+
+def test_inward_normals_give_a_mesh_that_looks_outwards(script, tmp_path):
+    cloud = shapes.sample("sphere", 800)
+    geometry.write(tmp_path / "c.ply", cloud._replace(normals=-cloud.normals))
+    script("train.py -f c.ply -m run --dims 64 -b 128 -k 10 -ti 400 --with-normals --quiet")
+    script("infer.py --grid-size 32 -o mesh.ply --quiet")
+    mesh = geometry.read(tmp_path / "mesh.ply")
+    corners = mesh.points[mesh.faces]
+    volume = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
+    assert volume == pytest.approx(4 / 3 * np.pi, rel=0.2)
+
+
+def test_divergence_stops_the_run(script, cloud):
+    error = script(f"train.py {LINE} -m run -lr 10".replace("-ti 40", "-ti 400"), status=1).stderr
+    assert "the loss is" in error and "at step" in error and "rate" in error
+
+
+def test_solver_state_that_does_not_fit():
+    from kernels import Adam
+    from networks import MLP
+
+    solver = Adam()
+    solver.set_parameters(MLP(16).parameters)
+    with pytest.raises(UserError, match="does not fit"):
+        runs.set_solver_state(solver, {"t": np.array(3)})
+
+
+def test_small_meshes_keep_their_digits(tmp_path):
+    tiny = shapes.mesh("letter")
+    tiny = Geometry(1e-9 * tiny.points, None, tiny.faces)
+    for suffix in geometry.MESH_WRITERS:
+        geometry.write(tmp_path / f"a{suffix}", tiny)
+        again = geometry.read(tmp_path / f"a{suffix}")
+        found = np.sort(again.points[again.faces].reshape(-1, 3), axis=0)
+        truth = np.sort(tiny.points[tiny.faces].reshape(-1, 3), axis=0)
+        np.testing.assert_allclose(found, truth, atol=1e-15)
