@@ -11,7 +11,6 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 import warnings
-import zipfile
 import zlib
 
 from helper import UserError, existing_file, open3d, replacing
@@ -424,7 +423,9 @@ def _read_npz(data: bytes) -> Geometry:
                 raise UserError(f"the npz file has no array 'points' (it has {sorted(keys)})")
             normals = arrays["normals"] if "normals" in keys else None
             return Geometry(arrays[key], normals, arrays["faces"] if "faces" in keys else None)
-        except (ValueError, TypeError, zipfile.BadZipFile, zlib.error, OSError, KeyError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # the zip module's types and numpy's: any
             raise UserError(f"the npz file is damaged ({error})") from None
 
 

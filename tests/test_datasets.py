@@ -50,6 +50,14 @@ def test_batches_visit_every_point_once_an_epoch():
     assert not np.array_equal(epoch, second)
 
 
+@pytest.mark.parametrize("n", [10, 2])
+def test_batches_from_a_later_step(n):
+    order = datasets.batches(n, 3, seed=0)
+    all_ = [next(order) for _ in range(9)]
+    for step in range(9):
+        assert np.array_equal(next(datasets.batches(n, 3, seed=0, step=step)), all_[step])
+
+
 def test_a_cloud_smaller_than_a_batch_is_repeated():
     batch = next(datasets.batches(5, 12, seed=0))
     assert len(batch) == 12 and set(batch) == set(range(5))

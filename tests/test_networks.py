@@ -157,6 +157,18 @@ def test_softplus_loop_has_the_error_it_promises():
     assert np.abs(p[0] - slope).max() < 2e-7
 
 
+def test_without_a_folder_for_the_cache_it_compiles_all_the_same(monkeypatch):
+    real = kernels.numba.njit
+
+    def njit(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(kernels.numba, "njit", njit)
+    assert kernels._compiled(lambda a: a + 1)(1) == 2
+
+
 def test_nan_goes_through_the_kernel():
     mlp = MLP(DIMS, kernel=True)
     assert np.isnan(mlp.evaluate(np.array([[np.nan, 0, 0]]))).all()
