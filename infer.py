@@ -45,7 +45,7 @@ def load_network(path, kernel: bool, overrides: dict) -> Network:
                 "frame": Frame()._asdict(), "volume_factor": 1.5}
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        mlp = MLP.from_arrays(arrays, kernel, **{**info["architecture"], **given})
+        mlp = MLP(**{**info["architecture"], **given}, kernel=kernel, arrays=arrays)
         frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: does not fit the network ({error})") from None

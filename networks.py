@@ -21,32 +21,22 @@ class MLP:
     """
 
     def __init__(self, dims=512, activation="softplus", beta=100.0, skip_scale=2**-0.5,
-                 radius=1.0, seed=0, kernel=False):
+                 radius=1.0, seed=0, kernel=False, arrays=None):
+        """arrays: parameters by name; default: geometric_init with `radius` and `seed`. Raises
+        ValueError where an array is missing or has the wrong shape."""
         self.architecture = {"dims": dims, "activation": activation, "beta": beta,
                              "skip_scale": skip_scale}
-        self.kernel = kernel
-        arrays = geometric_init(dims, radius, np.random.default_rng(seed))
-        self.parameters = {}
-        for name, array in arrays.items():
-            variable = nn.Variable(array.shape, need_grad=True)
-            variable.d = array
-            self.parameters[name] = variable
-
-    @classmethod
-    def from_arrays(cls, arrays: dict, kernel=False, **architecture) -> MLP:
-        """A network with the parameters `arrays` of a checkpoint. Raises ValueError if they do
-        not fit the architecture."""
-        mlp = cls(kernel=kernel, **architecture)
-        mlp.set_arrays(arrays)
-        return mlp
-
-    def set_arrays(self, arrays: dict) -> None:
-        """Take the parameters from `arrays` by name. Raises ValueError where one does not fit."""
-        for name, variable in self.parameters.items():
-            if name not in arrays or arrays[name].shape != variable.shape:
+        self.kernel, self.parameters = kernel, {}
+        if arrays is None:
+            arrays = geometric_init(dims, radius, np.random.default_rng(seed))
+        for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
+            for name, shape in (("W", (fan_in, fan_out)), ("b", (fan_out,))):
+                name = f"fc{layer}/affine/{name}"
                 have = arrays[name].shape if name in arrays else "nothing"
-                raise ValueError(f"{name}: shape {variable.shape} is needed, the file has {have}")
-            variable.d = arrays[name]
+                if have != shape:
+                    raise ValueError(f"{name}: shape {shape} is needed, there is {have}")
+                self.parameters[name] = nn.Variable(shape, need_grad=True)
+                self.parameters[name].d = arrays[name]
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""

@@ -197,7 +197,8 @@ def main(args: argparse.Namespace) -> None:
     device = helper.set_context(args.context, args.device_id)
     kernels.set_threads(args.threads)
     cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
-    mlp = MLP(args.dims, seed=args.seed, kernel=device.kernel)
+    mlp = MLP(args.dims, seed=args.seed, kernel=device.kernel,
+              arrays=checkpoint.parameters if checkpoint else None)
     trainer = Trainer(mlp, args.batch_size, args.with_normals, args.lam, args.tau,
                       args.beta0, args.beta1)
     per_epoch = max(1, len(cloud.points) // args.batch_size)
@@ -211,7 +212,6 @@ def main(args: argparse.Namespace) -> None:
         if checkpoint.info["cloud_sha256"] != info["cloud_sha256"]:
             raise UserError(f"{args.fpath}: other points than the run in {run.folder} has seen; "
                             "--resume needs the same cloud")
-        mlp.set_arrays(checkpoint.parameters)
         runs.set_solver_state(trainer.solver, checkpoint.moments)
         done, path, first = (checkpoint.info["step"], checkpoint.path,
                              checkpoint.info["first_losses"])
