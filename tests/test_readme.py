@@ -35,3 +35,12 @@ def test_benchmark_tables(file):
     for row in json.loads((ROOT / "benchmarks" / f"{file}.json").read_text())["rows"]:
         for name in ("ours", "torch", "floor", "nnabla_graph", "ratio_torch", "ratio_floor"):
             assert f"{row[name]:.3g}" in text, (row["dims"], name)
+
+
+def test_extraction_table():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    for row in json.loads((ROOT / "benchmarks" / "extract.json").read_text())["rows"]:
+        name = row["f"].split("/")[0]
+        assert f"| {name} | {row['grid']} | {row['evaluations']:,} |" in text
+        assert row.get("same_as_dense", True) and not row.get("missed_cells", 0)
+        assert not row["boundary_edges"] and not row["nonmanifold_edges"]
