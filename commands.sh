@@ -5,7 +5,8 @@
 #   bash commands.sh test          the tests
 #   bash commands.sh setup         the set-up alone
 #   bash commands.sh list          the training commands of the reproduction, as typed by hand
-#   bash commands.sh bunny [...]   one of them; what follows is passed to train.py
+#   bash commands.sh bunny [...]   one of them, or on with it where it was stopped; what follows the
+#                                  name is passed to train.py
 #   bash commands.sh all [...]     all of them, one after the other
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -21,6 +22,10 @@ run() {
 }
 
 # ------------------------------------------------------------------------------------------ set-up
+
+is_any_python() { # is_any_python PROGRAM: is it one that nnabla has a wheel for?
+    is_python "$1" 3.10 || is_python "$1" 3.9 || is_python "$1" 3.8
+}
 
 is_python() { # is_python PROGRAM VERSION: does it run, and is it that version?
     [ -n "$1" ] && [ "$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$2" ]
@@ -38,12 +43,10 @@ python_candidates() { # python_candidates VERSION: programs that may be it, one 
 find_python() { # prints a Python that nnabla has a wheel for
     local version candidate
     if [ -n "${PYTHON:-}" ]; then
-        for version in 3.10 3.9 3.8; do
-            if is_python "$PYTHON" "$version"; then
-                echo "$PYTHON"
-                return
-            fi
-        done
+        if is_any_python "$PYTHON"; then
+            echo "$PYTHON"
+            return
+        fi
         die "\$PYTHON ($PYTHON) is not Python 3.10, 3.9 or 3.8: nnabla has no wheel for other versions"
     fi
     for version in 3.10 3.9 3.8; do
@@ -89,7 +92,7 @@ check_libraries() { # open3d imports, if need be after apt has brought its libra
 }
 
 setup() {
-    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+    if ! is_any_python .venv/bin/python; then
         local python
         python=$(find_python)
         echo "making .venv with $("$python" --version)"
@@ -167,6 +170,10 @@ train_shape() { # train_shape NAME [flags of train.py]
     local wanted=$1 name mesh cloud lam
     shift
     read -r name mesh cloud lam < <(shapes | grep "^$wanted ")
+    if [ $# -eq 0 ] && compgen -G "$name/param_*.h5" >/dev/null; then
+        run python train.py --resume -m "$name"
+        return
+    fi
     if [ ! -e "$cloud" ] && [ "$mesh" != - ]; then
         [ -e "$mesh" ] || die "$mesh is not there; first: bash downloads.sh $name"
         run python datasets.py create -f "$mesh" --sampling "$(sampling_of "$name")"
@@ -179,7 +186,7 @@ main() {
     local command=${1:-help} name
     [ $# -eq 0 ] || shift
     case $command in
-        help | -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+        help | -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         setup) setup ;;
         demo)
             setup

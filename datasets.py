@@ -63,13 +63,14 @@ def load(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> Poi
     normals = None
     if with_normals:
         kept = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
-        normals = unit_normals(kept, path)[train].astype(np.float32)
+        normals = unit_normals(pts_unit, kept, path)[train].astype(np.float32)
     sigma = neighbour_distance(points, knn)
     return PointCloud(points, normals, sigma, pts_unit[test].astype(np.float32), frame)
 
 
-def unit_normals(normals: np.ndarray, path) -> np.ndarray:
-    """normals (N, 3) at length 1; says so where they were not. Raises UserError for zeros."""
+def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
+    """normals (N, 3) of points (N, 3) at length 1 and looking outwards; says so where they were
+    not. Raises UserError for zeros."""
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     bad = ~(np.isfinite(length) & (length > 0))
     if bad.any():
@@ -77,7 +78,12 @@ def unit_normals(normals: np.ndarray, path) -> np.ndarray:
                         "leave out --with-normals or mend them")
     if np.abs(length - 1).max() > 0.01:
         print(f"{path}: normals of length {length.min():.3g} to {length.max():.3g}, set to 1")
-    return normals / length
+    normals = normals / length
+    # of a closed surface the integral of <x, n> is three times the volume
+    if ((points - points.mean(axis=0)) * normals).sum(axis=1).mean() < 0:
+        print(f"{path}: the normals look inwards, turned round")
+        return -normals
+    return normals
 
 
 def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:

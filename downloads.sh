@@ -7,7 +7,7 @@
 # A broken download goes on where it stopped; what is there already is not fetched again.
 # STANFORD_URL names another server with the same paths.
 #
-# Terms: acknowledge the Stanford Computer Graphics Laboratory (xyzrgb_*: and XYZ RGB Inc.); free for
+# Terms: acknowledge the Stanford Computer Graphics Laboratory (rgb_dragon, manuscript, statuette: and XYZ RGB Inc.); free for
 # research, no commercial use without permission.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -23,9 +23,9 @@ happy             pub/3Dscanrep/happy/happy_recon.tar.gz        happy_recon/happ
 dragon            pub/3Dscanrep/dragon/dragon_recon.tar.gz      dragon_recon/dragon_vrip.ply              16000000  -
 lucy              data/3Dscanrep/lucy.tar.gz                    lucy.ply                                  500000000 -
 armadillo         pub/3Dscanrep/armadillo/Armadillo.ply.gz      Armadillo.ply                             4000000   -
-xyzrgb_dragon     data/3Dscanrep/xyzrgb/xyzrgb_dragon.ply.gz     xyzrgb_dragon.ply                         100000000 -
-xyzrgb_manuscript data/3Dscanrep/xyzrgb/xyzrgb_manuscript.ply.gz xyzrgb_manuscript.ply                     60000000  -
-xyzrgb_statuette  data/3Dscanrep/xyzrgb/xyzrgb_statuette.ply.gz  xyzrgb_statuette.ply                      150000000 -
+rgb_dragon        data/3Dscanrep/xyzrgb/xyzrgb_dragon.ply.gz     xyzrgb_dragon.ply                         100000000 -
+manuscript        data/3Dscanrep/xyzrgb/xyzrgb_manuscript.ply.gz xyzrgb_manuscript.ply                     60000000  -
+statuette         data/3Dscanrep/xyzrgb/xyzrgb_statuette.ply.gz  xyzrgb_statuette.ply                      150000000 -
 "
 
 files() { echo "$FILES" | sed '/^$/d'; }
@@ -38,16 +38,35 @@ good() { # good FILE SIZE SHA256: is it there, large enough and, where known, th
 }
 
 fetch() { # fetch ADDRESS FILE: by way of FILE.part, going on with what is there of it
-    if command -v curl >/dev/null; then
-        curl --fail --location --retry 3 --progress-bar --continue-at - --output "$2.part" "$1" || {
-            # a server that cannot go on, or a part that is whole or damaged: once more from the start
-            rm -f "$2.part"
-            curl --fail --location --retry 3 --progress-bar --output "$2.part" "$1"
-        }
-    else
-        wget --continue --tries=3 --output-document="$2.part" "$1"
+    local status=0
+    if ! command -v curl >/dev/null; then
+        wget --continue --tries=3 --output-document="$2.part" "$1" || return 1
+        mv "$2.part" "$2"
+        return
     fi
+    curl --fail --location --retry 3 --progress-bar --continue-at - --output "$2.part" "$1" ||
+        status=$?
+    # 33, 36: the server cannot go on; 22 with a part: there is nothing behind it to go on with
+    if [ $status = 33 ] || [ $status = 36 ] || { [ $status = 22 ] && [ -f "$2.part" ]; }; then
+        rm -f "$2.part"
+        status=0
+        curl --fail --location --retry 3 --progress-bar --output "$2.part" "$1" || status=$?
+    fi
+    [ $status = 0 ] || return 1
     mv "$2.part" "$2"
+}
+
+unpack() { # unpack ARCHIVE MESH: beside its place first, so that a broken one is not taken for good
+    case $1 in
+        *.tar.gz)
+            rm -rf "$FOLDER/.unpacking"
+            mkdir "$FOLDER/.unpacking" || return 1
+            tar -xzf "$1" -C "$FOLDER/.unpacking" || return 1
+            cp -r "$FOLDER/.unpacking/." "$FOLDER/" || return 1
+            rm -rf "$FOLDER/.unpacking"
+            ;;
+        *) gzip -dc "$1" >"$2.part" && mv "$2.part" "$2" ;;
+    esac
 }
 
 download() { # download NAME: fetch, unpack and check one row of FILES
@@ -67,10 +86,10 @@ download() { # download NAME: fetch, unpack and check one row of FILES
         complain "$name: $URL/$path is no whole gzip file; removed, call again"
         return 1
     fi
-    case $archive in
-        *.tar.gz) tar -xzf "$archive" -C "$FOLDER" ;;
-        *) gzip -dc "$archive" >"$FOLDER/$mesh.part" && mv "$FOLDER/$mesh.part" "$FOLDER/$mesh" ;;
-    esac
+    unpack "$archive" "$FOLDER/$mesh" || {
+        complain "$name: could not unpack $archive (is the disk full?); it is kept"
+        return 1
+    }
     if ! good "$FOLDER/$mesh" "$size" "$sha"; then
         complain "$name: $FOLDER/$mesh is not the file expected (size or sha256); see it yourself"
         return 1

@@ -55,11 +55,11 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     path = Path(args.mesh_data_path)
+    output = geometry.check_writable(args.output or path.with_suffix(".json"), [".json"])
     mesh = geometry.read_mesh(path)
     reference = Path(args.fpath) if args.fpath else trained_cloud(path)
     result = {"mesh": str(path), "reference": str(reference),
               **metrics.measure(mesh, geometry.read(reference), args.protocol)}
-    output = Path(args.output) if args.output else path.with_suffix(".json")
     helper.write_json(output, result)
     if args.json:
         print(json.dumps(result, indent=2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
+import re
 from typing import NamedTuple
 import warnings
 import zlib
@@ -59,11 +60,12 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
     Raises UserError where the mesh has no area.
     """
     corners = mesh.points[mesh.faces]  # (M, 3, 3)
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    double_area = np.linalg.norm(cross, axis=1)
-    total = np.cumsum(double_area)
-    if not total[-1] > 0:
-        raise UserError("the mesh has no area to sample")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        double_area = np.linalg.norm(cross, axis=1)
+        total = np.cumsum(double_area)
+    if not 0 < total[-1] < np.inf:
+        raise UserError("the mesh has no area, or more than numbers hold: nothing to sample")
     picked = np.searchsorted(total, rng.uniform(0, total[-1], n), side="right")
     picked = np.minimum(picked, len(total) - 1)
     a, b = rng.uniform(size=(2, n, 1))
@@ -74,7 +76,13 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
 
 
 def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
-    """n points of a mesh, evenly spaced (Poisson disk), each with the normal of its face."""
+    """n points of a mesh, evenly spaced (Poisson disk), each with the normal of its face.
+
+    Raises UserError where the mesh has no area or n is 0.
+    """
+    sample_mesh(mesh, 1, np.random.default_rng(0))  # has it an area?
+    if n < 1:
+        raise UserError("no points to sample")
     o3d = open3d()
     o3d.utility.random.seed(seed)
     legacy = o3d.geometry.TriangleMesh(
@@ -97,12 +105,27 @@ def read(path) -> Geometry:
         raise UserError(f"{path}: unknown format; known are {' '.join(READERS)}, also with .gz")
     data = path.read_bytes()
     try:
-        geometry = READERS[suffix](gzip.decompress(data) if zipped else data)
+        geometry = READERS[suffix](_unzipped(data) if zipped else data)
         return _checked(geometry)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(f"{path}: the gzip data is damaged or cut short") from None
+
+
+def _unzipped(data: bytes) -> bytes:
+    """gzip data, unless it grows beyond what geometry does (a bomb)."""
+    limit = _limit(data)
+    with gzip.open(io.BytesIO(data)) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UserError(f"unzips to more than {limit >> 20} MiB from {len(data)} bytes: refused")
+    return content
+
+
+def _limit(data: bytes) -> int:
+    """Bytes that compressed data may grow to: 64 times, or 64 MiB."""
+    return max(64 * len(data), 1 << 26)
 
 
 def read_mesh(path) -> Geometry:
@@ -125,9 +148,11 @@ def _checked(geometry: Geometry) -> Geometry:
             f"{bad.argmax()}); remove them"
         )
     if normals is not None:
-        normals = np.ascontiguousarray(normals, np.float64)
+        normals = np.array(normals, np.float64)
         if normals.shape != points.shape:
             raise UserError(f"{len(points)} points but normals of shape {normals.shape}")
+        bad = ~np.isfinite(normals).all(axis=1)
+        normals[bad] = 0  # refused where normals are needed
     if faces is not None:
         faces = np.asarray(faces, np.int64).reshape(-1, 3)
         if len(faces) == 0:
@@ -181,12 +206,10 @@ def _ply_header(data: bytes):
     """Returns (encoding, elements, the bytes behind the header)."""
     if not data.startswith(b"ply"):
         raise UserError("not a ply file: it does not begin with 'ply'")
-    mark = data.find(b"end_header", 0, 1 << 20)
-    if mark < 0:
+    end = re.search(rb"[\r\n]end_header[ \t]*(\r\n|\r|\n)", data[: 1 << 20])
+    if end is None:
         raise UserError("the ply header has no end_header")
-    mark_end = mark + len(b"end_header")
-    newline = 2 if data[mark_end : mark_end + 2] == b"\r\n" else 1
-    body = data[mark_end + newline :]
+    mark, body = end.start(), data[end.end() :]
     encoding, order, elements = None, "<", []
     for line in data[:mark].decode("latin-1").splitlines():
         words = line.split()
@@ -415,6 +438,8 @@ def _read_npz(data: bytes) -> Geometry:
     """Keys points (or pos, xyz, vertices) with optional normals and faces, or one lone array."""
     with _numpy_load(data) as arrays:
         try:
+            if sum(entry.file_size for entry in arrays.zip.infolist()) > _limit(data):
+                raise UserError("the npz file promises too much for its size: refused")
             keys = set(arrays.files)
             key = next((k for k in ("points", "pos", "xyz", "vertices") if k in keys), None)
             if key is None and len(keys) == 1:
@@ -439,30 +464,50 @@ def _numpy_load(data: bytes):
         raise UserError(f"not an array that numpy reads ({str(error)[:80]})") from None
 
 
+def _read_obj(data: bytes) -> Geometry:
+    """Vertices and faces; texture, normals, groups, materials and lines do not matter here."""
+    points, polygons = [], []
+    for line in data.decode("utf-8-sig", "replace").splitlines():
+        words = line.split()
+        try:
+            if words[:1] == ["v"]:
+                points.append((float(words[1]), float(words[2]), float(words[3])))
+            elif words[:1] == ["f"]:
+                corners = [int(word.split("/")[0]) for word in words[1:]]
+                if len(corners) < 3 or not all(corners):
+                    raise ValueError
+                # from 1, or from the last vertex so far backwards
+                polygons.append([c - 1 if c > 0 else len(points) + c for c in corners])
+        except (ValueError, IndexError):
+            raise UserError(f"the obj file has a bad line: '{line[:60]}'") from None
+    if not points:
+        raise UserError("the obj file holds no points")
+    faces = _triangles([np.array(p, np.int64) for p in polygons]) if polygons else None
+    return Geometry(np.array(points), None, faces)
+
+
 def _read_with_trimesh(kind: str):
     def read_bytes(data: bytes) -> Geometry:
         import trimesh
 
-        options = {"maintain_order": True, "skip_materials": True} if kind == "obj" else {}
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # "could not be read to its end": refuse it
-                loaded = trimesh.load(io.BytesIO(data), file_type=kind, process=False, **options)
-            if isinstance(loaded, trimesh.Scene):
-                loaded = loaded.to_geometry()
+                warnings.simplefilter("error", DeprecationWarning)  # "not read to its end": refuse
+                loaded = trimesh.load(io.BytesIO(data), file_type=kind, process=False)
             points, faces = np.asarray(loaded.vertices), getattr(loaded, "faces", None)
             if kind == "stl":  # a soup: its triangles share corners only by their coordinates
                 points, corner = np.unique(points, axis=0, return_inverse=True)
                 faces = corner.reshape(-1)[faces]
             return Geometry(points, None, faces)
         except Exception as error:  # trimesh's parsers raise whatever they stumble on
-            raise UserError(f"not a readable {kind} file ({str(error)[:80]})") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"not a readable {kind} file ({reason[:80]})") from None
 
     return read_bytes
 
 
 READERS = {
-    ".ply": _read_ply, ".obj": _read_with_trimesh("obj"), ".off": _read_with_trimesh("off"),
+    ".ply": _read_ply, ".obj": _read_obj, ".off": _read_with_trimesh("off"),
     ".stl": _read_with_trimesh("stl"), ".xyz": _read_table, ".pts": _read_table,
     ".pcd": _read_pcd, ".npy": _read_npy, ".npz": _read_npz,
 }

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib.util
 import io
 import json
 import logging
+import math
 import os
 from pathlib import Path
 import re
@@ -81,7 +83,8 @@ def replacing(path):
     path = Path(path)
     if not path.parent.is_dir():
         raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".writing-{path.stem}-", suffix=path.suffix,
+                                    dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -177,15 +180,27 @@ def load_checkpoint(path):
     if text is None:
         return arrays, None
     try:
-        info = json.loads(text)
-        frame = info["frame"]
-        numbers = [*frame["center"], frame["scale"], info["volume_factor"]]
-        if not (len(numbers) == 5 and np.isfinite(numbers).all() and min(numbers[3:]) > 0
-                and isinstance(info["architecture"], dict)):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return arrays, _checked_info(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: the checkpoint's igr attribute is damaged") from None
-    return arrays, info
+
+
+def _checked_info(info: dict) -> dict:
+    """info, where all that is read from it later has the type it should; else ValueError."""
+    network, frame = info["architecture"], info["frame"]
+    numbers = [*frame["center"], frame["scale"], info["volume_factor"], network["beta"],
+               network["skip_scale"], network["dims"]]
+    good = len(numbers) == 8 and all(type(v) in (int, float) for v in numbers)
+    good = good and np.isfinite(numbers).all() and min(numbers[3:]) > 0
+    good = good and set(network) == {"dims", "activation", "beta", "skip_scale"}
+    good = good and type(network["dims"]) is int
+    good = good and network["activation"] in ("softplus", "leaky_relu")
+    for name, kind in (("step", int), ("flags", dict), ("cloud", str), ("cloud_sha256", str),
+                       ("first_losses", dict)):
+        good = good and isinstance(info.get(name, kind()), kind)
+    if not good:
+        raise ValueError
+    return info
 
 
 def save_arrays(path, arrays: dict, info=None) -> None:
@@ -197,10 +212,17 @@ def save_arrays(path, arrays: dict, info=None) -> None:
         for index, (name, array) in enumerate(arrays.items()):
             dataset = file.create_dataset(name, data=array)
             dataset.attrs["need_grad"], dataset.attrs["index"] = True, index
-        if info is not None:
-            file.attrs["igr"] = json.dumps(info)
+        file.attrs["igr"] = json.dumps({**(info or {}), "sha256": _sha256(arrays)})
     with replacing(path) as temporary:
         temporary.write_bytes(image.getbuffer())
+
+
+def _sha256(arrays: dict) -> str:
+    """A fingerprint of {name: array}."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()
 
 
 def load_arrays(path):
@@ -217,7 +239,7 @@ def load_arrays(path):
         if isinstance(item, h5py.Dataset):
             if item.dtype.kind not in "fiu" or item.external or item.is_virtual:
                 raise ValueError(f"{name} is no plain array of numbers")
-            if item.size > 64 * path.stat().st_size:
+            if item.size + sum(a.size for a in arrays.values()) > 64 * path.stat().st_size:
                 raise ValueError(f"{name} promises more than the file holds")
             arrays[name] = item[...]
 
@@ -228,8 +250,14 @@ def load_arrays(path):
     except Exception as error:  # h5py raises every type there is for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a checkpoint ({reason[:120]})") from None
-    if text is not None and not isinstance(text, str):
-        raise UserError(f"{path}: the checkpoint's igr attribute is damaged")
+    if text is None:
+        return arrays, None
+    try:
+        written = json.loads(text).get("sha256")
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path}: the checkpoint's igr attribute is damaged") from None
+    if written is not None and written != _sha256(arrays):
+        raise UserError(f"{path}: the checkpoint is damaged (its sha256 is another)")
     return arrays, text
 
 
@@ -301,7 +329,7 @@ def number(kind, low=None, high=None, *, above=None, below=None):
 
     def convert(text: str):
         value = kind(text)
-        good = value == value  # not NaN
+        good = math.isfinite(value)
         good &= low is None or value >= low
         good &= high is None or value <= high
         good &= above is None or value > above

@@ -95,12 +95,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="points at a time (the CPU's kernel takes its own)")
     add("-vf", "--volume-factor", type=number(float, above=0),
         help="half the side of the cube, unit frame; default: the checkpoint's, else 1.5")
-    add("--bounds", type=float, nargs=6, metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
+    add("--bounds", type=number(float), nargs=6, metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
         help="extract this box, in the cloud's coordinates, and not the cube")
-    add("--level", type=float, default=0.0,
-        help="distance to the surface at which the mesh lies, unit frame; outside is positive")
+    add("--level", type=number(float), default=0.0,
+        help="value of f on the mesh, unit frame; above 0 is outside where f grows outwards")
     add("-gd", "--gradient-direction", choices=["ascent", "descent"],
-        help="whether f grows or falls towards the outside; default: as f does at the cube")
+        help="whether f grows or falls towards the outside; default: as at the training's cube")
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--largest", action="store_true", help="keep the largest component only")
     some.add_argument("--min-component", type=number(float, 0, 1), metavar="F",
@@ -133,11 +133,14 @@ def main(args: argparse.Namespace) -> None:
     low, high = box(args.bounds, args.volume_factor or network.volume_factor, network.frame)
     grid = surface.Grid.of(low, high, args.grid_size)
     say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
-    mesh, stats = surface.extract(
-        lambda points: network.mlp.evaluate(points, args.sub_batch_size), grid, args.level,
-        dense=args.dense, lipschitz=args.lipschitz,
-        outward={"ascent": 1, "descent": -1, None: None}[args.gradient_direction],
-    )
+
+    def f(points):
+        return network.mlp.evaluate(points, args.sub_batch_size)
+
+    cube = surface.Grid.of([-network.volume_factor] * 3, [network.volume_factor] * 3, 8)
+    outward = {"ascent": 1, "descent": -1}.get(args.gradient_direction)
+    mesh, stats = surface.extract(f, grid, args.level, dense=args.dense, lipschitz=args.lipschitz,
+                                  outward=outward or surface.sign_outside(f, cube))
     say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
         f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
         f"{stats.seconds:.1f} s")

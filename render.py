@@ -34,7 +34,7 @@ class Camera(NamedTuple):
         up = np.array([0.0, 1.0, 0.0]) if abs(towards[1]) < 0.999 else np.array([0.0, 0.0, 1.0])
         x, y, z = np.abs((points - center) @ cls(center + towards, center, up).axes().T).T
         half = np.tan(np.radians(fov / 2))
-        distance = 1.08 * (np.maximum(x / aspect, y) / half + z).max()
+        distance = max(1.08 * (np.maximum(x / aspect, y) / half + z).max(), 1e-12)
         return cls(center + towards * distance, center, up, fov)
 
     def axes(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A run folder: checkpoints with their solver's state, the log, and how a run goes on.
 
     param_NNNNN.h5      weights and everything about the run (see helper.save_checkpoint)
-    state_SSSSSSSS.h5   the solver's state at step SSSSSSSS; the newest two are kept
+    state_SSSSSSSS.h5   the solver's state at step SSSSSSSS, of the newest two checkpoints
     log.jsonl           one JSON object a line; nnabla's monitor series *.series.txt say the same
 
 A checkpoint is good when its own file and the state of its step are whole. The state is written
@@ -12,6 +12,7 @@ goes on from a checkpoint does bit for bit what it would have done.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 import re
@@ -23,7 +24,11 @@ from helper import UserError
 import nnabla.monitor as M
 import numpy as np
 
-STATES_KEPT = 2
+LARGEST = 1e6  # of a weight; trained ones stay below 10
+STATES_KEPT = 2  # of the newest checkpoints
+# what a run writes, and nothing else
+LEFTOVER = re.compile(r"\.writing-(param_\d+|state_\d+|log)-[^.]*\.(h5|jsonl)")
+OURS = re.compile(r"param_\d+\.h5|state_\d{8}\.h5|log\.jsonl|[a-z_]+\.series\.txt")
 
 
 class Checkpoint(NamedTuple):
@@ -44,9 +49,8 @@ class Run:
 
     def begin(self, overwrite: bool) -> None:
         """Make the folder ready for a new run. Raises UserError where another run lies in it."""
-        old = [p for pattern in ("param_*", "state_*", "log.jsonl", "*.series.txt")
-               for p in self.folder.glob(pattern)]
-        if any(p.match("param_*.h5") for p in old) and not overwrite:
+        old = [p for p in self.folder.glob("*") if OURS.fullmatch(p.name)]
+        if old and not overwrite:
             raise UserError(f"{self.folder}: holds another run; --resume goes on with it, "
                             "--overwrite begins anew, -m names another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +74,9 @@ class Run:
 
     def go_on(self, checkpoint: Checkpoint) -> None:
         """Cut the log back to the checkpoint's step and sweep up after a kill."""
-        for leftover in self.folder.glob(".*-*"):  # files that were being written
-            leftover.unlink()
+        for leftover in self.folder.glob(".writing-*"):
+            if LEFTOVER.fullmatch(leftover.name):
+                leftover.unlink()
         self.log = _Log(self.folder, self._rows(checkpoint.info["step"]))
 
     def _checkpoints(self) -> list:
@@ -102,12 +107,24 @@ class Run:
     # --- going on
 
     def save(self, epoch: int, parameters: dict, moments: dict, info: dict) -> Path:
-        """Write a checkpoint of nnabla variables `parameters` and the solver's moments."""
+        """Write a checkpoint of nnabla variables `parameters` and the solver's moments.
+
+        Raises UserError, and writes nothing, where they are not finite or the weights absurd.
+        """
+        good = all(np.isfinite(array).all() for array in moments.values())
+        if not good or not all(np.abs(v.d).max() < LARGEST for v in parameters.values()):
+            raise UserError(f"the weights are out of bounds at step {info['step']}: take a smaller "
+                            "-lr; the former checkpoints are good")
         helper.save_arrays(self._state(info["step"]), moments)
         path = self.folder / f"param_{epoch:05d}.h5"
         helper.save_checkpoint(path, parameters, {**info, "epoch": epoch})
-        for old in sorted(self.folder.glob("state_*.h5"))[:-STATES_KEPT]:
-            old.unlink()
+        needed = {self._state(info["step"])}
+        for other in sorted(self._checkpoints())[-STATES_KEPT:]:
+            with contextlib.suppress(UserError):
+                needed.add(self._state((helper.load_checkpoint(other)[1] or {}).get("step", 0)))
+        for state in self.folder.glob("state_*.h5"):
+            if state not in needed:
+                state.unlink()
         return path
 
 

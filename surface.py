@@ -102,7 +102,9 @@ def extract(f, grid: Grid, level: float = 0.0, *, dense=False, lipschitz=1.0, ou
     points, faces = work.sewn()
     ends = points.min(axis=0), points.max(axis=0)
     cut = bool((ends[0] < 1e-3).any() or (ends[1] > grid.shape - 1 - 1e-3).any())
-    if (work.sign_outside() if outward is None else outward) > 0:
+    if outward is None:
+        outward = sign_outside(f, grid, level)
+    if outward > 0:
         faces[:, [1, 2]] = faces[:, [2, 1]]  # "ascent" winds them towards larger f
     points *= grid.spacing
     points += grid.low
@@ -372,13 +374,14 @@ class _Extraction:
             faces[start : start + (1 << 20)] = number[faces[start : start + (1 << 20)]]
         return vertices[kept], faces
 
-    def sign_outside(self) -> float:
-        """+1 or -1: the sign of f - level at most of the eight corners and six sides of the box."""
-        corners = CORNERS * (self.grid.shape - 1)
-        sides = [np.where(np.arange(3) == a, s, 0.5) for a in range(3) for s in (0, 1)]
-        index = np.concatenate([corners, np.array(sides) * (self.grid.shape - 1)])
-        values = np.asarray(self.f(self.grid.points(index)), np.float64).reshape(-1)
-        return 1.0 if np.median(values) > self.level else -1.0
+
+def sign_outside(f, grid: Grid, level: float = 0.0) -> float:
+    """+1 or -1: the sign of f - level at most of the eight corners and six sides of the grid's box;
+    the side that is outside where the box is around the whole surface."""
+    sides = [np.where(np.arange(3) == a, s, 0.5) for a in range(3) for s in (0, 1)]
+    index = np.concatenate([CORNERS, np.array(sides)]) * (grid.shape - 1)
+    values = np.asarray(f(grid.points(index)), np.float64).reshape(-1)
+    return 1.0 if np.median(values) > level else -1.0
 
 
 def _merged(a, b):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import os
 from pathlib import Path
 import signal
 import time
@@ -36,6 +37,7 @@ import numpy as np
 from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
+WARM_UP = 100  # steps; Adam's first ones at the full rate throw wide networks off the sphere
 
 
 class Trainer:
@@ -69,8 +71,9 @@ class Trainer:
 
 
 def cosine_rate(rate: float, step: int, steps: int) -> float:
-    """rate at the first step, 1 % of it at the last."""
-    return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    """Up to rate within the first WARM_UP steps, down to 1 % of it at the last."""
+    warm = min(1.0, (step + 1) / min(WARM_UP, max(1, steps // 10)))
+    return warm * rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 def held_out_distances(mlp, held_out, grid_size, volume_factor, batch_size) -> dict:
@@ -92,8 +95,9 @@ def stop_signals() -> list:
     caught = []
 
     def handler(signum, frame):
-        if caught:
-            raise KeyboardInterrupt
+        if caught:  # every file is whole at any instant, so leaving here is safe
+            os.write(2, b"train.py: stopped at once, without saving\n")
+            os._exit(128 + signum)
         caught.append(signum)
 
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -172,6 +176,7 @@ def resumed(args: argparse.Namespace, info: dict) -> argparse.Namespace:
                         "in another folder")
     free = {name: value for name, value in vars(args).items()
             if name in args.given or name in ("resume", "overwrite", "quiet", "monitor_path")}
+    saved = {**vars(args), **saved, "fpath": info["cloud"]}
     return argparse.Namespace(**{**saved, **free, "given": args.given})
 
 
@@ -182,9 +187,9 @@ def digest(cloud: datasets.PointCloud) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
-def check_loss(values: dict, first: dict, step: int, rate: float, path) -> None:
-    """Raises UserError where the loss is not finite or a hundred times its first value."""
-    if not math.isfinite(values["loss"]) or values["loss"] > 100 * first["loss"]:
+def check_loss(values: dict, limit: float, step: int, rate: float, path) -> None:
+    """Raises UserError where the loss is not finite or above the limit."""
+    if not values["loss"] <= limit:
         raise UserError(f"the loss is {values['loss']:.3g} at step {step}, rate {rate:.2g}: take a "
                         f"smaller -lr; the last good checkpoint is {path or 'none'}")
 
@@ -242,17 +247,20 @@ def main(args: argparse.Namespace) -> None:
         trainer.step(rate)
         done = step + 1
         # log; on a GPU every look at the loss would wait for it
+        saving = done % (args.save_interval_epoch * per_epoch) == 0
         last = done == steps or bool(caught)
-        if device.kernel or last or done % LOG_EVERY == 0:
+        if device.kernel or last or saving or done % LOG_EVERY == 0:
             values = trainer.losses()
             first = first or values
-            check_loss(values, first, done, rate, path)
+            check_loss(values, math.inf, done, rate, path)
         if last or done % LOG_EVERY == 0:
+            if done > WARM_UP:  # before, a leap may still be made good
+                check_loss(values, 100 * first["loss"], done, rate, path)
             run.log.write(done, epoch=done / per_epoch, seconds=time.perf_counter() - start,
                           rate=rate, **values)
             bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
         # save and evaluate
-        if last or done % (args.save_interval_epoch * per_epoch) == 0:
+        if last or saving:
             state = runs.solver_state(trainer.solver)
             path = run.save(-(-done // per_epoch), mlp.parameters, state,
                             {**info, "step": done, "first_losses": first})
@@ -261,7 +269,8 @@ def main(args: argparse.Namespace) -> None:
                                   f"--resume -m {run.folder} goes on")
             distances = held_out_distances(mlp, cloud.held_out, args.grid_size,
                                            args.volume_factor, args.sub_batch_size)
-            run.log.write(done, **distances)
+            if distances:
+                run.log.write(done, **distances)
             if distances and not args.quiet:
                 bar.write(f"{path}: held-out Chamfer {distances['chamfer']:.4f}, "
                           f"Hausdorff {distances['hausdorff']:.4f}")

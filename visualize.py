@@ -60,7 +60,7 @@ def to_open3d(shape: Geometry):
 
 def show(shapes: list, stem: Path, camera_path) -> None:
     """A window for each shape, side by side; what one shows, all show. "S" saves <stem>.jpeg and
-    the camera <stem>.json (<stem>_0.jpeg, ... for several windows)."""
+    the camera <stem>_camera.json (<stem>_0.jpeg, ... for several windows)."""
     o3d = helper.open3d()
     windows = []
     for i, shape in enumerate(shapes):
@@ -73,8 +73,8 @@ def show(shapes: list, stem: Path, camera_path) -> None:
         def save(vis, name=name):
             vis.capture_screen_image(f"{name}.jpeg", do_render=True)
             camera = vis.get_view_control().convert_to_pinhole_camera_parameters()
-            o3d.io.write_pinhole_camera_parameters(f"{name}.json", camera)
-            print(f"{name}.jpeg and {name}.json", flush=True)
+            o3d.io.write_pinhole_camera_parameters(f"{name}_camera.json", camera)
+            print(f"{name}.jpeg and {name}_camera.json", flush=True)
             return False
 
         window.register_key_callback(ord("S"), save)

@@ -57,7 +57,7 @@ def training(folder: Path, truth: np.ndarray, rng, most: int) -> int:
         go_on = "--resume -m run --quiet" if step else f"{TRAIN} -m run --overwrite"
         process = start(folder, "train.py", go_on)
         if kills < most:
-            time.sleep(rng.uniform(0.7, 2.5))
+            time.sleep(rng.uniform(0.7, 2.0))
             process.kill()
         status = process.wait()
         if status == 0:

@@ -13,9 +13,11 @@ from geometry import Geometry
 import helper
 from helper import UserError
 import kills
+from networks import MLP
 import runs
 import shapes
 
+import h5py
 import numpy as np
 import pytest
 
@@ -117,6 +119,64 @@ def test_damaged_files_are_read_or_refused(tmp_path, suffix):
     assert found["slowest"] < 10 and found["grown_MiB"] < 200 and found["read"] > 0
 
 
+def test_a_flipped_byte_is_noticed(script, cloud):
+    script(f"train.py {LINE} -m run")
+    newest = cloud / "run/param_00008.h5"
+    with h5py.File(newest, "r+") as file:
+        file["fc3/affine/W"][2, 2] += 1e-3
+    assert "its sha256 is another" in script("train.py --resume -m run").stdout
+    with h5py.File(newest, "r+") as file:
+        file["fc3/affine/W"][2, 2] += 1e-3
+    assert "its sha256 is another" in script(f"infer.py -mlp {newest}", status=1).stderr
+
+
+def test_states_of_the_newest_two_checkpoints_are_kept(tmp_path):
+    """Also where one epoch's checkpoint is written twice, as after an interruption."""
+    mlp = MLP(8)
+    info = {"architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
+            "volume_factor": 1.5, "flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {}}
+    run = runs.Run(tmp_path / "run")
+    run.begin(False)
+    for epoch, step in ((3, 18), (4, 24), (5, 25), (5, 30)):
+        run.save(epoch, mlp.parameters, {"t": np.array(step)}, {**info, "step": step})
+    (tmp_path / "run/param_00005.h5").write_bytes(b"gone")
+    assert run.newest().moments["t"] == 24
+
+
+def test_weights_that_are_not_finite_are_not_saved(script, cloud):
+    error = script(f"train.py {LINE.replace('-ti 40', '-ti 1')} -m run -lr 1e20", status=1).stderr
+    assert "out of bounds" in error and not list((cloud / "run").glob("*.h5"))
+
+
+def test_only_the_runs_own_files_are_touched(script, cloud):
+    run = cloud / "run"
+    run.mkdir()
+    for name in ("param_table.csv", "state_machine.txt", ".pre-commit-config.yaml"):
+        (run / name).write_text("mine")
+    script(f"train.py {LINE} -m run")
+    script(f"train.py {LINE} -m run --overwrite")
+    (run / "param_00008.h5").unlink()
+    script("train.py --resume -m run")
+    for name in ("param_table.csv", "state_machine.txt", ".pre-commit-config.yaml"):
+        assert (run / name).read_text() == "mine"
+
+
+def test_resume_from_another_folder(script, cloud):
+    script(f"train.py {LINE} -m run")
+    (cloud / "run/param_00008.h5").unlink()
+    subprocess.run([sys.executable, str(ROOT / "train.py"), "--resume", "-m", ".", "--quiet"],
+                   cwd=cloud / "run", check=True, timeout=60)
+    assert (cloud / "run/param_00008.h5").is_file()
+
+
+def test_the_default_network_trains(script, tmp_path):
+    """512 wide at the default rate: the first steps must not throw it off."""
+    geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
+    script("train.py -f c.ply -m run -ti 30 --quiet -tr 0")
+    rows = [json.loads(row) for row in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] < 1
+
+
 # --- places that cannot be written
 
 
@@ -165,7 +225,7 @@ def twice(points):
 def test_hostile_clouds_train(script, tmp_path, rng, name, change):
     points = change(shapes.sample("sphere", 400).points, rng)
     np.save(tmp_path / "cloud.npy", points)
-    script("train.py -f cloud.npy -m run --dims 32 -b 64 -k 10 -ti 150 --quiet")
+    script("train.py -f cloud.npy -m run --dims 32 -b 64 -k 10 -ti 100 --quiet")
     script("infer.py --grid-size 32 -o mesh.ply --quiet", status=0)
     mesh = geometry.read(tmp_path / "mesh.ply")
     size = np.ptp(points, axis=0).max()
@@ -184,10 +244,11 @@ def test_normals_are_set_to_length_one_and_it_is_said(script, tmp_path):
     assert "1 of 300 normals are zero" in script(line + " --overwrite", status=1).stderr
 
 
-def test_inward_normals_give_a_mesh_that_looks_outwards(script, tmp_path):
+def test_inward_normals_are_turned_and_it_is_said(script, tmp_path):
     cloud = shapes.sample("sphere", 800)
     geometry.write(tmp_path / "c.ply", cloud._replace(normals=-cloud.normals))
-    script("train.py -f c.ply -m run --dims 64 -b 128 -k 10 -ti 400 --with-normals --quiet")
+    line = "train.py -f c.ply -m run --dims 64 -b 128 -k 10 -ti 200 --with-normals --quiet"
+    assert "look inwards, turned round" in script(line).stdout
     script("infer.py --grid-size 32 -o mesh.ply --quiet")
     mesh = geometry.read(tmp_path / "mesh.ply")
     corners = mesh.points[mesh.faces]
@@ -196,13 +257,12 @@ def test_inward_normals_give_a_mesh_that_looks_outwards(script, tmp_path):
 
 
 def test_divergence_stops_the_run(script, cloud):
-    error = script(f"train.py {LINE} -m run -lr 10".replace("-ti 40", "-ti 400"), status=1).stderr
+    error = script(f"train.py {LINE} -m run -lr 1e4".replace("-ti 40", "-ti 400"), status=1).stderr
     assert "the loss is" in error and "at step" in error and "rate" in error
 
 
 def test_solver_state_that_does_not_fit():
     from kernels import Adam
-    from networks import MLP
 
     solver = Adam()
     solver.set_parameters(MLP(16).parameters)

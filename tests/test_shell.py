@@ -141,6 +141,18 @@ def test_a_broken_download_goes_on(copy, server):
     assert (copy / "stanford_3d_scanning_datasets/Armadillo.ply").read_bytes() == content
 
 
+def test_a_server_that_cuts_every_answer_gets_there(copy, server):
+    address, folder, handler = server
+    content = put_armadillo(folder)
+    handler.cut.add("Armadillo.ply.gz")
+    error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
+    part = copy / "stanford_3d_scanning_datasets/Armadillo.ply.gz.part"
+    assert "what came is kept" in error and part.stat().st_size > 1_000_000
+    bash(copy, "downloads.sh armadillo", STANFORD_URL=address)
+    assert handler.asked[-1][1] and handler.asked[-1][1] != "bytes=0-"
+    assert (copy / "stanford_3d_scanning_datasets/Armadillo.ply").read_bytes() == content
+
+
 def test_downloads_that_are_not_what_was_expected(copy, server):
     address, folder, _ = server
     bash(copy, "downloads.sh cow", status=2, STANFORD_URL=address)

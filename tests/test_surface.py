@@ -80,6 +80,15 @@ def test_faces_look_outwards_whatever_the_sign():
     assert trimesh.Trimesh(inwards.points, inwards.faces, process=False).volume < 0
 
 
+def test_a_box_inside_the_surface_takes_its_sign_from_elsewhere():
+    g = surface.Grid.of([-0.3] * 3, [0.9, 0.3, 0.3], 40)
+    outward = surface.sign_outside(fields.sphere, grid(8))
+    mesh, _ = surface.extract(fields.sphere, g, outward=outward)
+    corners = mesh.points[mesh.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert ((normals * corners.mean(axis=1)).sum(axis=1) > 0).all()
+
+
 def test_small_specks_far_apart_are_found():
     g = grid(257)
     mesh, stats = surface.extract(fields.specks(2 * g.spacing), g)
