@@ -79,7 +79,7 @@ def doubts(stats: Stats) -> list:
     if stats.open:
         found.append("the surface reaches the side of the box and is open there; a larger "
                      "-vf (or --bounds) shows what lies beyond")
-    if stats.followed or stats.slope > 2:
+    if stats.followed > 0.01 * stats.cells or stats.slope > 2:
         found.append(f"f is no distance (it changes by up to {stats.slope:.2g} a unit of length; "
                      f"{stats.followed} cells were found only by following the surface): small "
                      "separate parts may be missing; --lipschitz 2 or --dense makes sure")

@@ -259,18 +259,19 @@ def main(args: argparse.Namespace) -> None:
             run.log.write(done, epoch=done / per_epoch, seconds=time.perf_counter() - start,
                           rate=rate, **values)
             bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
-        # save and evaluate
+        # evaluate and save; the log first, since what a resumed run finds in it beyond its
+        # checkpoint is cut off, and what is missing would stay so
         if last or saving:
-            state = runs.solver_state(trainer.solver)
-            path = run.save(-(-done // per_epoch), mlp.parameters, state,
+            distances = {} if caught else held_out_distances(
+                mlp, cloud.held_out, args.grid_size, args.volume_factor, args.sub_batch_size)
+            if distances:
+                run.log.write(done, **distances)
+            path = run.save(-(-done // per_epoch), mlp.parameters,
+                            runs.solver_state(trainer.solver),
                             {**info, "step": done, "first_losses": first})
             if caught:
                 raise Interrupted(caught[0], f"interrupted at step {done}, saved as {path}; "
                                   f"--resume -m {run.folder} goes on")
-            distances = held_out_distances(mlp, cloud.held_out, args.grid_size,
-                                           args.volume_factor, args.sub_batch_size)
-            if distances:
-                run.log.write(done, **distances)
             if distances and not args.quiet:
                 bar.write(f"{path}: held-out Chamfer {distances['chamfer']:.4f}, "
                           f"Hausdorff {distances['hausdorff']:.4f}")
