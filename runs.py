@@ -84,7 +84,8 @@ class Run:
 
     def _load(self, path: Path) -> Checkpoint:
         parameters, info = helper.load_checkpoint(path)
-        if info is None or not {"step", "flags", "cloud_sha256", "first_losses"} <= info.keys():
+        needed = {"step", "flags", "cloud_sha256", "first_losses", "seconds"}
+        if info is None or not needed <= info.keys():
             raise UserError(f"{path}: not a checkpoint that a run can go on from")
         moments, _ = helper.load_arrays(self._state(info["step"]))
         return Checkpoint(path, parameters, info, moments)

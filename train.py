@@ -189,7 +189,7 @@ def digest(cloud: datasets.PointCloud) -> str:
 
 def check_loss(values: dict, limit: float, step: int, rate: float, path) -> None:
     """Raises UserError where the loss is not finite or above the limit."""
-    if not values["loss"] <= limit:
+    if not (math.isfinite(values["loss"]) and values["loss"] <= limit):
         raise UserError(f"the loss is {values['loss']:.3g} at step {step}, rate {rate:.2g}: take a "
                         f"smaller -lr; the last good checkpoint is {path or 'none'}")
 
@@ -212,14 +212,14 @@ def main(args: argparse.Namespace) -> None:
             "volume_factor": args.volume_factor, "cloud": str(Path(args.fpath).resolve()),
             "cloud_sha256": digest(cloud),
             "flags": {name: value for name, value in vars(args).items() if name != "given"}}
-    done, path, first = 0, None, None
+    done, path, first, before = 0, None, None, 0.0
     if checkpoint:
         if checkpoint.info["cloud_sha256"] != info["cloud_sha256"]:
             raise UserError(f"{args.fpath}: other points than the run in {run.folder} has seen; "
                             "--resume needs the same cloud")
         runs.set_solver_state(trainer.solver, checkpoint.moments)
-        done, path, first = (checkpoint.info["step"], checkpoint.path,
-                             checkpoint.info["first_losses"])
+        done, path, first, before = (checkpoint.info["step"], checkpoint.path,
+                                     checkpoint.info["first_losses"], checkpoint.info["seconds"])
         run.go_on(checkpoint)
     else:
         run.begin(args.overwrite)
@@ -230,7 +230,7 @@ def main(args: argparse.Namespace) -> None:
               f"{per_epoch} an epoch, into {run.folder}"
               + (f", from step {done} of {path}" if path else ""))
 
-    caught, start = stop_signals(), time.perf_counter()
+    caught, start = stop_signals(), time.perf_counter() - before
     order = datasets.batches(len(cloud.points), args.batch_size, args.seed, done)
     bar = tqdm(range(done, steps), initial=done, total=steps, disable=args.quiet, unit="step",
                dynamic_ncols=True)
@@ -268,7 +268,8 @@ def main(args: argparse.Namespace) -> None:
                 run.log.write(done, **distances)
             path = run.save(-(-done // per_epoch), mlp.parameters,
                             runs.solver_state(trainer.solver),
-                            {**info, "step": done, "first_losses": first})
+                            {**info, "step": done, "first_losses": first,
+                             "seconds": time.perf_counter() - start})
             if caught:
                 raise Interrupted(caught[0], f"interrupted at step {done}, saved as {path}; "
                                   f"--resume -m {run.folder} goes on")

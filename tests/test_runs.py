@@ -134,7 +134,8 @@ def test_states_of_the_newest_two_checkpoints_are_kept(tmp_path):
     """Also where one epoch's checkpoint is written twice, as after an interruption."""
     mlp = MLP(8)
     info = {"architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
-            "volume_factor": 1.5, "flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {}}
+            "volume_factor": 1.5, "flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {},
+            "seconds": 0.0}
     run = runs.Run(tmp_path / "run")
     run.begin(False)
     for epoch, step in ((3, 18), (4, 24), (5, 25), (5, 30)):
