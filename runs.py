@@ -26,9 +26,9 @@ import numpy as np
 
 LARGEST = 1e6  # of a weight; trained ones stay below 10
 STATES_KEPT = 2  # of the newest checkpoints
-# what a run writes, and nothing else
-LEFTOVER = re.compile(r"\.writing-(param_\d+|state_\d+|log)-[^.]*\.(h5|jsonl)")
+# what a run writes, and nothing else; and what a kill leaves of it half written
 OURS = re.compile(r"param_\d+\.h5|state_\d{8}\.h5|log\.jsonl|[a-z_]+\.series\.txt")
+LEFTOVER = re.compile(r"\.writing-(param_\d+|state_\d+|log)-[^.]*\.(h5|jsonl)")
 
 
 class Checkpoint(NamedTuple):

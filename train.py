@@ -121,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("-te", "--train-epoch", type=number(int, 1), default=1500, help="epochs to train")
     add("-ti", "--train-iter", type=number(int, 1), help="steps to train; replaces -te")
     add("-lr", "--learning-rate", type=number(float, above=0), default=5e-3,
-        help="Adam's rate at the start; it decays to 1 %% by a cosine")
+        help="Adam's rate after a short warm-up; it decays to 1 %% by a cosine")
     add("--beta0", type=number(float, 0, below=1), default=0.9, help="Adam's first decay")
     add("--beta1", type=number(float, 0, below=1), default=0.999, help="Adam's second decay")
     add("--lam", type=number(float, 0), default=0.1, help="weight of the eikonal term")

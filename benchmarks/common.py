@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 import platform
+import shutil
 import subprocess
 import sys
 
@@ -29,10 +30,10 @@ class Twin:
     @classmethod
     def find(cls, python):
         for candidate in [python] if python else [ROOT / ".venv-torch/bin/python", sys.executable]:
-            found = subprocess.run([str(candidate), "-c", "import torch"], capture_output=True,
-                                   check=False)
-            if found.returncode == 0:
+            if shutil.which(str(candidate)) and subprocess.run(
+                    [str(candidate), "-c", "import torch"], capture_output=True).returncode == 0:
                 return cls(str(candidate))
+        print("no PyTorch found (see benchmarks/requirements.txt): its column is left out")
         return None
 
     def timer(self, **order):
@@ -79,6 +80,14 @@ def parser(doc: str):
     made.add_argument("--no-graph", action="store_true", help="leave out nnabla's slow CPU graph")
     made.add_argument("--json", metavar="FILE", help="write the figures")
     return made
+
+
+def begin(args):
+    """Set threads and device; the Twin, or None where no PyTorch is found."""
+    if args.threads:
+        kernels.set_threads(args.threads)
+    helper.set_context("cpu")
+    return Twin.find(args.torch_python)
 
 
 def report(rows: list, columns: list, path) -> None:

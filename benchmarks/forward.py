@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from common import Twin, alternate, helper, kernels, parser, report
+from common import alternate, begin, helper, kernels, parser, report
 import networks
 from step import timed
 
@@ -30,10 +30,7 @@ def products(dims: int, points: int):
 
 
 def main(args) -> None:
-    if args.threads:
-        kernels.set_threads(args.threads)
-    helper.set_context("cpu")
-    twin, rows = Twin.find(args.torch_python), []
+    twin, rows = begin(args), []
     x = np.random.default_rng(0).uniform(-1.5, 1.5, (args.points, 3)).astype(np.float32)
     for dims in args.dims:
         mlp, graph = networks.MLP(dims, kernel=True), networks.MLP(dims)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from common import Twin, alternate, helper, kernels, parser, report
+from common import alternate, begin, helper, kernels, parser, report
 import datasets
 import networks
 import train
@@ -82,10 +82,7 @@ def products(dims: int, batch: int):
 
 
 def main(args) -> None:
-    if args.threads:
-        kernels.set_threads(args.threads)
-    helper.set_context("cpu")
-    twin, rows = Twin.find(args.torch_python), []
+    twin, rows = begin(args), []
     for dims in args.dims:
         contestants = {"ours": timed(our_step(dims, args.batch, True)),
                        "floor": timed(products(dims, args.batch))}
