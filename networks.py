@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from geometry import Frame
+import helper
+from helper import UserError
 import kernels
 
 import nnabla as nn
@@ -9,6 +14,7 @@ import nnabla.functions as F
 import numpy as np
 
 LAYERS, SKIP = 8, kernels.SKIP
+PUBLISHED = {"activation": "leaky_relu", "skip_scale": 1.0}  # nnabla-examples' models say nothing
 
 
 class MLP:
@@ -40,7 +46,7 @@ class MLP:
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""
-        if self.kernel:
+        if self._fused:
             return self._kernel(x, 0)[0]
         h = x
         for layer in range(LAYERS):
@@ -54,7 +60,7 @@ class MLP:
 
     def value_and_gradient(self, x: nn.Variable):
         """(f(x), (N, 1); grad f(x), (N, 3)) of x (N, 3); both can be differentiated again."""
-        if self.kernel:
+        if self._fused:
             return self._kernel(x, x.shape[0])
         x.need_grad = True
         f = self.value(x)
@@ -65,7 +71,7 @@ class MLP:
 
         The kernel takes both in one go: one pass over the weights, one product for each of their
         gradients."""
-        if self.kernel:
+        if self._fused:
             f, gradient = self._kernel(F.concatenate(x, y, axis=0), y.shape[0])
             return f[: x.shape[0]], gradient
         return self.value(x), self.value_and_gradient(y)[1]
@@ -84,6 +90,22 @@ class MLP:
                 f = self.value(nn.Variable.from_numpy_array(batch.data))
             values[start : start + batch_size] = f.d[:, 0]
         return values
+
+    def evaluate_with_gradient(self, points: np.ndarray, batch_size: int = 16384):
+        """f (N,) and grad f (N, 3), float32, of points (N, 3), numpy in and out."""
+        points = np.asarray(points, np.float32)
+        values, gradients = np.empty(len(points), np.float32), np.empty(points.shape, np.float32)
+        for start in range(0, len(points), batch_size):
+            part = slice(start, start + batch_size)
+            f, gradient = self.value_and_gradient(nn.Variable.from_numpy_array(points[part]))
+            nn.forward_all([f, gradient])
+            values[part], gradients[part] = f.d[:, 0], gradient.d
+        return values, gradients
+
+    @property
+    def _fused(self) -> bool:
+        """Whether kernels.py computes value and gradient in one: it knows softplus only."""
+        return self.kernel and self.architecture["activation"] == "softplus"
 
     def _kernel(self, x, m):
         return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self._constants)
@@ -119,3 +141,28 @@ def geometric_init(dims: int, radius: float, rng: np.random.Generator) -> dict:
         arrays[f"fc{layer}/affine/W"] = rng.normal(mean, deviation, (fan_in, fan_out))
         arrays[f"fc{layer}/affine/b"] = np.full(fan_out, bias)
     return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+class Network(NamedTuple):
+    """What a checkpoint holds."""
+
+    mlp: MLP
+    frame: Frame
+    volume_factor: float
+    cloud: str  # path of the cloud it was trained on, or ""
+
+
+def load(path, kernel: bool, overrides: dict | None = None) -> Network:
+    """The network of a checkpoint; entries of `overrides` that are not None replace its
+    architecture's. Raises UserError where the two do not fit."""
+    arrays, info = helper.load_checkpoint(path)
+    if info is None:
+        info = {"architecture": {"dims": arrays["fc0/affine/W"].shape[1], **PUBLISHED},
+                "frame": Frame()._asdict(), "volume_factor": 1.5}
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        mlp = MLP(**{**info["architecture"], **given}, kernel=kernel, arrays=arrays)
+        frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: does not fit the network ({error})") from None
+    return Network(mlp, frame, info["volume_factor"], info.get("cloud", ""))

@@ -27,6 +27,7 @@ import kernels
 import losses
 import metrics
 from networks import MLP
+import render
 import runs
 from runs import Run
 import surface
@@ -76,18 +77,26 @@ def cosine_rate(rate: float, step: int, steps: int) -> float:
     return warm * rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def held_out_distances(mlp, held_out, grid_size, volume_factor, batch_size) -> dict:
-    """Chamfer and Hausdorff (unit frame) between the current surface and the held-out points
-    (M, 3); empty where there is no surface yet or nothing was held out."""
-    if len(held_out) == 0:
-        return {}
+def current_surface(mlp, grid_size, volume_factor, batch_size):
+    """The mesh of the network as it is, unit frame; None where there is no surface yet."""
     grid = surface.Grid.of([-volume_factor] * 3, [volume_factor] * 3, grid_size)
     try:
-        mesh, _ = surface.extract(lambda p: mlp.evaluate(p, batch_size), grid)
+        return surface.extract(lambda p: mlp.evaluate(p, batch_size), grid)[0]
     except UserError:
-        return {}
+        return None
+
+
+def held_out_distances(mesh, held_out) -> dict:
+    """Chamfer and Hausdorff (unit frame) between a mesh and the held-out points (M, 3)."""
     samples = sample_mesh(mesh, max(len(held_out), 10_000), np.random.default_rng(0))
     return metrics.chamfer_hausdorff(samples.points, held_out)
+
+
+def save_preview(path, mesh) -> None:
+    """Write a picture of a mesh in the unit frame, always by the same camera."""
+    cube = np.array([[-1.0, -1, -1], [1, 1, 1]])
+    style = render.Style(640, 480)
+    render.save(path, render.mesh(mesh, render.Camera.around(cube, aspect=style.aspect), style))
 
 
 def stop_signals() -> list:
@@ -107,7 +116,7 @@ def stop_signals() -> list:
 
 # flags that may change when a run goes on: where it computes and what it says, not what it does
 FREE_FLAGS = {"monitor_path", "device_id", "threads", "context", "sub_batch_size", "grid_size",
-              "save_interval_epoch", "quiet", "resume", "overwrite", "fpath"}
+              "save_interval_epoch", "preview", "quiet", "resume", "overwrite", "fpath"}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -136,8 +145,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="share of the points that is held out")
     add("-sie", "--save-interval-epoch", type=number(int, 1), default=100,
         help="epochs between two checkpoints")
+    add("--preview", type=number(int, 1), metavar="N",
+        help="every N epochs a picture of the surface so far: preview_NNNNN.png in the run folder")
     add("--grid-size", type=number(int, 8), default=128,
-        help="grid of the evaluation at each checkpoint")
+        help="grid of the evaluation at each checkpoint, and of the previews")
     add("-sb", "--sub-batch-size", type=number(int, 1), default=16384,
         help="points at a time in that evaluation")
     add("--seed", type=number(int, 0), default=0, help="of weights, split, order and samples")
@@ -199,6 +210,8 @@ def main(args: argparse.Namespace) -> None:
     if args.resume:
         checkpoint = run.newest()
         args = resumed(args, checkpoint.info)
+    if args.preview:
+        helper.open3d()  # says at once where it does not import
     device = helper.set_context(args.context, args.device_id)
     kernels.set_threads(args.threads)
     cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
@@ -261,12 +274,18 @@ def main(args: argparse.Namespace) -> None:
             bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
         # evaluate and save; the log first, since what a resumed run finds in it beyond its
         # checkpoint is cut off, and what is missing would stay so
+        mesh, epoch = None, -(-done // per_epoch)
+        previewing = args.preview and (last or done % (args.preview * per_epoch) == 0)
+        if not caught and (previewing or ((last or saving) and len(cloud.held_out))):
+            mesh = current_surface(mlp, args.grid_size, args.volume_factor, args.sub_batch_size)
+        if previewing and mesh:
+            save_preview(run.folder / f"preview_{epoch:05d}.png", mesh)
         if last or saving:
-            distances = {} if caught else held_out_distances(
-                mlp, cloud.held_out, args.grid_size, args.volume_factor, args.sub_batch_size)
-            if distances:
+            distances = {}
+            if mesh and len(cloud.held_out):
+                distances = held_out_distances(mesh, cloud.held_out)
                 run.log.write(done, **distances)
-            path = run.save(-(-done // per_epoch), mlp.parameters,
+            path = run.save(epoch, mlp.parameters,
                             runs.solver_state(trainer.solver),
                             {**info, "step": done, "first_losses": first,
                              "seconds": time.perf_counter() - start})
