@@ -55,7 +55,7 @@ class Camera(NamedTuple):
         towards, upwards = np.roll(towards, turn), np.roll(upwards, turn)
         half = np.tan(np.radians(cls._field_defaults["fov"] / 2))
         x, y, z = np.abs((points - center) @ cls(center + towards, center, upwards).axes().T).T
-        distance = max(1.08 * (np.maximum(x / aspect, y) / half + z).max(), 1e-12)
+        distance = 1.08 * (np.maximum(x / aspect, y) / half + z).max() or 1.0  # one lone point
         fov = np.degrees(2 * np.arctan(half / zoom))
         return cls(center + towards * distance, center, upwards, float(fov))
 
@@ -373,7 +373,7 @@ class _View:
 
     def __init__(self, points: np.ndarray, camera: Camera, style: Style):
         low, high = points.min(axis=0), points.max(axis=0)
-        center, scale = (low + high) / 2, max(np.linalg.norm(high - low) / 2, 1e-300)
+        center, scale = (low + high) / 2, np.linalg.norm(high - low) / 2 or 1.0
         self.style, self.axes = style, camera.axes()
         self.points = ((points - center) / scale).astype(np.float32)
         self.eye = ((camera.eye - center) / scale).astype(np.float32)

@@ -37,6 +37,7 @@ import numpy as np
 IMAGES = (".png", ".jpg", ".jpeg")
 MOVIES = (".gif", ".mp4")
 FRAMES_A_SECOND = 15
+WINDOW_EXPOSURE = 0.6  # open3d's lamps turn light colours white
 WINDOWS = ("mesh", "pcd", "pcdmesh")  # the modes that open one where they can
 
 
@@ -85,19 +86,20 @@ def save_movie(path, frames: list) -> None:
 def to_open3d(shape: Geometry, colors):
     """A legacy open3d mesh or cloud for a window; colors as vertex_colors gives them."""
     o3d = helper.open3d()
-    points = o3d.utility.Vector3dVector(shape.points)
+    colors = WINDOW_EXPOSURE * np.broadcast_to(colors, shape.points.shape)
+    if shape.faces is not None:
+        shape, origin = render.split_creases(shape)
+        colors = colors[origin]
+    points, colors = (o3d.utility.Vector3dVector(array) for array in (shape.points, colors))
     if shape.faces is None:
         made = o3d.geometry.PointCloud(points)
+        made.colors = colors
         if shape.normals is not None:
             made.normals = o3d.utility.Vector3dVector(shape.normals)
-    else:
-        made = o3d.geometry.TriangleMesh(points, o3d.utility.Vector3iVector(shape.faces))
-        made.compute_vertex_normals()
-    colors = np.ascontiguousarray(np.broadcast_to(colors, shape.points.shape), np.float64)
-    if shape.faces is None:
-        made.colors = o3d.utility.Vector3dVector(colors)
-    else:
-        made.vertex_colors = o3d.utility.Vector3dVector(colors)
+        return made
+    made = o3d.geometry.TriangleMesh(points, o3d.utility.Vector3iVector(shape.faces))
+    made.vertex_colors = colors
+    made.compute_vertex_normals()
     return made
 
 
@@ -124,7 +126,8 @@ def show(shapes: list, stem: Path, camera_path, color) -> None:
         windows.append(window)
     if camera_path:
         camera = o3d.io.read_pinhole_camera_parameters(str(helper.existing_file(camera_path)))
-        windows[0].get_view_control().convert_from_pinhole_camera_parameters(camera, True)
+        for window in windows:
+            window.get_view_control().convert_from_pinhole_camera_parameters(camera, True)
     while all(window.poll_events() for window in windows):
         camera = windows[0].get_view_control().convert_to_pinhole_camera_parameters()
         for other in windows[1:]:
