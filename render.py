@@ -22,7 +22,7 @@ CLAY = (0.91, 0.84, 0.73)  # sRGB
 # light: direction towards it in the camera's axes (right, up, back), and its strength
 LIGHTS = [((-0.6, 0.8, 0.6), 0.85), ((0.9, 0.1, 0.4), 0.16), ((0.4, 0.7, -0.9), 0.40)]
 AMBIENT = 0.20  # from all sides, less what occlusion takes away
-OCCLUSION_RAYS = 12  # a sample; a pixel has samples^2 of them
+OCCLUSION_RAYS = 8  # a sample; a pixel has samples^2 of them
 REACH = 0.5  # of these rays, in half diagonals of the shape's box
 GROUND_REACH = 1.0  # of those that find the ground's shadow
 OFFSET = 1e-4  # of their start above the surface, likewise
@@ -211,10 +211,10 @@ def _facing(normals, directions) -> np.ndarray:
     return normals * -np.sign(np.einsum("ij,ij->i", normals, directions))[:, None]
 
 
-def _occlusion(scene, at, flat, normals, pixels, reach, n=OCCLUSION_RAYS) -> np.ndarray:
+def _occlusion(scene, at, flat, normals, pixels, reach) -> np.ndarray:
     """Share (N,) of the half space above each point (cosine-weighted) that the scene hides within
     `reach`. at, flat (the face's normals), normals (N, 3); pixels (N, 3): x, y, sample."""
-    rays = _occlusion_rays(at, flat, normals, pixels, n)
+    rays = _occlusion_rays(at, flat, normals, pixels, OCCLUSION_RAYS)
     return scene.test_occlusions(_tensor(rays), 0.0, reach).numpy().mean(axis=1)
 
 
@@ -417,7 +417,7 @@ class _View:
         rays = rays[on]
         at = rays[:, :3] + ((self.floor - self.eye @ self.up) / slope[on])[:, None] * rays[:, 3:]
         up = np.broadcast_to(self.up, at.shape)
-        hidden = _occlusion(scene, at, up, up, pixels[on], GROUND_REACH, 2 * OCCLUSION_RAYS)
+        hidden = _occlusion(scene, at, up, up, pixels[on], GROUND_REACH)
         rgba[on, 3] = 0.8 * hidden  # black: the colour stays 0
 
 
