@@ -44,3 +44,16 @@ def test_extraction_table():
         assert f"| {name} | {row['grid']} | {row['evaluations']:,} |" in text
         assert row.get("same_as_dense", True) and not row.get("missed_cells", 0)
         assert not row["boundary_edges"] and not row["nonmanifold_edges"]
+
+
+def test_pictures_table():
+    """The table, and the README's sentence about the same figures."""
+    table = (ROOT / "benchmarks" / "README.md").read_text()
+    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    rows = json.loads((ROOT / "benchmarks" / "pictures.json").read_text())["rows"]
+    for row in rows:
+        assert f"| {row['what']} | {row['size']:,} | {row['seconds']:.3g} |" in table
+    mesh, _, cloud, page = rows
+    assert f"with occlusion takes {mesh['seconds']:.1f} s" in text
+    assert f"1,000,000 points {cloud['seconds']:.1f} s" in text
+    assert f"has {page['mebibytes']:.1f} MiB" in text
