@@ -9,7 +9,6 @@ import reference
 
 import h5py
 import nnabla as nn
-import nnabla.function
 import nnabla.functions as F
 import nnabla.solvers as S
 import numpy as np
@@ -117,20 +116,6 @@ def test_the_graphs_gradient_is_nn_grads(x):
         found.append({"loss": loss.d, **{name: v.g.copy() for name, v in mlp.parameters.items()}})
     for name in found[0]:
         assert relative(found[0][name], found[1][name]) < 1e-5, name
-
-
-def function_names(variable):
-    names = []
-    variable.visit(lambda f: names.append(f.info.type_name))
-    return names
-
-
-def test_the_graph_is_of_compiled_functions_only(x):
-    """Functions in Python, as nn.grad's and kernels.py's, would hold a GPU up."""
-    names = function_names(sum(MLP(DIMS).value_and_gradient(variable(x), N)))
-    assert len(names) > 40 and all(hasattr(nnabla.function, name) for name in names)
-    for other in MLP(DIMS, kernel=True).value_and_gradient(variable(x), N):
-        assert not any(hasattr(nnabla.function, name) for name in function_names(other))
 
 
 def test_inference_does_not_depend_on_the_batch(x, mlp):

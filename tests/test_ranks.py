@@ -8,6 +8,7 @@ from helper import Interrupted, UserError
 import losses
 from networks import MLP
 import ranks
+import train
 
 import nnabla as nn
 import numpy as np
@@ -127,3 +128,11 @@ def test_a_start_that_cannot_be(monkeypatch):
     monkeypatch.delenv("OMPI_COMM_WORLD_SIZE")
     monkeypatch.delenv("PMI_SIZE")
     assert ranks.start("auto", "3")[0] is gpu and asked[-1] == ("auto", "3", "float32")
+
+
+def test_a_run_goes_on_with_as_many_ranks():
+    info = {"cloud_sha256": "a", "ranks": 2, "flags": {"fpath": "c.ply"}}
+    train.check_same(info, dict(info), "run")
+    for saved, ranks_ in (({**info, "ranks": 4}, 4), ({"cloud_sha256": "a"}, 1)):  # before ranks: 1
+        with pytest.raises(UserError, match=f"a run of {ranks_} ranks, and these are 2"):
+            train.check_same(info, saved, "run")

@@ -4,7 +4,14 @@ import json
 import re
 
 from conftest import ROOT
+import datasets
+from geometry import Frame
+import losses
+from networks import MLP
+import sampling
 
+import nnabla.function
+import numpy as np
 import pytest
 
 
@@ -44,3 +51,15 @@ def test_extraction_table():
         assert f"| {name} | {row['grid']} | {row['evaluations']:,} |" in text
         assert row.get("same_as_dense", True) and not row.get("missed_cells", 0)
         assert not row["boundary_edges"] and not row["nonmanifold_edges"]
+
+
+def test_functions_of_a_step():
+    """Their number as the benchmarks' README has it; all compiled."""
+    points = np.zeros((100, 3), np.float32)
+    cloud = datasets.PointCloud(points, None, points[:, :1], points[:0], Frame())
+    samples, names = sampling.GraphSamples(cloud, 8, 8, 1.5, 0, 0), []
+    loss = losses.igr_loss(MLP(16), samples.x, samples.y)["loss"]
+    loss.visit(lambda f: names.append(f.info.type_name))
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    assert f"a step's graph is {len(names)} nnabla functions" in text
+    assert all(hasattr(nnabla.function, name) for name in names)
