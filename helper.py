@@ -170,7 +170,7 @@ def check_products(ctx, precision: str) -> None:
     import nnabla as nn
     import nnabla.functions as F
 
-    n, factor = 256, 1 + 2.0**-12
+    n, factor = 512, 1 + 2.0**-12
     with nn.context_scope(ctx), nn.auto_forward():
         product = F.affine(F.constant(factor, (n, n)), F.constant(1, (n, n))).d
     found = {"float32": n * factor, "tf32": n}

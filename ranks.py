@@ -13,6 +13,7 @@ import contextlib
 import os
 from pathlib import Path
 import sys
+import traceback
 
 import helper
 from helper import Interrupted, UserError
@@ -55,9 +56,11 @@ class Ranks:
         which would wait for the others; mpirun stops them."""
         try:
             yield
-        except (UserError, Interrupted) as error:
+        except Exception as error:
             if self.size == 1:
                 raise
+            if not isinstance(error, (UserError, Interrupted, OSError)):
+                traceback.print_exc()
             print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr, flush=True)
             os._exit(128 + error.signum if isinstance(error, Interrupted) else 1)
 

@@ -41,10 +41,11 @@ class GraphSamples:
     """Samples as the outputs of nnabla functions: the cloud lies on the device, and each forward
     pass of a loss of x, y and n draws anew without the host.
 
-    A batch has one point of each B-th part of the cloud (whose order is random), so
-    hardly any twice; HostSamples' permutations would be work for the host. Random numbers come
-    from nnabla's generators, which have a seed but no state to keep: a run that goes on draws as
-    often as it had, some microseconds a step, and is then where it was.
+    A batch has one point of each B-th part of the cloud (whose order is random), so hardly any
+    twice; HostSamples' permutations would be work for the host. Indices are float32, which tells
+    16.7 million points apart. Random numbers come from nnabla's generators, which have a seed but
+    no state to keep: a run that goes on draws as often as it had, some microseconds a step, and is
+    then where it was.
     """
 
     def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,

@@ -45,8 +45,8 @@ WARM_UP = 100  # steps; Adam's first ones at the full rate throw wide networks o
 class Trainer:
     """The static graph of one step and its solver."""
 
-    def __init__(self, mlp, samples, lam, tau, beta0, beta1, group=ranks.Ranks()):  # noqa: B008  it has no state
-        """samples: of sampling.py; group: the ranks that step together."""
+    def __init__(self, mlp, samples, lam, tau, beta0, beta1, group):
+        """samples: of sampling.py; group: ranks.Ranks, which step together."""
         self.samples, self.parameters, self.group = samples, mlp.parameters, group
         self.cheap_to_read = mlp.kernel  # the losses; on a GPU every look would wait for it
         self.terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, lam, tau)
@@ -243,9 +243,11 @@ class Fit:
         bar = tqdm(range(self.done, plan.steps), initial=self.done, total=plan.steps,
                    disable=quiet, unit="step", dynamic_ncols=True)
         for step in bar:
+            # rate; batch, forward, backward, update
             rate = plan.rate_at(step)
             self.trainer.step(rate)
             self.done = step + 1
+            # log
             saving = self.done % plan.save_every == 0
             last = self.done == plan.steps or bool(caught)
             logging = last or self.done % LOG_EVERY == 0
@@ -254,8 +256,8 @@ class Fit:
             if logging:
                 self.log(values, rate)
                 bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
-            # the log first, since what a resumed run finds in it beyond its checkpoint is cut off,
-            # and what is missing would stay so
+            # evaluate and save; the log first, since what a resumed run finds in it beyond its
+            # checkpoint is cut off, and what is missing would stay so
             if last or saving:
                 distances = {} if caught else self.evaluate()
                 self.save(distances)

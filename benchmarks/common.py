@@ -31,7 +31,8 @@ class Twin:
     def __init__(self, python: str):
         self.process = subprocess.Popen(
             [python, str(Path(__file__).with_name("torch_twin.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={k: v for k, v in os.environ.items() if k != "NVIDIA_TF32_OVERRIDE"})  # ours
 
     @classmethod
     def find(cls, python):

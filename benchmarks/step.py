@@ -15,6 +15,7 @@ from common import alternate, begin, helper, kernels, parser, ratios, report, ti
 import datasets
 from geometry import Frame
 import networks
+import ranks
 import sampling
 import train
 
@@ -33,7 +34,8 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool):
     cloud = datasets.PointCloud(points, None, sigma, points[:0], Frame())
     make = sampling.HostSamples if kernel else sampling.GraphSamples
     samples = make(cloud, batch, uniform, 1.5, 0, 0)
-    trainer = train.Trainer(networks.MLP(dims, kernel=kernel), samples, 0.1, 1.0, 0.9, 0.999)
+    trainer = train.Trainer(networks.MLP(dims, kernel=kernel), samples, 0.1, 1.0, 0.9, 0.999,
+                            ranks.Ranks())
     return lambda: trainer.step(1e-4)
 
 

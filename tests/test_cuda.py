@@ -180,7 +180,7 @@ def test_products_tell_the_precision():
     """The CPU's are float32's, which passes, and not TF32's, which is noticed."""
     context = nn.get_current_context()
     helper.check_products(context, "float32")
-    with pytest.raises(RuntimeError, match=r"not tf32's: 256\.0625 and not 256"):
+    with pytest.raises(RuntimeError, match=r"not tf32's: 512\.125 and not 512"):
         helper.check_products(context, "tf32")
 
 
