@@ -67,7 +67,7 @@ install() { # install FILE: pip install -r FILE unless this very file is install
     stamp=.venv/$(echo "$1" | tr / -)
     if ! cmp -s "$1" "$stamp"; then
         echo "installing $1 into .venv (once)"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1" || return
         cp "$1" "$stamp"
     fi
 }
@@ -91,6 +91,17 @@ check_libraries() { # open3d imports, if need be after apt has brought its libra
     touch .venv/open3d-imports
 }
 
+has_gpu() { # is there an NVIDIA GPU whose driver works?
+    [ -e /dev/nvidia0 ] || nvidia-smi -L >/dev/null 2>&1
+}
+
+install_cuda() { # nnabla's extension and CUDA's libraries, where there is a GPU and room for them
+    if has_gpu && [ "$(uname -sm)" = "Linux x86_64" ]; then
+        install requirements-cuda.txt ||
+            echo "commands.sh: no CUDA: requirements-cuda.txt could not be installed; the CPU it is" >&2
+    fi
+}
+
 setup() {
     if ! is_any_python .venv/bin/python; then
         local python
@@ -100,6 +111,7 @@ setup() {
         "$python" -m venv .venv
     fi
     install requirements.txt
+    install_cuda
     check_libraries
     PATH=$PWD/.venv/bin:$PATH
     if [ ! -e .venv/kernel-compiled ]; then

@@ -110,13 +110,14 @@ def batches(n: int, batch_size: int, seed: int, step: int = 0):
         epoch, skip = epoch + 1, 0
 
 
-def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng) -> np.ndarray:
-    """The eikonal term's points y (2B, 3) for x = points (B, 3): B uniform in the cube
+def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng,
+               uniform: int) -> np.ndarray:
+    """The eikonal term's points y (uniform + B, 3) for x = points (B, 3): some uniform in the cube
     [-volume_factor, volume_factor]^3 and B normal around x with deviation sigma (B, 1); float32.
     """
-    uniform = rng.uniform(-volume_factor, volume_factor, points.shape)
+    anywhere = rng.uniform(-volume_factor, volume_factor, (uniform, 3))
     near = points + sigma * rng.standard_normal(points.shape, np.float32)
-    return np.concatenate([uniform, near]).astype(np.float32)
+    return np.concatenate([anywhere, near]).astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------ create

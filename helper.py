@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import importlib.util
 import io
 import json
 import logging
@@ -22,6 +21,8 @@ import signal
 import sys
 import tempfile
 from typing import NamedTuple
+
+import cuda
 
 import numpy as np
 
@@ -109,17 +110,25 @@ def write_json(path, value) -> None:
 
 
 class Device(NamedTuple):
-    """Where the network runs: a line that says so and why, and whether kernels.py computes it."""
+    """Where the network runs."""
 
-    text: str
-    kernel: bool
+    text: str  # says so, and why
+    kernel: bool  # kernels.py computes it; else nnabla's functions do
+    cuda: bool
+    rows: int  # points that inference takes at a time
 
 
-def set_context(context: str, device_id: str = "0") -> Device:
+# rows: on a GPU enough to fill the largest at 8 x 512 (a layer is 64 MiB); nnabla's functions on
+# the CPU are no faster with more, and what is left over of a batch is computed in vain
+CUDA_ROWS, CPU_ROWS = 32768, 1024
+
+
+def set_context(context: str, device_id: str = "0", precision: str = "float32") -> Device:
     """Make `context` nnabla's default.
 
-    context: "auto" (CUDA where the extension works, else the CPU), "cpu", "cpu-graph", "cuda",
-    "cudnn". Raises UserError where CUDA is asked for by name and does not work.
+    context: "auto" (CUDA where it works, else the CPU), "cpu", "cpu-graph", "cuda", "cudnn".
+    precision: "float32", or on CUDA "tf32". Raises UserError where CUDA is asked for by name, or
+    needed for the precision, and does not work.
     """
     import nnabla as nn
     from nnabla.ext_utils import get_extension_context
@@ -130,26 +139,44 @@ def set_context(context: str, device_id: str = "0") -> Device:
     why = "as asked"
     if context in ("auto", "cuda", "cudnn"):
         try:
-            if importlib.util.find_spec("nnabla_ext.cuda") is None:
-                raise ImportError("nnabla-ext-cuda is not installed")
-            chosen = "cudnn" if context == "auto" else context
+            # cuBLAS reads it when it begins; nnabla has no switch of its own
+            os.environ["NVIDIA_TF32_OVERRIDE"] = "1" if precision == "tf32" else "0"
+            cuda.prepare(device_id)
+            chosen = "cuda" if context == "auto" else context
             ctx = get_extension_context(chosen, device_id=device_id)
-            with nn.context_scope(ctx):
-                probe = nn.NdArray.from_numpy_array(np.ones(2, np.float32))
-                if not np.array_equal((probe + probe).data, [2, 2]):
-                    raise RuntimeError("it computes 1 + 1 wrongly")
+            check_products(ctx, precision)
             nn.set_default_context(ctx)
-            return Device(f"{chosen}, device {device_id}", kernel=False)
+            text = f"{chosen}, device {device_id}, {precision}"
+            return Device(text, kernel=False, cuda=True, rows=CUDA_ROWS)
         except Exception as error:  # the extension raises what its loader raises: any type
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if context != "auto":
                 raise UserError(
-                    f"--context {context} does not work here ({reason}); "
+                    f"--context {context} does not work here: {reason}; "
                     "see the README's CUDA section, or use --context cpu"
                 ) from None
             why = f"no CUDA: {reason}"
+    if precision != "float32":
+        raise UserError(f"--precision {precision} needs CUDA, the network would run on the CPU "
+                        f"({why}); leave it out")
     nn.set_default_context(get_extension_context("cpu"))
-    return Device(f"{'cpu' if context == 'auto' else context} ({why})", context != "cpu-graph")
+    text = f"{'cpu' if context == 'auto' else context} ({why})"
+    return Device(text, kernel=context != "cpu-graph", cuda=False, rows=CPU_ROWS)
+
+
+def check_products(ctx, precision: str) -> None:
+    """Raises RuntimeError where a matrix product in the nnabla context `ctx` is wrong, or has
+    another precision. A factor 1 + 2^-12 is 1 in TF32, which keeps 10 bits behind the point."""
+    import nnabla as nn
+    import nnabla.functions as F
+
+    n, factor = 512, 1 + 2.0**-12
+    with nn.context_scope(ctx), nn.auto_forward():
+        product = F.affine(F.constant(factor, (n, n)), F.constant(1, (n, n))).d
+    found = {"float32": n * factor, "tf32": n}
+    if not np.abs(product - found[precision]).max() < 1e-3:
+        raise RuntimeError(f"a matrix product is not {precision}'s: {product[0, 0]:.7g} and not "
+                           f"{found[precision]:.7g}")
 
 
 # -------------------------------------------------------------------------------------- checkpoints

@@ -19,6 +19,7 @@ from helper import UserError
 import kernels
 import networks
 import parts
+import ranks
 import surface
 
 import numpy as np
@@ -63,8 +64,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     helper.add_device_flags(parser)
     add("--grid-size", type=number(int, 8), default=256,
         help="grid points along the box's longest side")
-    add("-sb", "--sub-batch-size", type=number(int, 1), default=16384,
-        help="points at a time (the CPU's kernel takes its own)")
+    add("-sb", "--sub-batch-size", type=number(int, 1),
+        help="points at a time; default: what suits the device (the CPU's kernel takes its own)")
     add("-vf", "--volume-factor", type=number(float, above=0),
         help="half the side of the cube, unit frame; default: the checkpoint's, else 1.5")
     add("--bounds", type=number(float), nargs=6, metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
@@ -89,8 +90,10 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    device, group = ranks.start(args.context, args.device_id)
+
     def say(text: str) -> None:
-        if not args.quiet:
+        if not args.quiet and group.rank == 0:
             print(text)
 
     checkpoint = Path(args.model_load_path or helper.newest_checkpoint())
@@ -98,7 +101,6 @@ def main(args: argparse.Namespace) -> None:
         say(f"taking {checkpoint}, the newest checkpoint here or below")
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")
     geometry.check_writable(output, geometry.MESH_WRITERS)
-    device = helper.set_context(args.context, args.device_id)
     kernels.set_threads(args.threads)
     overrides = {"activation": args.activation, "skip_scale": args.skip_scale}
     network = networks.load(checkpoint, device.kernel, overrides)
@@ -106,9 +108,8 @@ def main(args: argparse.Namespace) -> None:
     grid = surface.Grid.of(low, high, args.grid_size)
     say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
 
-    def f(points):
-        return network.mlp.evaluate(points, args.sub_batch_size)
-
+    f = group.share_out(
+        lambda points: network.mlp.evaluate(points, args.sub_batch_size or device.rows))
     cube = surface.Grid.of([-network.volume_factor] * 3, [network.volume_factor] * 3, 8)
     outward = {"ascent": 1, "descent": -1}.get(args.gradient_direction)
     mesh, stats = surface.extract(f, grid, args.level, dense=args.dense, lipschitz=args.lipschitz,
@@ -116,6 +117,8 @@ def main(args: argparse.Namespace) -> None:
     say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
         f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
         f"{stats.seconds:.1f} s")
+    if group.rank:  # every rank has the whole mesh, the first writes it
+        return
     for doubt in surface.doubts(stats):
         print(f"warning: {doubt}", file=sys.stderr)
     mesh = mesh._replace(points=network.frame.to_world(mesh.points))

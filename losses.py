@@ -39,16 +39,12 @@ def igr_loss(mlp, x, y, n=None, lam=0.1, tau=1.0):
 
     mlp: networks.MLP; x (B, 3), y (N, 3), n (B, 3) or None: nnabla variables.
     """
-    terms = {}
-    if n is None:
-        f_x, grad_y = mlp.value_and_gradients(x, y)
-    else:
-        f_x, grad_x = mlp.value_and_gradient(x)
-        _, grad_y = mlp.value_and_gradient(y)
-        terms["normals"] = normals_loss(grad_x, n)
-    terms["points"] = point_loss(f_x)
-    terms["eikonal"] = eikonal_loss(grad_y)
+    points, b = F.concatenate(x, y, axis=0), x.shape[0]
+    f, grad = mlp.value_and_gradient(points, y.shape[0] if n is None else points.shape[0])
+    terms = {"points": point_loss(f[:b]),
+             "eikonal": eikonal_loss(grad if n is None else grad[b:])}
     terms["loss"] = terms["points"] + lam * terms["eikonal"]
     if n is not None:
+        terms["normals"] = normals_loss(grad[:b], n)
         terms["loss"] = terms["loss"] + tau * terms["normals"]
     return terms

@@ -32,7 +32,7 @@ class MLP:
         ValueError where an array is missing or has the wrong shape."""
         self.architecture = {"dims": dims, "activation": activation, "beta": beta,
                              "skip_scale": skip_scale}
-        self.kernel, self.parameters = kernel, {}
+        self.kernel, self.parameters, self._inference = kernel, {}, {}
         if arrays is None:
             arrays = geometric_init(dims, radius, np.random.default_rng(seed))
         for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
@@ -58,46 +58,50 @@ class MLP:
                 h = self._activation(h)
         return h
 
-    def value_and_gradient(self, x: nn.Variable):
-        """(f(x), (N, 1); grad f(x), (N, 3)) of x (N, 3); both can be differentiated again."""
-        if self._fused:
-            return self._kernel(x, x.shape[0])
-        x.need_grad = True
-        f = self.value(x)
-        return f, nn.grad([f], [x])[0]
+    def value_and_gradient(self, x: nn.Variable, m: int):
+        """(f(x), (N, 1); grad f, (m, 3), at the last m points) of x (N, 3), for softplus.
 
-    def value_and_gradients(self, x: nn.Variable, y: nn.Variable):
-        """(f(x), (B, 1); grad f(y), (N, 3)): what a loss needs of x on the surface and y off it.
+        A loss in both can be differentiated with respect to the parameters.
+        """
+        return self._kernel(x, m) if self._fused else self._graph(x, m)
 
-        The kernel takes both in one go: one pass over the weights, one product for each of their
-        gradients."""
-        if self._fused:
-            f, gradient = self._kernel(F.concatenate(x, y, axis=0), y.shape[0])
-            return f[: x.shape[0]], gradient
-        return self.value(x), self.value_and_gradient(y)[1]
+    def evaluate(self, points: np.ndarray, rows: int = 1024) -> np.ndarray:
+        """f (N,) float32 of points (N, 3), numpy in and out, by the graph `rows` points at a time.
 
-    def evaluate(self, points: np.ndarray, batch_size: int = 16384) -> np.ndarray:
-        """f (N,) float32 of points (N, 3), numpy in and out, batch_size points at a time."""
+        A batch is filled up to `rows`: a product of another shape may round otherwise, and the
+        octree relies on a point having the same value in whatever company it comes.
+        """
         points = np.asarray(points, np.float32)
         if self.kernel:
             arrays = [variable.d for variable in self.parameters.values()]
             activation = self.architecture["activation"]
             return kernels.evaluate(points, arrays, activation, *self._constants)
+        if rows not in self._inference:
+            x = nn.Variable((rows, 3))
+            self._inference[rows] = x, self.value(x)
+        x, f = self._inference[rows]
         values = np.empty(len(points), np.float32)
-        for start in range(0, len(points), batch_size):
-            batch = nn.NdArray.from_numpy_array(points[start : start + batch_size])
-            with nn.no_grad(), nn.auto_forward():
-                f = self.value(nn.Variable.from_numpy_array(batch.data))
-            values[start : start + batch_size] = f.d[:, 0]
+        for start in range(0, len(points), rows):
+            batch = points[start : start + rows]
+            batch = np.concatenate([batch, np.zeros((rows - len(batch), 3), np.float32)])
+            x.data = nn.NdArray.from_numpy_array(batch)  # x.d = batch would fetch the old one first
+            f.forward(clear_buffer=True)
+            values[start : start + rows] = f.d[: len(points) - start, 0]
         return values
 
-    def evaluate_with_gradient(self, points: np.ndarray, batch_size: int = 16384):
+    def evaluate_with_gradient(self, points: np.ndarray, rows: int = 16384):
         """f (N,) and grad f (N, 3), float32, of points (N, 3), numpy in and out."""
         points = np.asarray(points, np.float32)
         values, gradients = np.empty(len(points), np.float32), np.empty(points.shape, np.float32)
-        for start in range(0, len(points), batch_size):
-            part = slice(start, start + batch_size)
-            f, gradient = self.value_and_gradient(nn.Variable.from_numpy_array(points[part]))
+        for start in range(0, len(points), rows):
+            part = slice(start, start + rows)
+            x = nn.Variable.from_numpy_array(points[part])
+            if self.architecture["activation"] == "softplus":
+                f, gradient = self.value_and_gradient(x, len(x.d))
+            else:
+                x.need_grad = True
+                f = self.value(x)
+                (gradient,) = nn.grad([f], [x])
             nn.forward_all([f, gradient])
             values[part], gradients[part] = f.d[:, 0], gradient.d
         return values, gradients
@@ -109,6 +113,37 @@ class MLP:
 
     def _kernel(self, x, m):
         return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self._constants)
+
+    def _graph(self, x, m):
+        """The sweeps "value" and "gradient" of kernels.py as nnabla functions that all run on the
+        device, which backward() then differentiates. (nn.grad would do, but it differentiates an
+        affine function by Python functions.)
+
+        All that is between the layers is beta times what it is in kernels.py: so softplus' slope is
+        a plain sigmoid. There is a leading axis of length 1, for F.batch_matmul: it multiplies by
+        a transposed W without transposing it.
+        """
+        beta, scale = self._constants
+        W, b = ([self.parameters[f"fc{layer}/affine/{name}"] for layer in range(LAYERS)]
+                for name in "Wb")
+        W1 = [w.reshape((1, *w.shape), unlink=True) for w in W]  # the same data, the same gradient
+        W[SKIP], W1[SKIP] = scale * W[SKIP], scale * W1[SKIP]
+        x = beta * F.reshape(x, (1, *x.shape))
+        n, h, slopes = x.shape[1], x, []
+        for layer in range(LAYERS - 1):
+            if layer == SKIP:
+                h = F.concatenate(x, h, axis=2)
+            z = F.affine(h, W[layer], beta * b[layer], base_axis=2)
+            slopes.append(F.sigmoid(z if m == n else z[:, n - m :]))
+            h = F.softplus(z)
+        f = F.affine(h, W[-1], beta * b[-1], base_axis=2) / beta
+        u = F.constant(1, (1, m, 1))
+        for layer in range(LAYERS - 1, -1, -1):
+            v = F.batch_matmul(u, W1[layer], transpose_b=True)
+            if layer == SKIP:
+                past, v = v[:, :, :3], v[:, :, 3:]
+            u = v * slopes[layer - 1] if layer else v + past
+        return F.reshape(f, (n, 1)), F.reshape(u, (m, 3))
 
     @property
     def _constants(self):

@@ -18,6 +18,7 @@ import os
 from pathlib import Path
 import signal
 import time
+from typing import NamedTuple
 
 import datasets
 from geometry import sample_mesh
@@ -27,12 +28,13 @@ import kernels
 import losses
 import metrics
 from networks import MLP
+import ranks
 import render
 import runs
 from runs import Run
+from sampling import GraphSamples, HostSamples
 import surface
 
-import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 from tqdm import tqdm
@@ -44,27 +46,25 @@ WARM_UP = 100  # steps; Adam's first ones at the full rate throw wide networks o
 class Trainer:
     """The static graph of one step and its solver."""
 
-    def __init__(self, mlp, batch_size, with_normals, lam, tau, beta0, beta1):
-        self.x = nn.Variable((batch_size, 3))
-        self.y = nn.Variable((2 * batch_size, 3))
-        self.n = nn.Variable((batch_size, 3)) if with_normals else None
-        self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, lam, tau)
+    def __init__(self, mlp, samples, lam, tau, beta0, beta1, group):
+        """samples: of sampling.py; group: ranks.Ranks, which step together."""
+        self.samples, self.parameters, self.group = samples, mlp.parameters, group
+        self.cheap_to_read = mlp.kernel  # the losses; on a GPU every look would wait for it
+        self.terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, lam, tau)
         for term in self.terms.values():
             term.persistent = True
         make_solver = kernels.Adam if mlp.kernel else S.Adam
         self.solver = make_solver(beta1=beta0, beta2=beta1)  # the rate is set at each step
         self.solver.set_parameters(mlp.parameters)
 
-    def feed(self, x, y, n=None) -> None:
-        self.x.d, self.y.d = x, y
-        if n is not None:
-            self.n.d = n
-
     def step(self, rate: float) -> None:
+        """Draw, forward, backward, update; on a GPU it returns before the GPU is done."""
+        self.samples.draw()
         self.solver.set_learning_rate(rate)
         self.solver.zero_grad()
         self.terms["loss"].forward(clear_no_need_grad=True)
         self.terms["loss"].backward(clear_buffer=True)
+        self.group.mean_gradients(self.parameters)
         self.solver.update()
 
     def losses(self) -> dict:
@@ -77,11 +77,11 @@ def cosine_rate(rate: float, step: int, steps: int) -> float:
     return warm * rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def current_surface(mlp, grid_size, volume_factor, batch_size):
+def current_surface(mlp, grid_size, volume_factor, rows):
     """The mesh of the network as it is, unit frame; None where there is no surface yet."""
     grid = surface.Grid.of([-volume_factor] * 3, [volume_factor] * 3, grid_size)
     try:
-        return surface.extract(lambda p: mlp.evaluate(p, batch_size), grid)[0]
+        return surface.extract(lambda p: mlp.evaluate(p, rows), grid)[0]
     except UserError:
         return None
 
@@ -116,7 +116,8 @@ def stop_signals() -> list:
 
 # flags that may change when a run goes on: where it computes and what it says, not what it does
 FREE_FLAGS = {"monitor_path", "device_id", "threads", "context", "sub_batch_size", "grid_size",
-              "save_interval_epoch", "preview", "quiet", "resume", "overwrite", "fpath"}
+              "save_interval_epoch", "preview", "quiet", "resume", "overwrite", "fpath",
+              "precision"}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -126,7 +127,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("-m", "--monitor-path", default="runs/tmp", help="run folder, made when missing")
     helper.add_device_flags(parser)
     add("-b", "--batch-size", type=number(int, 1), default=512,
-        help="surface points a step; twice as many in free space")
+        help="surface points a step, and as many in free space near them")
+    add("--uniform", type=number(int, 1), metavar="N",
+        help="points a step anywhere in the cube of free space; default: as many as -b")
+    add("--precision", choices=["float32", "tf32"], default="float32",
+        help="of the matrix products on a GPU; tf32: faster, with 10 bits behind the point")
     add("-te", "--train-epoch", type=number(int, 1), default=1500, help="epochs to train")
     add("-ti", "--train-iter", type=number(int, 1), help="steps to train; replaces -te")
     add("-lr", "--learning-rate", type=number(float, above=0), default=5e-3,
@@ -149,8 +154,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="every N epochs a picture of the surface so far: preview_NNNNN.png in the run folder")
     add("--grid-size", type=number(int, 8), default=128,
         help="grid of the evaluation at each checkpoint, and of the previews")
-    add("-sb", "--sub-batch-size", type=number(int, 1), default=16384,
-        help="points at a time in that evaluation")
+    add("-sb", "--sub-batch-size", type=number(int, 1),
+        help="points at a time in that evaluation; default: what suits the device")
     add("--seed", type=number(int, 0), default=0, help="of weights, split, order and samples")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true",
@@ -198,11 +203,127 @@ def digest(cloud: datasets.PointCloud) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
+def check_same(info: dict, saved: dict, folder) -> None:
+    """Raises UserError where a run would go on with another cloud or other ranks."""
+    if info["cloud_sha256"] != saved["cloud_sha256"]:
+        raise UserError(f"{info['flags']['fpath']}: other points than the run in {folder} has seen;"
+                        " --resume needs the same cloud")
+    if info["ranks"] != saved.get("ranks", 1):
+        raise UserError(f"{folder}: a run of {saved.get('ranks', 1)} ranks, and these are "
+                        f"{info['ranks']}: mpirun -n {saved.get('ranks', 1)} goes on with it")
+
+
 def check_loss(values: dict, limit: float, step: int, rate: float, path) -> None:
     """Raises UserError where the loss is not finite or above the limit."""
     if not (math.isfinite(values["loss"]) and values["loss"] <= limit):
         raise UserError(f"the loss is {values['loss']:.3g} at step {step}, rate {rate:.2g}: take a "
                         f"smaller -lr; the last good checkpoint is {path or 'none'}")
+
+
+class Plan(NamedTuple):
+    """What a run is to do."""
+
+    steps: int
+    per_epoch: int  # steps
+    save_every: int  # steps
+    preview_every: int  # steps; 0: never
+    rate: float
+
+    def rate_at(self, step: int) -> float:
+        return cosine_rate(self.rate, step, self.steps)
+
+
+class Fit:
+    """A run on its way: the loop, the log, the checkpoints."""
+
+    def __init__(self, plan, run, trainer, info, current_mesh, held_out, checkpoint=None):
+        """info: what every checkpoint is to say; current_mesh: gives the surface as it is;
+        held_out (M, 3): points to measure it by; checkpoint: of runs.py, to go on from."""
+        self.plan, self.run, self.trainer, self.info = plan, run, trainer, info
+        self.current_mesh, self.held_out = current_mesh, held_out
+        self.done, self.path, self.first, before = 0, None, None, 0.0
+        if checkpoint:
+            self.done, self.path = checkpoint.info["step"], checkpoint.path
+            self.first, before = checkpoint.info["first_losses"], checkpoint.info["seconds"]
+        self.start = time.perf_counter() - before
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+    def train(self, quiet: bool) -> None:
+        """Raises UserError where the loss leaps, Interrupted after a signal."""
+        caught, plan = stop_signals(), self.plan
+        bar = tqdm(range(self.done, plan.steps), initial=self.done, total=plan.steps,
+                   disable=quiet, unit="step", dynamic_ncols=True)
+        for step in bar:
+            # rate; batch, forward, backward, update
+            rate = plan.rate_at(step)
+            self.trainer.step(rate)
+            self.done = step + 1
+            # log
+            saving = self.done % plan.save_every == 0
+            last = self.done == plan.steps or bool(caught)
+            logging = last or self.done % LOG_EVERY == 0
+            if logging or saving or self.trainer.cheap_to_read:
+                values = self.check(rate)
+            if logging:
+                self.log(values, rate)
+                bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
+            # look at the surface and save
+            previewing = plan.preview_every and (last or self.done % plan.preview_every == 0)
+            mesh = None
+            if not caught and (previewing or ((saving or last) and len(self.held_out))):
+                mesh = self.current_mesh()
+            if previewing and mesh:
+                save_preview(self.run.folder / f"preview_{self.epoch:05d}.png", mesh)
+            if last or saving:
+                distances = self.save(mesh)
+                if caught:
+                    raise Interrupted(caught[0], f"interrupted at step {self.done}, saved as "
+                                      f"{self.path}; --resume -m {self.run.folder} goes on")
+                if distances and not quiet:
+                    bar.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.4f}, "
+                              f"Hausdorff {distances['hausdorff']:.4f}")
+
+    @property
+    def epoch(self) -> int:
+        return -(-self.done // self.plan.per_epoch)
+
+    def check(self, rate: float) -> dict:
+        """The last step's losses. Raises UserError where they are not finite."""
+        values = self.trainer.losses()
+        self.first = self.first or values
+        check_loss(values, math.inf, self.done, rate, self.path)
+        return values
+
+    def log(self, values: dict, rate: float) -> None:
+        """Raises UserError where the loss has grown a hundredfold."""
+        if self.done > WARM_UP:  # before, a leap may still be made good
+            check_loss(values, 100 * self.first["loss"], self.done, rate, self.path)
+        self.run.log.write(self.done, epoch=self.done / self.plan.per_epoch,
+                           seconds=self.seconds(), rate=rate, **values)
+
+    def save(self, mesh) -> dict:
+        """Write a checkpoint; returns the mesh's distances to the held-out points, if any."""
+        distances = {}
+        if mesh and len(self.held_out):
+            distances = held_out_distances(mesh, self.held_out)
+            # first: what a resumed run finds in the log beyond its checkpoint is cut off, but what
+            # is missing there would stay so
+            self.run.log.write(self.done, **distances)
+        info = {**self.info, "step": self.done, "first_losses": self.first,
+                "seconds": self.seconds()}
+        self.path = self.run.save(self.epoch, self.trainer.parameters,
+                                  runs.solver_state(self.trainer.solver), info)
+        return distances
+
+
+def follow(plan: Plan, trainer: Trainer, done: int) -> None:
+    """The loop of a rank that is not the first, which alone writes and decides to stop."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    for step in range(done, plan.steps):
+        trainer.step(plan.rate_at(step))
 
 
 def main(args: argparse.Namespace) -> None:
@@ -212,91 +333,52 @@ def main(args: argparse.Namespace) -> None:
         args = resumed(args, checkpoint.info)
     if args.preview:
         helper.open3d()  # says at once where it does not import
-    device = helper.set_context(args.context, args.device_id)
+    device, group = ranks.start(args.context, args.device_id, args.precision)
     kernels.set_threads(args.threads)
     cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
+    info = {"cloud": str(Path(args.fpath).resolve()), "cloud_sha256": digest(cloud),
+            "frame": cloud.frame._asdict(), "volume_factor": args.volume_factor,
+            "ranks": group.size,
+            "flags": {name: value for name, value in vars(args).items() if name != "given"}}
+    if checkpoint:
+        check_same(info, checkpoint.info, run.folder)
     mlp = MLP(args.dims, seed=args.seed, kernel=device.kernel,
               arrays=checkpoint.parameters if checkpoint else None)
-    trainer = Trainer(mlp, args.batch_size, args.with_normals, args.lam, args.tau,
-                      args.beta0, args.beta1)
-    per_epoch = max(1, len(cloud.points) // args.batch_size)
-    steps = args.train_iter or args.train_epoch * per_epoch
-    info = {"architecture": mlp.architecture, "frame": cloud.frame._asdict(),
-            "volume_factor": args.volume_factor, "cloud": str(Path(args.fpath).resolve()),
-            "cloud_sha256": digest(cloud),
-            "flags": {name: value for name, value in vars(args).items() if name != "given"}}
-    done, path, first, before = 0, None, None, 0.0
+    info["architecture"] = mlp.architecture
+    uniform, done = args.uniform or args.batch_size, checkpoint.info["step"] if checkpoint else 0
+    sizes = (cloud, args.batch_size, uniform, args.volume_factor, args.seed, done)
+    samples = HostSamples(*sizes) if device.kernel else GraphSamples(*sizes, group.rank)
+    trainer = Trainer(mlp, samples, args.lam, args.tau, args.beta0, args.beta1, group)
     if checkpoint:
-        if checkpoint.info["cloud_sha256"] != info["cloud_sha256"]:
-            raise UserError(f"{args.fpath}: other points than the run in {run.folder} has seen; "
-                            "--resume needs the same cloud")
         runs.set_solver_state(trainer.solver, checkpoint.moments)
-        done, path, first, before = (checkpoint.info["step"], checkpoint.path,
-                                     checkpoint.info["first_losses"], checkpoint.info["seconds"])
-        run.go_on(checkpoint)
-    else:
-        run.begin(args.overwrite)
-    if not args.quiet:
-        print(f"{args.fpath}: {len(cloud.points)} points to train, {len(cloud.held_out)} held out\n"
-              f"network 8 x {args.dims} on {device.text}\n"
-              f"{steps} steps of {args.batch_size} + {2 * args.batch_size} points, "
-              f"{per_epoch} an epoch, into {run.folder}"
-              + (f", from step {done} of {path}" if path else ""))
+    per_epoch = max(1, len(cloud.points) // (args.batch_size * group.size))
+    plan = Plan(args.train_iter or args.train_epoch * per_epoch, per_epoch,
+                args.save_interval_epoch * per_epoch, (args.preview or 0) * per_epoch,
+                args.learning_rate)
+    with group.failing_at_once():
+        if group.rank:
+            follow(plan, trainer, done)
+            return
+        if checkpoint:
+            run.go_on(checkpoint)
+        else:
+            run.begin(args.overwrite)
+        if not args.quiet:
+            several = f", {group.size} ranks" if group.size > 1 else ""
+            print(f"{args.fpath}: {len(cloud.points)} points to train, {len(cloud.held_out)} held "
+                  f"out\nnetwork 8 x {args.dims} on {device.text}{several}\n"
+                  f"{plan.steps} steps of {args.batch_size} + {uniform + args.batch_size} points, "
+                  f"{per_epoch} an epoch, into {run.folder}"
+                  + (f", from step {done} of {checkpoint.path}" if checkpoint else ""))
 
-    caught, start = stop_signals(), time.perf_counter() - before
-    order = datasets.batches(len(cloud.points), args.batch_size, args.seed, done)
-    bar = tqdm(range(done, steps), initial=done, total=steps, disable=args.quiet, unit="step",
-               dynamic_ncols=True)
-    for step in bar:
-        # rate
-        rate = cosine_rate(args.learning_rate, step, steps)
-        # batch
-        index = next(order)
-        x = cloud.points[index]
-        rng = np.random.default_rng((args.seed, 1, step))
-        y = datasets.free_space(x, cloud.sigma[index], args.volume_factor, rng)
-        trainer.feed(x, y, cloud.normals[index] if args.with_normals else None)
-        # forward, backward, update
-        trainer.step(rate)
-        done = step + 1
-        # log; on a GPU every look at the loss would wait for it
-        saving = done % (args.save_interval_epoch * per_epoch) == 0
-        last = done == steps or bool(caught)
-        if device.kernel or last or saving or done % LOG_EVERY == 0:
-            values = trainer.losses()
-            first = first or values
-            check_loss(values, math.inf, done, rate, path)
-        if last or done % LOG_EVERY == 0:
-            if done > WARM_UP:  # before, a leap may still be made good
-                check_loss(values, 100 * first["loss"], done, rate, path)
-            run.log.write(done, epoch=done / per_epoch, seconds=time.perf_counter() - start,
-                          rate=rate, **values)
-            bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
-        # evaluate and save; the log first, since what a resumed run finds in it beyond its
-        # checkpoint is cut off, and what is missing would stay so
-        mesh, epoch = None, -(-done // per_epoch)
-        previewing = args.preview and (last or done % (args.preview * per_epoch) == 0)
-        if not caught and (previewing or ((last or saving) and len(cloud.held_out))):
-            mesh = current_surface(mlp, args.grid_size, args.volume_factor, args.sub_batch_size)
-        if previewing and mesh:
-            save_preview(run.folder / f"preview_{epoch:05d}.png", mesh)
-        if last or saving:
-            distances = {}
-            if mesh and len(cloud.held_out):
-                distances = held_out_distances(mesh, cloud.held_out)
-                run.log.write(done, **distances)
-            path = run.save(epoch, mlp.parameters,
-                            runs.solver_state(trainer.solver),
-                            {**info, "step": done, "first_losses": first,
-                             "seconds": time.perf_counter() - start})
-            if caught:
-                raise Interrupted(caught[0], f"interrupted at step {done}, saved as {path}; "
-                                  f"--resume -m {run.folder} goes on")
-            if distances and not args.quiet:
-                bar.write(f"{path}: held-out Chamfer {distances['chamfer']:.4f}, "
-                          f"Hausdorff {distances['hausdorff']:.4f}")
-    if not args.quiet:
-        print(f"{path} after {(time.perf_counter() - start) / 60:.1f} minutes")
+        def current_mesh():
+            return current_surface(mlp, args.grid_size, args.volume_factor,
+                                   args.sub_batch_size or device.rows)
+
+        fit = Fit(plan, run, trainer, info, current_mesh, cloud.held_out, checkpoint)
+        fit.train(args.quiet)
+        if not args.quiet:
+            print(f"{fit.path} after {fit.seconds() / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

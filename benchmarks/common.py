@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -19,13 +21,18 @@ import helper  # noqa: E402
 import kernels  # noqa: E402
 
 
+class CannotRun(Exception):
+    """A contestant gave up; the text says why."""
+
+
 class Twin:
     """torch_twin.py in a Python that has PyTorch; None where there is none."""
 
     def __init__(self, python: str):
         self.process = subprocess.Popen(
             [python, str(Path(__file__).with_name("torch_twin.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={k: v for k, v in os.environ.items() if k != "NVIDIA_TF32_OVERRIDE"})  # ours
 
     @classmethod
     def find(cls, python):
@@ -37,26 +44,63 @@ class Twin:
         return None
 
     def timer(self, **order):
-        """A function repeat -> seconds of each run."""
+        """A function repeat -> seconds of each run, or CannotRun with PyTorch's reason."""
 
         def run(repeat: int) -> list:
-            message = {"compile": False, "threads": kernels.threads(), **order, "repeat": repeat}
+            message = {"compile": False, "precision": "float32", "threads": kernels.threads(),
+                       **order, "repeat": repeat}
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
-            return json.loads(self.process.stdout.readline())["seconds"]
+            answer = json.loads(self.process.stdout.readline())
+            if "error" in answer:
+                raise CannotRun(answer["error"])
+            return answer["seconds"]
 
         return run
 
 
 def alternate(contestants: dict, rounds: int, repeat: int) -> dict:
     """{name: median seconds}: every round times each contestant `repeat` times, in turn; the
-    first round warms up and does not count. A contestant maps repeat to seconds of each run."""
-    seconds = {name: [] for name in contestants}
+    first round warms up and does not count. A contestant maps repeat to seconds of each run; one
+    that cannot run is left out, and it is said."""
+    contestants, seconds = dict(contestants), {name: [] for name in contestants}
     for turn in range(rounds + 1):
-        for name, run in contestants.items():
-            found = run(repeat)
+        for name, run in list(contestants.items()):
+            try:
+                found = run(repeat)
+            except CannotRun as error:
+                print(f"{name} cannot run: {error}")
+                del contestants[name], seconds[name]
+                continue
             seconds[name] += found if turn else []
     return {name: float(np.median(found)) for name, found in seconds.items()}
+
+
+def timed(function, wait=None):
+    """repeat -> seconds of each run of function(). With wait, which waits for a GPU: the mean of
+    all runs, which follow each other without waiting, as in a training."""
+
+    def run(repeat):
+        seconds = []
+        for _ in range(1 if wait else repeat):
+            start = time.perf_counter()
+            for _ in range(repeat if wait else 1):
+                function()
+            if wait:
+                wait()
+            seconds.append((time.perf_counter() - start) / (repeat if wait else 1))
+        return seconds
+
+    return run
+
+
+def waiting(device):
+    """The wait of timed() for a helper.Device; None for a CPU."""
+    if not device.cuda:
+        return None
+    import nnabla_ext.cuda
+
+    return nnabla_ext.cuda.synchronize
 
 
 def machine() -> dict:
@@ -66,8 +110,13 @@ def machine() -> dict:
         names = [line.split(":")[1].strip() for line in info.read_text().splitlines()
                  if line.startswith("model name")]
         model = names[0] if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "threads": kernels.threads(),
-            "python": platform.python_version()}
+    found = {"cpu": model, "cores": os.cpu_count(), "threads": kernels.threads(),
+             "python": platform.python_version()}
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        found["gpu"] = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+            capture_output=True, text=True, check=True).stdout.strip()
+    return found
 
 
 def parser(doc: str):
@@ -78,20 +127,36 @@ def parser(doc: str):
     made.add_argument("--threads", type=int, help="default: one a core")
     made.add_argument("--torch-python", help="a Python with torch; default: .venv-torch's")
     made.add_argument("--no-graph", action="store_true", help="leave out nnabla's slow CPU graph")
+    made.add_argument("--context", choices=["cpu", "cpu-graph", "cuda"], default="cpu",
+                      help="cuda: PyTorch's columns are on the GPU too; cpu-graph: as cuda, "
+                      "without a GPU")
+    made.add_argument("--precision", choices=["float32", "tf32"], default="float32",
+                      help="of all contestants' matrix products, with --context cuda")
     made.add_argument("--json", metavar="FILE", help="write the figures")
     return made
 
 
 def begin(args):
-    """Set threads and device; the Twin, or None where no PyTorch is found."""
+    """Set threads and device. Returns (helper.Device, the Twin or None where there is no PyTorch,
+    what its orders have in common)."""
     if args.threads:
         kernels.set_threads(args.threads)
-    helper.set_context("cpu")
-    return Twin.find(args.torch_python)
+    device = helper.set_context(args.context, precision=args.precision)
+    print(device.text)
+    shared = {"device": "cuda" if device.cuda else "cpu", "precision": args.precision}
+    return device, Twin.find(args.torch_python), shared
 
 
-def report(rows: list, columns: list, path) -> None:
+def ratios(row: dict) -> dict:
+    """row with ours over each other column of seconds or rates."""
+    others = {"ratio_floor": "floor", "ratio_torch": "torch", "ratio_compile": "torch_compile"}
+    return {**row, **{name: row["ours"] / row[other] for name, other in others.items()
+                      if other in row}}
+
+
+def report(rows: list, path) -> None:
     """Print rows (dicts) as a table and write them with the machine as json."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     print(" ".join(f"{c:>14}" for c in columns))
     for row in rows:
         print(" ".join(f"{row[c]:>14.4g}" if isinstance(row.get(c), float)

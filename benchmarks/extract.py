@@ -23,23 +23,27 @@ import networks
 import parts
 import surface
 
+import numpy as np
+
 FIELDS = {"gyroid": fields.gyroid, "plate": fields.plate, "steep": fields.steep}
 
 
-def field(name: str, n: int):
+def field(name: str, n: int, context: str):
     """The function of a row: a checkpoint's network, or a field by its name."""
     if name.endswith(".h5"):
-        helper.set_context("cpu")
-        return networks.load(name, True).mlp.evaluate
+        device = helper.set_context(context)
+        mlp = networks.load(name, device.kernel).mlp
+        return lambda points: mlp.evaluate(points, device.rows)
     return fields.specks(2 * 3 / (n - 1)) if name == "specks" else FIELDS[name]
 
 
-def one(name: str, n: int, dense: bool) -> dict:
+def one(name: str, n: int, dense: bool, context: str) -> dict:
     """The figures of one extraction in this process."""
     grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, n)
-    f = field(name, n)
+    f = field(name, n, context)
     if name.endswith(".h5"):
         kernels.compile_all()
+    f(grid.points(np.zeros((1, 3))))  # what happens once: the graph, cuBLAS
     start = time.perf_counter()
     mesh, stats = surface.extract(f, grid)
     row = {"f": Path(name).stem if "/" not in name else "/".join(Path(name).parts[-2:]),
@@ -62,23 +66,23 @@ def one(name: str, n: int, dense: bool) -> dict:
 
 def main(args) -> None:
     if args.one:
-        print(json.dumps(one(args.one, args.grids[0], args.dense >= args.grids[0])))
+        print(json.dumps(one(args.one, args.grids[0], args.dense >= args.grids[0],
+                             args.context)))
         return
     rows = []
     for name in args.names or [*FIELDS, "specks"]:
         for n in args.grids:
             done = subprocess.run(
                 [sys.executable, __file__, "--one", name, "--grids", str(n), "--dense",
-                 str(args.dense)], capture_output=True, text=True, cwd=ROOT, check=True)
+                 str(args.dense), "--context", args.context],
+                capture_output=True, text=True, cwd=ROOT, check=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
     if args.json and Path(args.json).is_file():  # rows of other runs stay
         made = {(row["f"], row["grid"]) for row in rows}
         old = json.loads(Path(args.json).read_text())["rows"]
         rows = [row for row in old if (row["f"], row["grid"]) not in made] + rows
-    report(rows, ["f", "grid", "evaluations", "fewer", "seconds", "peak_MiB", "faces",
-                  "components", "euler_characteristic", "followed", "dense_seconds",
-                  "same_as_dense"], args.json)
+    report(rows, args.json)
 
 
 if __name__ == "__main__":
@@ -86,6 +90,7 @@ if __name__ == "__main__":
     made.add_argument("names", nargs="*", help="checkpoints and fields; default: all fields")
     made.add_argument("--grids", type=int, nargs="+", default=[129, 257, 513, 1025, 2049])
     made.add_argument("--dense", type=int, default=257, help="largest grid to evaluate wholly too")
+    made.add_argument("--context", choices=["cpu", "cuda"], default="cpu", help="for checkpoints")
     made.add_argument("--one", metavar="NAME", help="one row, in this process")
     made.add_argument("--json", metavar="FILE", help="write the figures")
     helper.run(main, made.parse_args())

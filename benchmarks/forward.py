@@ -1,13 +1,16 @@
 """Points a second of f(x): ours, nnabla's graph on the CPU, PyTorch, the matrix products.
 
     python benchmarks/forward.py --json benchmarks/forward.json
+    python benchmarks/forward.py --context cuda --torch-python python3 --points 1048576 \\
+        --json benchmarks/forward-cuda.json
+
+From numpy arrays to numpy arrays, the way to a GPU and back included, in the batches of infer.py.
 """
 
 from __future__ import annotations
 
-from common import alternate, begin, helper, kernels, parser, report
+from common import alternate, begin, helper, kernels, parser, ratios, report, timed
 import networks
-from step import timed
 
 import numpy as np
 
@@ -30,26 +33,31 @@ def products(dims: int, points: int):
 
 
 def main(args) -> None:
-    twin, rows = begin(args), []
+    device, twin, shared = begin(args)
+    rows = []
     x = np.random.default_rng(0).uniform(-1.5, 1.5, (args.points, 3)).astype(np.float32)
     for dims in args.dims:
-        mlp, graph = networks.MLP(dims, kernel=True), networks.MLP(dims)
-        contestants = {"ours": timed(lambda mlp=mlp: mlp.evaluate(x)),
-                       "floor": timed(products(dims, args.points))}
+        mlp, graph = networks.MLP(dims, kernel=device.kernel), networks.MLP(dims)
+        contestants = {"ours": timed(lambda mlp=mlp: mlp.evaluate(x, device.rows))}
+        if device.kernel:
+            contestants["floor"] = timed(products(dims, args.points))
         if twin:
-            contestants["torch"] = twin.timer(task="forward", dims=dims, points=args.points,
-                                              device="cpu")
+            order = {**shared, "task": "forward", "dims": dims, "points": args.points,
+                     "rows": device.rows if device.cuda else 16384}
+            contestants["torch"] = twin.timer(**order)
+            if not device.kernel:
+                contestants["torch_compile"] = twin.timer(**order, compile=True)
         found = alternate(contestants, args.rounds, args.repeat)
-        row = {"dims": dims, **{name: args.points / s for name, s in found.items()}}
-        if not args.no_graph:
+        row = {"dims": dims, "precision": args.precision,
+               **{name: args.points / s for name, s in found.items()}}
+        if device.kernel and not args.no_graph:
             seconds = alternate({"graph": timed(lambda g=graph: g.evaluate(x[:2048]))}, 2, 1)
             row["nnabla_graph"] = 2048 / seconds["graph"]
-        row["ratio_floor"] = row["ours"] / row["floor"]
-        if twin:
-            row["ratio_torch"] = row["ours"] / row["torch"]
-        rows.append(row)
-    report(rows, ["dims", "ours", "nnabla_graph", "torch", "floor", "ratio_torch", "ratio_floor"],
-           args.json)
+        if not device.kernel:
+            shapes = networks.layer_shapes(dims)
+            row["tflops"] = row["ours"] * sum(2 * i * o for i, o in shapes) / 1e12
+        rows.append(ratios(row))
+    report(rows, args.json)
 
 
 if __name__ == "__main__":

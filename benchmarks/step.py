@@ -1,53 +1,58 @@
 """Seconds of one training step: ours, nnabla's graph on the CPU, PyTorch, the matrix products.
 
     python benchmarks/step.py --json benchmarks/step.json
+    python benchmarks/step.py --context cuda --torch-python python3 --batch 512 16384 \\
+        --uniform 512 2048 --json benchmarks/step-cuda.json
 
-All contestants run in turn in one process tree; the floor is the step's matrix products alone, cut
-into shards and threads as the kernel does.
+All contestants run in turn in one process tree. On the CPU the floor is the step's matrix products
+alone, cut into shards and threads as the kernel does. On a GPU, beside PyTorch eager and compiled,
+one large matrix product of nnabla's tells what rate there is to reach.
 """
 
 from __future__ import annotations
 
-import time
-
-from common import alternate, begin, helper, kernels, parser, report
+from common import alternate, begin, helper, kernels, parser, ratios, report, timed, waiting
 import datasets
+from geometry import Frame
 import networks
+import ranks
+import sampling
 import train
 
+import nnabla as nn
+import nnabla.functions as F
 import numpy as np
 
-
-def timed(function):
-    """repeat -> seconds of each run of function()."""
-
-    def run(repeat):
-        seconds = []
-        for _ in range(repeat):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-        return seconds
-
-    return run
+SIDE = 8192  # of the matrices whose product tells the GPU's rate
 
 
-def our_step(dims: int, batch: int, kernel: bool):
+def our_step(dims: int, batch: int, uniform: int, kernel: bool):
     """One step of train.py's loop, batch and samples included."""
     rng = np.random.default_rng(0)
     points = rng.uniform(-1, 1, (100_000, 3)).astype(np.float32)
     sigma = np.full((100_000, 1), 0.05, np.float32)
-    mlp = networks.MLP(dims, kernel=kernel)
-    trainer = train.Trainer(mlp, batch, False, 0.1, 1.0, 0.9, 0.999)
-    order = datasets.batches(len(points), batch, 0)
+    cloud = datasets.PointCloud(points, None, sigma, points[:0], Frame())
+    make = sampling.HostSamples if kernel else sampling.GraphSamples
+    samples = make(cloud, batch, uniform, 1.5, 0, 0)
+    trainer = train.Trainer(networks.MLP(dims, kernel=kernel), samples, 0.1, 1.0, 0.9, 0.999,
+                            ranks.Ranks())
+    return lambda: trainer.step(1e-4)
 
-    def step():
-        index = next(order)
-        x = points[index]
-        trainer.feed(x, datasets.free_space(x, sigma[index], 1.5, rng))
-        trainer.step(1e-4)
 
-    return step
+def flop(dims: int, batch: int, uniform: int) -> int:
+    """Of a step's matrix products: three a layer for the surface points and six for the others."""
+    rows = 3 * batch + 6 * (uniform + batch)
+    return sum(2 * i * o * rows for i, o in networks.layer_shapes(dims))
+
+
+def product(side: int):
+    """One matrix product by nnabla's affine function."""
+    a, b = (nn.Variable((side, side)) for _ in range(2))
+    a.data.fill(1)
+    b.data.fill(1)
+    a.persistent = b.persistent = True
+    y = F.affine(a, b)
+    return y.forward
 
 
 def products(dims: int, batch: int):
@@ -81,28 +86,57 @@ def products(dims: int, batch: int):
     return lambda: kernels._map(run_shard, shards)
 
 
+def cpu_row(args, twin, order, dims: int, batch: int, uniform: int) -> dict:
+    contestants = {"ours": timed(our_step(dims, batch, uniform, True))}
+    if uniform == batch:
+        contestants["floor"] = timed(products(dims, batch))
+    if twin:
+        contestants["torch"] = twin.timer(**order)
+    row = alternate(contestants, args.rounds, args.repeat)
+    if not args.no_graph:
+        row["nnabla_graph"] = alternate(
+            {"graph": timed(our_step(dims, batch, uniform, False))}, 2, 1)["graph"]
+    return row
+
+
+def graph_row(args, device, twin, order, dims: int, batch: int, uniform: int) -> dict:
+    """Seconds, and TFLOP/s of our step and of one large product, ours and PyTorch's."""
+    wait, side = waiting(device), SIDE if device.cuda else 512
+    contestants = {"ours": timed(our_step(dims, batch, uniform, False), wait),
+                   "product": timed(product(side), wait)}
+    if twin:
+        contestants["torch"] = twin.timer(**order)
+        contestants["torch_compile"] = twin.timer(**order, compile=True)
+        contestants["torch_product"] = twin.timer(**{**order, "task": "product", "side": side})
+    row = alternate(contestants, args.rounds, args.repeat)
+    row["tflops"] = flop(dims, batch, uniform) / row["ours"] / 1e12
+    for name in ("product", "torch_product"):
+        if name in row:
+            row[f"{name}_tflops"] = 2 * side**3 / row.pop(name) / 1e12
+    row["share_of_product"] = row["tflops"] / row["product_tflops"]
+    return row
+
+
 def main(args) -> None:
-    twin, rows = begin(args), []
+    device, twin, shared = begin(args)
+    uniform, rows = args.uniform or args.batch, []
+    if len(uniform) != len(args.batch):
+        raise helper.UserError("--uniform takes as many numbers as --batch")
     for dims in args.dims:
-        contestants = {"ours": timed(our_step(dims, args.batch, True)),
-                       "floor": timed(products(dims, args.batch))}
-        if twin:
-            contestants["torch"] = twin.timer(task="step", dims=dims, batch=args.batch,
-                                              device="cpu")
-        row = {"dims": dims, "batch": args.batch,
-               **alternate(contestants, args.rounds, args.repeat)}
-        if not args.no_graph:
-            row["nnabla_graph"] = alternate(
-                {"graph": timed(our_step(dims, args.batch, False))}, 2, 1)["graph"]
-        row["ratio_floor"] = row["ours"] / row["floor"]
-        if twin:
-            row["ratio_torch"] = row["ours"] / row["torch"]
-        rows.append(row)
-    report(rows, ["dims", "batch", "ours", "nnabla_graph", "torch", "floor", "ratio_torch",
-                  "ratio_floor"], args.json)
+        for size in zip(args.batch, uniform):
+            order = {**shared, "task": "step", "dims": dims, "batch": size[0], "uniform": size[1]}
+            row = {"dims": dims, "batch": size[0], "uniform": size[1],
+                   "precision": args.precision}
+            row.update(cpu_row(args, twin, order, dims, *size) if device.kernel else
+                       graph_row(args, device, twin, order, dims, *size))
+            rows.append(ratios(row))
+    report(rows, args.json)
 
 
 if __name__ == "__main__":
     made = parser(__doc__)
-    made.add_argument("--batch", type=int, default=512, help="surface points; twice as many free")
+    made.add_argument("--batch", type=int, nargs="+", default=[512],
+                      help="surface points, and as many near them")
+    made.add_argument("--uniform", type=int, nargs="+",
+                      help="points in the cube, for each --batch; default: as many")
     helper.run(main, made.parse_args())

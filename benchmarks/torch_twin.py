@@ -1,7 +1,9 @@
 """The same network and training step in PyTorch, as a process that is told what to time.
 
-Reads one JSON object a line, {"task": "step" | "forward", "dims", "batch" or "points",
-"repeat", "threads", "device", "compile"}, and answers with {"seconds": [...]}, one figure a run.
+Reads one JSON object a line, {"task", "repeat", "threads", "device", "precision", "compile", ...}:
+"step" with "dims", "batch", "uniform"; "forward" with "dims", "points", "rows"; "product" with
+"side". Answers {"seconds": [...]}, one figure a run on a CPU and their mean on a GPU, where runs
+follow each other without waiting; or {"error": why it cannot run}.
 """
 
 import json
@@ -39,18 +41,19 @@ class MLP(torch.nn.Module):
 
 
 class Step:
-    def __init__(self, dims, batch, device, compile):
-        self.model = MLP(dims).to(device)
-        self.forward = torch.compile(self.model) if compile else self.model
+    def __init__(self, order):
+        device = order["device"]
+        self.model = MLP(order["dims"]).to(device)
+        self.forward = torch.compile(self.model) if order["compile"] else self.model
         self.solver = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self.points = torch.rand(100_000, 3, device=device) * 2 - 1
-        self.batch, self.device = batch, device
+        self.batch, self.uniform, self.device = order["batch"], order["uniform"], device
 
     def __call__(self):
-        b = self.batch
-        x = self.points[torch.randint(len(self.points), (b,), device=self.device)]
-        y = torch.cat([torch.rand(b, 3, device=self.device) * 3 - 1.5,
-                       x + 0.05 * torch.randn(b, 3, device=self.device)]).requires_grad_(True)
+        b, device = self.batch, self.device
+        x = self.points[torch.randint(len(self.points), (b,), device=device)]
+        y = torch.cat([torch.rand(self.uniform, 3, device=device) * 3 - 1.5,
+                       x + 0.05 * torch.randn(b, 3, device=device)]).requires_grad_(True)
         self.solver.zero_grad()
         gradient, = torch.autograd.grad(self.forward(y).sum(), y, create_graph=True)
         eikonal = ((gradient.norm(dim=1) - 1) ** 2).mean()
@@ -58,37 +61,55 @@ class Step:
         self.solver.step()
 
 
-def forward_of(dims, points, device, compile):
-    model = MLP(dims).to(device)
-    call = torch.compile(model) if compile else model
-    x = torch.rand(points, 3, device=device) * 3 - 1.5
+def forward_of(order):
+    device = order["device"]
+    model = MLP(order["dims"]).to(device)
+    call = torch.compile(model) if order["compile"] else model
+    x = torch.rand(order["points"], 3) * 3 - 1.5
 
     def run():
         with torch.no_grad():
-            for start in range(0, points, 16384):
-                call(x[start : start + 16384])
+            for batch in x.split(order["rows"]):
+                call(batch.to(device)).cpu()
 
     return run
+
+
+def product_of(order):
+    a, b = (torch.ones(order["side"], order["side"], device=order["device"]) for _ in range(2))
+    return lambda: a @ b
+
+
+MAKE = {"step": Step, "forward": forward_of, "product": product_of}
+
+
+def seconds_of(run, repeat, on_gpu):
+    seconds = []
+    for _ in range(1 if on_gpu else repeat):
+        start = time.perf_counter()
+        for _ in range(repeat if on_gpu else 1):
+            run()
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds.append((time.perf_counter() - start) / (repeat if on_gpu else 1))
+    return seconds
 
 
 def main():
     made = {}
     for line in sys.stdin:
         order = json.loads(line)
+        repeat = order.pop("repeat")
         torch.set_num_threads(order["threads"])
-        size = order.get("batch") or order["points"]
-        key = (order["task"], order["dims"], size, order["device"], order["compile"])
-        if key not in made:
-            make = Step if order["task"] == "step" else forward_of
-            made[key] = make(*key[1:])
-        seconds = []
-        for _ in range(order["repeat"]):
-            start = time.perf_counter()
-            made[key]()
-            if order["device"] != "cpu":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-        print(json.dumps({"seconds": seconds}), flush=True)
+        torch.backends.cuda.matmul.allow_tf32 = order["precision"] == "tf32"
+        key = json.dumps(order, sort_keys=True)
+        try:
+            if key not in made:
+                made[key] = MAKE[order["task"]](order)
+            answer = {"seconds": seconds_of(made[key], repeat, order["device"] != "cpu")}
+        except Exception as error:  # whatever a compiler raises
+            answer = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -59,18 +59,14 @@ def test_weighted_sum(rng):
     class Slope:
         """f(x) = 3 x_0: grad f = (3, 0, 0)."""
 
-        def value(self, x):
-            return 3 * x[:, :1]
-
-        def value_and_gradient(self, x):
-            return self.value(x), F.constant(0, x.shape) + variable([[3.0, 0, 0]])
-
-        def value_and_gradients(self, x, y):
-            return self.value(x), self.value_and_gradient(y)[1]
+        def value_and_gradient(self, x, m):
+            return 3 * x[:, :1], F.constant(0, (m, 3)) + variable([[3.0, 0, 0]])
 
     x, y = variable([[1.0, 0, 0], [-1.0, 5, 5]]), variable(rng.standard_normal((4, 3)))
-    terms = losses.igr_loss(Slope(), x, y, variable([[0, 4.0, 0]] * 2), lam=0.1, tau=2)
-    nn.forward_all(list(terms.values()))
-    values = {name: float(term.d) for name, term in terms.items()}
-    truth = {"points": 3, "eikonal": 4, "normals": 5, "loss": 13.4}
-    assert values == pytest.approx(truth, rel=1e-5)
+    for n, truth in [(variable([[0, 4.0, 0]] * 2),
+                      {"points": 3, "eikonal": 4, "normals": 5, "loss": 13.4}),
+                     (None, {"points": 3, "eikonal": 4, "loss": 3.4})]:
+        terms = losses.igr_loss(Slope(), x, y, n, lam=0.1, tau=2)
+        nn.forward_all(list(terms.values()))
+        values = {name: float(term.d) for name, term in terms.items()}
+        assert values == pytest.approx(truth, rel=1e-5)

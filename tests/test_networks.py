@@ -42,7 +42,7 @@ def x(rng):
 
 
 def test_value_and_gradient_against_float64(mlp, x):
-    f, g = mlp.value_and_gradient(variable(x))
+    f, g = mlp.value_and_gradient(variable(x), N)
     nn.forward_all([f, g])
     weights, x64 = arrays64(mlp), x.astype(np.float64)
     assert relative(f.d[:, 0], reference.f(weights, x64)) < 1e-5
@@ -59,7 +59,7 @@ def test_double_backward_against_finite_differences(mlp, x, rng, name):
     """d/dW of sum(c f + <d, grad f>), the most general loss in both outputs, along a random
     direction in W, against central differences in float64."""
     c, d = rng.standard_normal((N, 1)), rng.standard_normal((N, 3))
-    f, g = mlp.value_and_gradient(variable(x))
+    f, g = mlp.value_and_gradient(variable(x), N)
     loss = F.sum(f * variable(c)) + F.sum(g * variable(d))
     for v in mlp.parameters.values():
         v.grad.zero()
@@ -83,8 +83,8 @@ def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng):
     c, d = rng.standard_normal((N, 1)), rng.standard_normal((N, 3))
     for kernel in (False, True):
         mlp = MLP(64, seed=5, kernel=kernel)
-        f, g = mlp.value_and_gradient(variable(x))
-        f_x, grad_y = mlp.value_and_gradients(variable(x[:33]), variable(x[33:] + 0.1))
+        f, g = mlp.value_and_gradient(variable(x), N)
+        f_x, grad_y = mlp.value_and_gradient(variable(x), N - 33)
         extra = F.sum(f_x) + F.sum(grad_y * grad_y)  # two calls add into the same gradients
         loss = F.sum(f * variable(c)) + F.sum(g * variable(d)) + extra
         for v in mlp.parameters.values():
@@ -96,9 +96,30 @@ def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng):
         assert relative(gradients[1][name], gradients[0][name]) < 1e-5, name
 
 
-def test_inference_does_not_depend_on_the_batch(x):
+def test_the_graphs_gradient_is_nn_grads(x):
+    """The chain of plain functions against nnabla's own derivative, at some of the points and in
+    what flows back to every parameter."""
+    mlp, found = MLP(64, seed=5), []
+    for chain in (True, False):
+        points = variable(x)
+        if chain:
+            f, g = mlp.value_and_gradient(points, 50)
+        else:
+            points.need_grad = True
+            f = mlp.value(points)
+            g = nn.grad([f], [points])[0][N - 50 :]
+        loss = F.mean(F.abs(f)) + F.mean((F.sum(g * g, axis=1) - 1) ** 2)
+        for v in mlp.parameters.values():
+            v.grad.zero()
+        loss.forward(clear_no_need_grad=True)
+        loss.backward(clear_buffer=True)
+        found.append({"loss": loss.d, **{name: v.g.copy() for name, v in mlp.parameters.items()}})
+    for name in found[0]:
+        assert relative(found[0][name], found[1][name]) < 1e-5, name
+
+
+def test_inference_does_not_depend_on_the_batch(x, mlp):
     """Bit for bit: the octree asks for the same point in other company than the dense grid."""
-    mlp = MLP(DIMS, kernel=True)
     whole = mlp.evaluate(np.tile(x, (30, 1)))
     assert np.array_equal(whole[:N], mlp.evaluate(x))
     assert np.array_equal(whole[N + 7 : N + 8], mlp.evaluate(x[7:8]))
@@ -110,7 +131,7 @@ def test_threads_change_nothing_but_the_rounding(x):
         for threads in (1, 3, 3):
             kernels.set_threads(threads)
             mlp = MLP(DIMS, seed=1, kernel=True)
-            f, g = mlp.value_and_gradient(variable(x))
+            f, g = mlp.value_and_gradient(variable(x), N)
             loss = F.mean(f * f) + F.mean(g * g)
             loss.forward()
             for v in mlp.parameters.values():

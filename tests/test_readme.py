@@ -4,7 +4,14 @@ import json
 import re
 
 from conftest import ROOT
+import datasets
+from geometry import Frame
+import losses
+from networks import MLP
+import sampling
 
+import nnabla.function
+import numpy as np
 import pytest
 
 
@@ -57,3 +64,15 @@ def test_pictures_table():
     assert f"with occlusion takes {mesh['seconds']:.1f} s" in text
     assert f"1,000,000 points {cloud['seconds']:.1f} s" in text
     assert f"has {page['mebibytes']:.1f} MiB" in text
+
+
+def test_functions_of_a_step():
+    """Their number as the benchmarks' README has it; all compiled."""
+    points = np.zeros((100, 3), np.float32)
+    cloud = datasets.PointCloud(points, None, points[:, :1], points[:0], Frame())
+    samples, names = sampling.GraphSamples(cloud, 8, 8, 1.5, 0, 0), []
+    loss = losses.igr_loss(MLP(16), samples.x, samples.y)["loss"]
+    loss.visit(lambda f: names.append(f.info.type_name))
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    assert f"a step's graph is {len(names)} nnabla functions" in text
+    assert all(hasattr(nnabla.function, name) for name in names)

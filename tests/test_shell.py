@@ -25,7 +25,7 @@ def bash(folder, line, status=0, **environment):
 
 @pytest.fixture
 def copy(tmp_path):
-    for name in ("commands.sh", "downloads.sh", "requirements.txt"):
+    for name in ("commands.sh", "downloads.sh", "requirements.txt", "requirements-cuda.txt"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
@@ -58,6 +58,46 @@ def test_no_fitting_python_is_said(copy, tmp_path):
     fake.chmod(0o755)
     error = bash(copy, "commands.sh setup", status=1, PATH=str(tools), PYTHON=str(fake)).stderr
     assert "is not Python 3.10" in error
+
+
+FAKE_PYTHON = """#!/bin/bash
+case "$*" in
+    *version_info*) echo 3.10 ;;
+    *requirements-cuda*) echo "$*" >>asked; exit "${CUDA_STATUS:-0}" ;;
+    *install*) echo "$*" >>asked ;;
+esac
+"""
+
+
+def setup_with(copy, nvidia_smi, **environment):
+    """What `commands.sh setup` installs, with a fake Python and a fake nvidia-smi."""
+    for path, text in [(".venv/bin/python", FAKE_PYTHON), ("bin/nvidia-smi", nvidia_smi)]:
+        program = copy / path
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(text)
+        program.chmod(0o755)
+    done = bash(copy, "commands.sh setup", PATH=f"{copy / 'bin'}:{os.environ['PATH']}",
+                **environment)
+    asked = copy / "asked"
+    return [line.split()[-1] for line in asked.read_text().splitlines()], done.stderr
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has an NVIDIA GPU")
+def test_without_a_gpu_nothing_of_cuda_is_installed(copy):
+    assert setup_with(copy, "#!/bin/bash\nexit 9\n")[0] == ["requirements.txt"]
+
+
+def test_with_a_gpu_cuda_is_installed_once(copy):
+    smi, both = "#!/bin/bash\necho 'GPU 0: fake'\n", ["requirements.txt", "requirements-cuda.txt"]
+    for _ in range(2):
+        assert setup_with(copy, smi) == (both, "")
+
+
+def test_cuda_that_does_not_install_leaves_the_cpu(copy):
+    smi = "#!/bin/bash\necho 'GPU 0: fake'\n"
+    asked, error = setup_with(copy, smi, CUDA_STATUS="1")
+    assert asked[-1] == "requirements-cuda.txt" and "no CUDA" in error
+    assert setup_with(copy, smi)[0].count("requirements-cuda.txt") == 2  # tried again
 
 
 # --- downloads.sh

@@ -1,0 +1,118 @@
+"""nnabla's CUDA extension from pip alone: finds and loads the libraries that it links.
+
+The extension is linked against CUDA 12 and cuDNN 8 and expects them where a system-wide CUDA lies.
+requirements-cuda.txt brings them as wheels, whose folders (site-packages/nvidia/*/lib) the dynamic
+loader does not search. But a library that is loaded already is found by its name: so those that
+the system does not have are loaded from there before the extension is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import importlib.util
+import os
+from pathlib import Path
+import re
+import sys
+
+BUILD = "120"  # the CUDA version in the extension's name, as requirements-cuda.txt has it
+LIBRARIES = ("libcudart.so.12", "libcublas.so.12", "libcusolver.so.11", "libcurand.so.10",
+             "libcufft.so.11", "libcudnn.so.8")  # what nnabla-ext-cuda120 links
+TOOLKIT = Path("/usr/local/cuda/lib64")  # where the extension itself looks
+REQUIREMENTS = "pip install -r requirements-cuda.txt"
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+
+
+class Unavailable(Exception):
+    """CUDA cannot be used; the text is the reason, one line."""
+
+
+def prepare(device_id: str) -> None:
+    """Make `import nnabla_ext.cuda` work. Raises Unavailable with the first thing that is missing:
+    the extension, the driver, the device, a library."""
+    check_extension()
+    check_driver(device_id)
+    for name in LIBRARIES:
+        load(name)
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:  # several GPUs; the extension opens it by its name
+        load("libnccl.so.2", "pip install nvidia-nccl-cu12")
+    with without_stderr():
+        importlib.import_module("nnabla_ext.cuda")
+
+
+def check_extension() -> None:
+    """Raises Unavailable where nnabla's extension is not installed or is for another CUDA."""
+    try:
+        spec = importlib.util.find_spec("nnabla_ext.cuda")
+    except ModuleNotFoundError:  # not even the namespace
+        spec = None
+    if spec is None:
+        raise Unavailable(f"nnabla-ext-cuda{BUILD} is not installed ({REQUIREMENTS})")
+    for folder in spec.submodule_search_locations:
+        for library in Path(folder).glob("libnnabla_cuda-*.so"):
+            built = re.match(r"libnnabla_cuda-(\d+)", library.name).group(1)
+            if built != BUILD:
+                raise Unavailable(f"nnabla's extension is for CUDA {built[:-1]}.{built[-1]}, "
+                                  f"nnabla-ext-cuda{BUILD} is needed ({REQUIREMENTS})")
+
+
+def check_driver(device_id: str) -> None:
+    """Raises Unavailable where there is no driver, or it is too old, or it has no such device."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        raise Unavailable("no NVIDIA driver (libcuda.so.1 not found)") from None
+    error = driver.cuInit(0)
+    if error == NO_DEVICE:
+        raise Unavailable("no device")
+    if error:
+        raise Unavailable(f"the NVIDIA driver does not start (cuInit: error {error})")
+    version, count = ctypes.c_int(), ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    if version.value < 12000:
+        raise Unavailable(f"the NVIDIA driver is for CUDA {version.value // 1000}."
+                          f"{version.value % 1000 // 10}, one for CUDA 12 or newer is needed")
+    if not (device_id.isdigit() and int(device_id) < count.value):
+        raise Unavailable(f"no device {device_id} (there are {count.value}, counted from 0)")
+
+
+def load(name: str, remedy: str = REQUIREMENTS) -> None:
+    """Load a library under its name: the system's, else that of a wheel.
+
+    Raises Unavailable where it is nowhere, with the remedy, or does not load.
+    """
+    mode = ctypes.RTLD_GLOBAL
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(name, mode=mode)
+        return
+    for folder in [TOOLKIT, *wheel_folders()]:
+        if (folder / name).is_file():
+            try:
+                ctypes.CDLL(str(folder / name), mode=mode)
+                return
+            except OSError as error:
+                raise Unavailable(f"library {name} does not load ({error})") from None
+    raise Unavailable(f"library {name} not found ({remedy})")
+
+
+def wheel_folders() -> list:
+    """The folders of the nvidia-*-cu12 wheels."""
+    return [folder for place in sys.path for folder in sorted(Path(place).glob("nvidia/*/lib"))]
+
+
+@contextlib.contextmanager
+def without_stderr():
+    """Drop what compiled code writes to stderr: the extension tells of a missing Open MPI at every
+    import, also where no one wants it."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)

@@ -1,0 +1,79 @@
+"""What a training step sees: x (B, 3) on the surface, y (U + B, 3) in free space, n (B, 3) normals.
+
+HostSamples draws with numpy for the CPU's kernel, GraphSamples within the graph for a GPU. Both
+give the same samples to a run that goes on as to one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import datasets
+
+import nnabla as nn
+import nnabla.functions as F
+import numpy as np
+
+
+class HostSamples:
+    """Batches that pass through a fresh permutation of the cloud each epoch. All random numbers
+    depend on seed and step only."""
+
+    def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int):
+        """batch: B; uniform: U; step: the first to come."""
+        self.cloud, self.uniform, self.volume_factor = cloud, uniform, volume_factor
+        self.seed, self.step = seed, step
+        self.order = datasets.batches(len(cloud.points), batch, seed, step)
+        self.x, self.y = nn.Variable((batch, 3)), nn.Variable((uniform + batch, 3))
+        self.n = None if cloud.normals is None else nn.Variable((batch, 3))
+
+    def draw(self) -> None:
+        """Put the next step's samples into x, y and n."""
+        index, rng = next(self.order), np.random.default_rng((self.seed, 1, self.step))
+        x = self.cloud.points[index]
+        self.x.d = x
+        self.y.d = datasets.free_space(x, self.cloud.sigma[index], self.volume_factor, rng,
+                                       self.uniform)
+        if self.n is not None:
+            self.n.d = self.cloud.normals[index]
+        self.step += 1
+
+
+class GraphSamples:
+    """Samples as the outputs of nnabla functions: the cloud lies on the device, and each forward
+    pass of a loss of x, y and n draws anew without the host.
+
+    A batch has one point of each B-th part of the cloud (whose order is random), so hardly any
+    twice; HostSamples' permutations would be work for the host. Indices are float32, which tells
+    16.7 million points apart. Random numbers come from nnabla's generators, which have a seed but
+    no state to keep: a run that goes on draws as often as it had, some microseconds a step, and is
+    then where it was.
+    """
+
+    def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
+                 rank: int = 0):
+        """batch: B; uniform: U; step: the first to come; rank: of several, which differ."""
+        n = len(cloud.points)
+        seeds = np.random.SeedSequence((seed, rank)).generate_state(3) >> 1  # nnabla's are int32
+        part, anywhere, noise = (int(seed) for seed in seeds)
+        random = [F.rand(0, n / batch, (batch,), part),
+                  F.rand(-volume_factor, volume_factor, (uniform, 3), anywhere),
+                  F.randn(0, 1, (batch, 3), noise)]
+        for _ in range(step):
+            nn.forward_all(random)
+        # the greatest float32 below n / batch, added to the last part's start, may be n
+        index = F.minimum_scalar(random[0] + _constant(np.arange(batch) * (n / batch)), n - 1)
+        self.x = F.gather(_constant(cloud.points), index)
+        sigma = F.gather(_constant(np.repeat(cloud.sigma, 3, axis=1)), index)
+        self.y = F.concatenate(random[1], self.x + sigma * random[2], axis=0)
+        self.n = None
+        if cloud.normals is not None:
+            self.n = F.gather(_constant(cloud.normals), index)
+
+    def draw(self) -> None:
+        """Nothing: the forward pass draws."""
+
+
+def _constant(array) -> nn.Variable:
+    """array as a float32 variable that stays on the device."""
+    variable = nn.Variable.from_numpy_array(np.asarray(array, np.float32))
+    variable.persistent = True
+    return variable

@@ -1,0 +1,85 @@
+"""The graph on a GPU against the CPU's kernel; skipped, with the reason, where there is none."""
+
+import json
+
+import geometry
+import helper
+import losses
+from networks import MLP
+import sampling
+import shapes
+from test_sampling import cloud, drawn
+
+import nnabla as nn
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def gpu():
+    """Makes CUDA the default for a test."""
+    device = helper.set_context("auto")
+    if not device.cuda:
+        pytest.skip(device.text)
+    yield device
+    helper.set_context("cpu")
+
+
+def test_loss_and_gradients(gpu, rng):
+    x, y, n = (rng.uniform(-1, 1, (rows, 3)).astype(np.float32) for rows in (300, 500, 300))
+    found = []
+    for kernel in (False, True):
+        helper.set_context("cpu" if kernel else "cuda")
+        mlp, variables = MLP(512, seed=1, kernel=kernel), []
+        for array in (x, y, n):
+            variables.append(nn.Variable(array.shape))
+            variables[-1].d = array
+        loss = losses.igr_loss(mlp, *variables)["loss"]
+        for v in mlp.parameters.values():
+            v.grad.zero()
+        loss.forward(clear_no_need_grad=True)
+        loss.backward(clear_buffer=True)
+        found.append({"loss": loss.d, **{name: v.g.copy() for name, v in mlp.parameters.items()}})
+    for name, array in found[1].items():
+        assert np.abs(found[0][name] - array).max() < 1e-4 * np.abs(array).max(), name
+
+
+def test_inference(gpu, rng):
+    points = rng.uniform(-1.5, 1.5, (gpu.rows + 100, 3))
+    values = MLP(256, seed=1).evaluate(points, gpu.rows)
+    assert np.abs(values - MLP(256, seed=1, kernel=True).evaluate(points)).max() < 1e-5
+    assert np.array_equal(values[-100:], MLP(256, seed=1).evaluate(points[-100:], gpu.rows))
+
+
+def test_samples(gpu, rng):
+    """As test_sampling.py has it, where nnabla's generators are cuRAND's."""
+    data = cloud(480, rng)
+    whole = drawn(sampling.GraphSamples(data, 41, 31, 1.5, 3, 0), 200)
+    again = drawn(sampling.GraphSamples(data, 41, 31, 1.5, 3, 150), 50)
+    for a, b in zip(whole, again):
+        assert np.array_equal(a[150:], b)
+    x, y, _ = whole
+    assert np.isin(x.view("V12"), data.points.view("V12")).all()
+    assert np.abs(y[:, :31]).max() <= 1.5 and abs(y[:, :31].mean()) < 0.05
+    assert np.abs(y[:, 31:] - x).mean() == pytest.approx(0.055 * 0.798, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_a_run_and_its_second_half(gpu, script, tmp_path, precision):
+    """Products on a GPU may round otherwise the second time; the losses stay close."""
+    geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
+
+    def losses_of_run():
+        rows = map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
+        return [row["loss"] for row in rows if "loss" in row]
+
+    script("train.py -f c.ply -m run --dims 64 -b 256 -ti 300 -sie 25 --quiet --context cuda "
+           f"--precision {precision}")
+    whole = losses_of_run()
+    assert len(whole) == 6 and whole[-1] < 0.6 * whole[0]
+    sorted((tmp_path / "run").glob("param_*.h5"))[-1].unlink()
+    script("train.py --resume -m run --quiet")
+    again = losses_of_run()
+    assert len(again) == 6 and again[-1] == pytest.approx(whole[-1], rel=0.2)
+    script("infer.py --grid-size 64 -o mesh.ply --quiet")
+    assert len(geometry.read(tmp_path / "mesh.ply").faces) > 1000

@@ -1,0 +1,141 @@
+"""Several ranks, simulated: a stand-in for nnabla's communicator between threads of a process."""
+
+from concurrent.futures import ThreadPoolExecutor
+import threading
+
+import helper
+from helper import Interrupted, UserError
+import losses
+from networks import MLP
+import ranks
+import train
+
+import nnabla as nn
+import numpy as np
+import pytest
+
+
+class World:
+    """What the communicators of one run share."""
+
+    def __init__(self, size):
+        self.size, self.barrier, self.slots = size, threading.Barrier(size), [None] * size
+
+    def exchange(self, rank, value):
+        """All ranks' values."""
+        self.slots[rank] = value
+        self.barrier.wait(timeout=30)
+        found = list(self.slots)
+        self.barrier.wait(timeout=30)
+        return found
+
+
+class StandIn:
+    """The part of nnabla's MultiProcessDataParallelCommunicator that is used, with its meaning."""
+
+    def __init__(self, world, rank):
+        self.world, self.rank, self.size = world, rank, world.size
+
+    def all_reduce(self, arrays, division=False, inplace=False, group="world"):
+        everyone = self.world.exchange(self.rank, [a.data.copy() for a in arrays])
+        for array, *parts in zip(arrays, *everyone):
+            array.data = np.sum(parts, axis=0) / (self.size if division else 1)
+
+    def all_gather(self, array, arrays, group="world"):
+        for target, part in zip(arrays, self.world.exchange(self.rank, array.data.copy())):
+            assert target.shape == part.shape
+            target.data = part
+
+
+def on_all(size, work):
+    """[work(Ranks of rank 0), work(Ranks of rank 1), ...], all at once."""
+    world = World(size)
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(lambda rank: work(ranks.Ranks(StandIn(world, rank))), range(size)))
+
+
+def gradients(x, y):
+    mlp, (vx, vy) = MLP(32, seed=2), (nn.Variable(a.shape) for a in (x, y))
+    vx.d, vy.d = x, y
+    loss = losses.igr_loss(mlp, vx, vy)["loss"]
+    for v in mlp.parameters.values():
+        v.grad.zero()
+    loss.forward(clear_no_need_grad=True)
+    loss.backward(clear_buffer=True)
+    return mlp.parameters
+
+
+def test_ranks_step_as_one_with_the_whole_batch(rng):
+    """The mean of three ranks' gradients is the gradient of their three batches together."""
+    x, y = (rng.uniform(-1, 1, (3, n, 3)).astype(np.float32) for n in (20, 30))
+    whole = gradients(x.reshape(-1, 3), y.reshape(-1, 3))
+    parts = [gradients(x[rank], y[rank]) for rank in range(3)]
+    on_all(3, lambda group: group.mean_gradients(parts[group.rank]))
+    for name, v in whole.items():
+        for part in parts:
+            assert np.abs(part[name].g - v.g).max() < 1e-5 * np.abs(v.g).max(), name
+            assert np.array_equal(part[name].g, parts[0][name].g)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 1000])
+def test_evaluations_are_shared_out(rng, n):
+    """Each rank looks at its share only, and has all the values."""
+    points, asked = rng.uniform(-1, 1, (n, 3)), []
+
+    def f(p):
+        asked.append(len(p))
+        return p.sum(axis=1)
+
+    for values in on_all(3, lambda group: group.share_out(f)(points)):
+        assert np.array_equal(values, points.sum(axis=1).astype(np.float32))
+    assert sum(asked) == n and max(asked) == -(-n // 3)
+
+
+def test_one_alone_needs_no_communicator(rng):
+    group, parameters = ranks.Ranks(), gradients(*rng.uniform(-1, 1, (2, 5, 3)))
+    before = parameters["fc1/affine/W"].g.copy()
+    group.mean_gradients(parameters)
+    assert np.array_equal(parameters["fc1/affine/W"].g, before)
+    assert group.share_out(np.sum) is np.sum and (group.rank, group.size) == (0, 1)
+
+
+@pytest.mark.parametrize("error, status", [
+    (UserError("no"), 1), (Interrupted(15, "no"), 143), (OSError("no"), 1), (KeyError("no"), 1)])
+def test_a_rank_that_fails_does_not_wait_for_the_others(monkeypatch, capsys, error, status):
+    left = []
+    monkeypatch.setattr(ranks.os, "_exit", left.append)
+    with ranks.Ranks(StandIn(World(2), 0)).failing_at_once():
+        raise error
+    said = capsys.readouterr().err
+    assert left == [status] and "no" in said.splitlines()[-1]
+    assert ("Traceback" in said) == isinstance(error, KeyError)  # ours to mend
+    with pytest.raises(type(error)), ranks.Ranks().failing_at_once():
+        raise error
+    assert left == [status]
+
+
+def test_a_start_that_cannot_be(monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(UserError, match="not Open MPI's"):
+        ranks.start("cpu", "0")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "1")
+    with pytest.raises(UserError, match="2 ranks need a GPU each, and this one runs on cpu"):
+        ranks.start("cpu", "0")
+    gpu = helper.Device("cuda, device 1, float32", kernel=False, cuda=True, rows=8)
+    asked = []
+    monkeypatch.setattr(helper, "set_context", lambda *args: asked.append(args) or gpu)
+    with pytest.raises(UserError, match="communicator does not start"):
+        ranks.start("auto", "0", "tf32")
+    assert asked == [("auto", "1", "tf32")]
+    monkeypatch.delenv("OMPI_COMM_WORLD_SIZE")
+    monkeypatch.delenv("PMI_SIZE")
+    assert ranks.start("auto", "3")[0] is gpu and asked[-1] == ("auto", "3", "float32")
+
+
+def test_a_run_goes_on_with_as_many_ranks():
+    info = {"cloud_sha256": "a", "ranks": 2, "flags": {"fpath": "c.ply"}}
+    train.check_same(info, dict(info), "run")
+    for saved, ranks_ in (({**info, "ranks": 4}, 4), ({"cloud_sha256": "a"}, 1)):  # before ranks: 1
+        with pytest.raises(UserError, match=f"a run of {ranks_} ranks, and these are 2"):
+            train.check_same(info, saved, "run")

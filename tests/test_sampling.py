@@ -1,0 +1,92 @@
+"""What a training step sees: GraphSamples' distribution, and both ways going on after a stop."""
+
+import datasets
+from geometry import Frame
+import sampling
+
+import nnabla as nn
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+B, U = 40, 30
+
+
+def cloud(n, rng, normals=True):
+    points = rng.uniform(-1, 1, (n, 3)).astype(np.float32)
+    return datasets.PointCloud(points, points[::-1].copy() if normals else None,
+                               np.linspace(0.01, 0.1, n, dtype=np.float32)[:, None], points[:0],
+                               Frame())
+
+
+def drawn(samples, times):
+    """x (times, B, 3), y and n of some draws, in the same forward pass as a loss would."""
+    found = []
+    for _ in range(times):
+        samples.draw()
+        nn.forward_all([v for v in (samples.x, samples.y, samples.n) if v is not None],
+                       clear_no_need_grad=False)
+        found.append([v.d.copy() for v in (samples.x, samples.y, samples.n)])
+    return [np.stack(arrays) for arrays in zip(*found)]
+
+
+def index_of(points, x):
+    """Rows of points (n, 3) at which the rows of x lie."""
+    distance, index = cKDTree(points).query(x)
+    assert not distance.any()
+    return index
+
+
+def test_batches_in_the_graph(rng):
+    """A batch has no point twice, all points come equally often, and the normals are theirs."""
+    for size in (500, 480):
+        data = cloud(size, rng)
+        x, _, n = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 500)
+        index = index_of(data.points, x)
+        assert np.array_equal(n, data.normals[index])
+        often, mean = np.bincount(index.ravel(), minlength=size), 500 * B / size
+        assert often.min() > 0 and often.std() < 1.2 * mean**0.5
+    assert all(len(set(row)) == B for row in index)  # 480 is B parts of 12
+
+
+def test_a_cloud_smaller_than_a_batch_is_repeated(rng):
+    data = cloud(15, rng)
+    x, _, _ = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 30)
+    often = np.bincount(index_of(data.points, x).ravel(), minlength=15)
+    assert often == pytest.approx(np.full(15, 80), abs=8)
+
+
+def test_free_space_in_the_graph(rng):
+    """U points uniform in the cube, B normal around x with the deviation of that very point."""
+    data = cloud(500, rng)
+    x, y, _ = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 400)
+    anywhere, near = y[:, :U], y[:, U:]
+    assert np.abs(anywhere).max() <= 1.5 and np.abs(anywhere).max() > 1.49
+    counts = np.histogramdd(anywhere.reshape(-1, 3), bins=3, range=[(-1.5, 1.5)] * 3)[0]
+    assert counts == pytest.approx(np.full((3, 3, 3), 400 * U / 27), rel=0.25)
+    noise = ((near - x) / data.sigma[index_of(data.points, x)]).ravel()
+    assert abs(noise.mean()) < 0.02 and noise.std() == pytest.approx(1, abs=0.01)
+    assert (np.abs(noise) < 1).mean() == pytest.approx(0.6827, abs=0.01)
+
+
+@pytest.mark.parametrize("make", [sampling.HostSamples, sampling.GraphSamples])
+def test_samples_go_on_as_if_nothing_had_happened(rng, make):
+    data = cloud(100, rng)
+    whole, again, other = (drawn(make(data, B, U, 1.5, seed, step), 7)
+                           for seed, step in ((3, 0), (3, 4), (4, 0)))
+    for i in range(3):
+        assert np.array_equal(whole[i][4:], again[i][:3])
+        assert not np.array_equal(whole[i], other[i])
+        assert not np.array_equal(whole[i][0], whole[i][1])
+
+
+def test_ranks_draw_their_own(rng):
+    data = cloud(100, rng)
+    x, y = (np.stack(pair) for pair in zip(*(
+        drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0, rank), 1)[:2] for rank in range(2))))
+    assert not np.array_equal(x[0], x[1]) and not (y[0] == y[1]).any()
+
+
+def test_without_normals(rng):
+    for make in (sampling.HostSamples, sampling.GraphSamples):
+        assert make(cloud(100, rng, normals=False), B, U, 1.5, 0, 0).n is None
