@@ -69,7 +69,7 @@ def run(main, args: argparse.Namespace) -> None:
     except OSError as error:
         sys.exit(f"{name}: {error.filename or 'input/output'}: {error.strerror or error}")
     except MemoryError:
-        sys.exit(f"{name}: not enough memory; try a smaller --grid-size, batch or cloud")
+        sys.exit(f"{name}: not enough memory; try a smaller grid, picture, batch or cloud")
 
 
 # ------------------------------------------------------------------------------------ safe writing
@@ -301,10 +301,10 @@ def trained_cloud(mesh_path: Path) -> Path:
     stem = mesh_path.stem[: -len("_mesh")] if mesh_path.stem.endswith("_mesh") else mesh_path.stem
     checkpoint = mesh_path.with_name(stem + ".h5")
     if not checkpoint.is_file():
-        raise UserError(f"{checkpoint}: no checkpoint beside the mesh; name the reference with -f")
+        raise UserError(f"{checkpoint}: no checkpoint beside the mesh; name the reference yourself")
     _, info = load_checkpoint(checkpoint)
     if not info or not Path(info.get("cloud", "")).is_file():
-        raise UserError(f"{checkpoint}: its cloud is not known or gone; name a reference with -f")
+        raise UserError(f"{checkpoint}: its cloud is unknown or gone; name the reference yourself")
     return Path(info["cloud"])
 
 
@@ -374,7 +374,8 @@ def number(kind, low=None, high=None, *, above=None, below=None):
         good &= above is None or value > above
         good &= below is None or value < below
         if not good:
-            bounds = [f"at least {low}"] if low is not None else []
+            bounds = ["finite"] if not math.isfinite(value) else []
+            bounds += [f"at least {low}"] if low is not None else []
             bounds += [f"at most {high}"] if high is not None else []
             bounds += [f"above {above}"] if above is not None else []
             bounds += [f"below {below}"] if below is not None else []

@@ -26,7 +26,7 @@ def _figure(width: float, height: float, dpi: float = 100, layout="constrained")
 
 def _pixels(figure) -> np.ndarray:
     figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    return np.asarray(figure.canvas.buffer_rgba()).copy()
 
 
 # ------------------------------------------------------------------------------------------- colour
@@ -40,12 +40,14 @@ def color_map(values: np.ndarray, top: float) -> np.ndarray:
 
 
 def legend(height: int, top: float, label: str, beyond: bool) -> np.ndarray:
-    """Picture (height, w, 3) uint8 of the scale of color_map; beyond: values above top exist."""
+    """Picture (height, w, 4) uint8, transparent, of the scale of color_map; beyond: values above
+    top exist."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    dpi = max(60, height / 6)
+    dpi = height / 6
     figure = _figure(1.3, height / dpi, dpi, layout=None)
+    figure.patch.set_alpha(0)
     axes = figure.add_axes([0.12, 0.15, 0.16, 0.7])
     bar = figure.colorbar(ScalarMappable(Normalize(0, top), COLOR_MAP), cax=axes,
                           extend="max" if beyond else "neither")
@@ -69,7 +71,8 @@ def read_log(path) -> list:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            float(row["step"])
+            if not all(type(row[name]) in (int, float) for name in ("step", *row)):
+                raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             if number == len(lines):  # a killed run's last line
                 continue
@@ -88,12 +91,13 @@ def curves(rows: list, title: str) -> np.ndarray:
         ("held-out distance, unit frame", ("chamfer", "hausdorff"), "o"),
     ]
     figure = _figure(9, 8)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     for axes, (label, names, marker) in zip(figure.subplots(len(panels), 1, sharex=True), panels):
         for name in names:
-            points = [(row["step"], row[name]) for row in rows if name in row]
+            points = [(row["step"], row[name]) for row in rows if row.get(name, 0) > 0]
             if points:
-                axes.plot(*zip(*points), label=name, linewidth=1.2, marker=marker, markersize=4)
+                mark = marker if len(points) > 1 else "o"
+                axes.plot(*zip(*points), label=name, linewidth=1.2, marker=mark, markersize=4)
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         if axes.lines:
@@ -103,7 +107,7 @@ def curves(rows: list, title: str) -> np.ndarray:
         else:
             axes.text(0.5, 0.5, "none in the log", ha="center", transform=axes.transAxes)
     axes.set_xlabel("step")
-    return _pixels(figure)
+    return _pixels(figure)[..., :3]
 
 
 # ------------------------------------------------------------------------------------------- slices
@@ -114,11 +118,12 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
 
     value_and_gradient(points (N, 3)) -> f (N,), grad f (N, 3); half: side of the square, halved.
     Where the eikonal equation holds, the iso-lines are evenly spaced and the lower row is white.
+    Raises UserError where f is not finite.
     """
     side = np.linspace(-half, half, n)
     u, v = (g.ravel() for g in np.meshgrid(side, side, indexing="xy"))
     figure = _figure(12.5, 8)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     values, slopes = [], []
     for axis in range(3):
         points = np.insert(np.stack([u, v], axis=1), axis, 0.0, axis=1)
@@ -126,6 +131,8 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
         values.append(f.reshape(n, n))
         slopes.append(np.linalg.norm(gradient, axis=1).reshape(n, n))
     top = max(np.abs(f).max() for f in values)
+    if not np.isfinite(top):
+        raise UserError(f"{title}: f is not finite")
     step = 10 ** np.floor(np.log10(max(top, 1e-12)))
     step *= next(s for s in (0.05, 0.1, 0.2) if top / (step * s) <= 25 or s == 0.2)
     lines = np.arange(-np.ceil(top / step), np.ceil(top / step) + 1) * step
@@ -145,4 +152,4 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
             row.set(aspect="equal", xlabel=across, ylabel=along)
     figure.colorbar(upper, ax=axes[0], label=f"f (a line each {step:g})", shrink=0.9)
     figure.colorbar(lower, ax=axes[1], label="|grad f|", extend="both", shrink=0.9)
-    return _pixels(figure)
+    return _pixels(figure)[..., :3]

@@ -2,7 +2,7 @@
 
 A mesh is lit by a key, a fill and a rim light and darkened where its own surroundings hide the sky
 (ambient occlusion); a cloud is a small ball at each point, in correct depth, darkened behind edges.
-Colours are sRGB in [0, 1] outside and linear inside; pictures are arrays of bytes.
+Colours are sRGB (taken as gamma 2.2) in [0, 1] outside and linear inside; pictures are bytes.
 """
 
 from __future__ import annotations
@@ -48,16 +48,14 @@ class Camera(NamedTuple):
         center = (points.min(axis=0) + points.max(axis=0)) / 2
         a, e = np.radians([azimuth, elevation])
         towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
-        upwards = np.array([0.0, 1.0, 0.0])
-        if abs(towards[1]) > 0.999:
-            upwards = np.array([0.0, 0.0, -np.sign(towards[1])])
+        upwards = np.array([-np.sin(a) * np.sin(e), np.cos(e), -np.cos(a) * np.sin(e)])
         turn = "xyz".index(up) - 1
         towards, upwards = np.roll(towards, turn), np.roll(upwards, turn)
         half = np.tan(np.radians(cls._field_defaults["fov"] / 2))
-        x, y, z = np.abs((points - center) @ cls(center + towards, center, upwards).axes().T).T
-        distance = 1.08 * (np.maximum(x / aspect, y) / half + z).max() or 1.0  # one lone point
+        x, y, z = ((points - center) @ cls(towards, np.zeros(3), upwards).axes().T).T
+        distance = 1.08 * (np.maximum(np.abs(x) / aspect, np.abs(y)) / half + z).max()
         fov = np.degrees(2 * np.arctan(half / zoom))
-        return cls(center + towards * distance, center, upwards, float(fov))
+        return cls(center + towards * (distance or 1.0), center, upwards, float(fov))
 
     @classmethod
     def from_pinhole(cls, path):
@@ -85,6 +83,13 @@ class Camera(NamedTuple):
         fov = 2 * np.degrees(np.arctan(height / 2 / K[1, 1]))
         return cls(eye, eye + E[2, :3], -E[1, :3], float(fov)), width, height
 
+    def extrinsic(self) -> np.ndarray:
+        """World to camera (4, 4) with y down and z forward, as open3d has it."""
+        made = np.eye(4)
+        made[:3, :3] = self.axes() * [[1], [-1], [-1]]
+        made[:3, 3] = -made[:3, :3] @ self.eye
+        return made
+
     def axes(self) -> np.ndarray:
         """Rows: unit vectors to the right, up and back."""
         back = (self.eye - self.center) / np.linalg.norm(self.eye - self.center)
@@ -102,6 +107,7 @@ class Style(NamedTuple):
     background: str = "white"  # or "transparent"
     ground: bool = False  # a soft shadow on a plane below the shape
     up: str = "y"  # the axis that the ground is level to
+    shading: float = 1.0  # how much the light may change a colour; less, to read it off a legend
 
     @property
     def aspect(self) -> float:
@@ -123,12 +129,17 @@ def save(path, image: np.ndarray) -> None:
 
 
 def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY) -> np.ndarray:
-    """Picture (height, width, 3 or 4) uint8 of a mesh; colors: (3,) or one a vertex (N, 3)."""
+    """Picture (height, width, 3 or 4) uint8 of a mesh; colors: (3,) or one a vertex (N, 3).
+
+    Raises UserError where no face has an area.
+    """
     view = _View(geometry.points, camera, style)
     scene = _scene(view.points, geometry.faces)
-    split, origin = split_creases(geometry)
+    split, origin = split_creases(geometry._replace(points=view.exact))
     faces, normals = split.faces, vertex_normals(split).astype(np.float32)
-    albedo, light = _linear(colors), _Light(camera)
+    if not normals.any():
+        raise UserError("no face of the mesh has an area: there is nothing to see")
+    albedo = _linear(colors)
     if albedo.ndim == 2:
         albedo = albedo[origin]
 
@@ -142,17 +153,18 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
             uv = hit["primitive_uvs"].numpy()[seen]
             weights = np.column_stack([1 - uv.sum(axis=1), uv])[:, :, None]
             directions = rays[seen, 3:]
-            flat = _facing(hit["primitive_normals"].numpy()[seen], directions)
-            smooth = _unit(_facing((weights * normals[corner]).sum(axis=1), directions))
+            flat = _against(hit["primitive_normals"].numpy()[seen], directions)
+            # near an outline the smooth normal may look away from us where its face does not
+            smooth = _unit(_against((weights * normals[corner]).sum(axis=1), -flat))
             at = rays[seen, :3] + depth[seen, None] * directions
             open_sky = 1 - _occlusion(scene, at, flat, smooth, pixels[seen], REACH)
             color = albedo if albedo.ndim == 1 else (weights * albedo[corner]).sum(axis=1)
-            rgba[seen, :3] = light(smooth, open_sky)[:, None] * color
+            rgba[seen, :3] = view.light(smooth, open_sky)[:, None] * color
             rgba[seen, 3] = 1
         view.add_ground(rgba, ~seen, scene, rays, pixels)
         return rgba
 
-    return view.picture(shoot)
+    return view.picture(lambda top, pixels: shoot(view.rays(pixels), pixels))
 
 
 def vertex_normals(geometry: Geometry) -> np.ndarray:
@@ -206,9 +218,10 @@ def _unit(vectors) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
 
 
-def _facing(normals, directions) -> np.ndarray:
-    """normals (N, 3), turned against the directions where they go along."""
-    return normals * -np.sign(np.einsum("ij,ij->i", normals, directions))[:, None]
+def _against(normals, directions) -> np.ndarray:
+    """normals (N, 3), turned against the directions (N, 3) where they go along."""
+    along = np.einsum("ij,ij->i", normals, directions) > 0
+    return np.where(along[:, None], -normals, normals)
 
 
 def _occlusion(scene, at, flat, normals, pixels, reach) -> np.ndarray:
@@ -267,35 +280,33 @@ def cloud(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLA
     discs, in parts of the usual one."""
     view = _View(geometry.points, camera, style)
     radius = size * spacing(view.points) * (BALL if geometry.normals is None else DISC)
-    width, height = style.width * style.samples, style.height * style.samples
+    s = style.samples
+    width, height = style.width * s, style.height * s
     local = (view.points - view.eye) @ view.axes.T
-    depth, index, offset = _splat(local, radius, height / 2 / view.half, width, height,
-                                  0.6 * style.samples)
-    seen = index >= 0
-    light = _Light(camera)
-    if geometry.normals is not None:
-        towards = geometry.points[index[seen]] - camera.eye
-        normals = _unit(_facing(geometry.normals[index[seen]], towards))
-    else:
-        normals = offset[seen] @ view.axes
+    margin = 2 * s  # rows above and below a band that its edges look at
     albedo = _linear(colors)
-    color = albedo if albedo.ndim == 1 else albedo[index[seen]]
-    rgba = np.zeros((height, width, 4), np.float32)
-    edges = _behind_edges(depth, 2 * style.samples)[seen]
-    rgba[seen, :3] = (light(normals, 1.0) * edges)[:, None] * color
-    rgba[seen, 3] = 1
-
+    if geometry.normals is not None:
+        normals = _unit(_against(geometry.normals, view.points - view.eye))
     scene = None
     if style.ground:  # its shadow is that of a small triangle a point
         scene = _scene(*_triangles_at(view.points, radius, view.up))
 
-    def shoot(rays, pixels):
-        x, y = pixels[:, 0], pixels[:, 1]
-        sub_y, sub_x = np.divmod(pixels[:, 2], style.samples)
-        at = y * style.samples + sub_y, x * style.samples + sub_x
-        found = rgba[at]
-        view.add_ground(found, ~seen[at], scene, rays, pixels)
-        return found
+    def shoot(top, pixels):
+        first, rows = top * s - margin, (pixels[-1, 1] + 1 - top) * s + 2 * margin
+        depth, index, offset = _splat(local, radius, height / 2 / view.half, width, height,
+                                      first, rows, 0.6 * s)
+        edges = _behind_edges(depth, margin)
+        sub_y, sub_x = np.divmod(pixels[:, 2], s)
+        at = (pixels[:, 1] - top) * s + sub_y + margin, pixels[:, 0] * s + sub_x
+        index, seen = index[at], index[at] >= 0
+        facing = offset[at][seen] @ view.axes if geometry.normals is None else normals[index[seen]]
+        color = albedo if albedo.ndim == 1 else albedo[index[seen]]
+        rgba = np.zeros((len(pixels), 4), np.float32)
+        rgba[seen, :3] = (view.light(facing, 1.0) * edges[at][seen])[:, None] * color
+        rgba[seen, 3] = 1
+        if style.ground:
+            view.add_ground(rgba, ~seen, scene, view.rays(pixels), pixels)
+        return rgba
 
     return view.picture(shoot)
 
@@ -314,20 +325,20 @@ def spacing(points: np.ndarray) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _splat(local, radius, focal, width, height, smallest):
+def _splat(local, radius, focal, width, height, first, rows, smallest):
     """Depth, index of the point (-1: none) and place on its ball (right, up, towards us; of length
-    1) at each pixel, for balls at local (N, 3) in the camera's axes. A ball covers at least
-    `smallest` pixels around its middle."""
-    depth = np.full((height, width), np.inf, np.float32)
-    index = np.full((height, width), -1, np.int64)
-    offset = np.zeros((height, width, 3), np.float32)
+    1) at each pixel of `rows` rows from `first` on, for balls at local (N, 3) in the camera's axes.
+    A ball covers at least `smallest` pixels around its middle."""
+    depth = np.full((rows, width), np.inf, np.float32)
+    index = np.full((rows, width), -1, np.int64)
+    offset = np.zeros((rows, width, 3), np.float32)
     for i in range(len(local)):
         z = -local[i, 2]
         if z <= radius:
             continue
-        x, y = width / 2 + focal * local[i, 0] / z, height / 2 - focal * local[i, 1] / z
+        x, y = width / 2 + focal * local[i, 0] / z, height / 2 - focal * local[i, 1] / z - first
         r = max(smallest, focal * radius / z)
-        for row in range(max(0, int(y - r)), min(height, int(y + r) + 1)):
+        for row in range(max(0, int(y - r)), min(rows, int(y + r) + 1)):
             for column in range(max(0, int(x - r)), min(width, int(x + r) + 1)):
                 u, v = (column + 0.5 - x) / r, (y - row - 0.5) / r
                 w = 1 - u * u - v * v
@@ -375,27 +386,29 @@ class _View:
         low, high = points.min(axis=0), points.max(axis=0)
         center, scale = (low + high) / 2, np.linalg.norm(high - low) / 2 or 1.0
         self.style, self.axes = style, camera.axes()
-        self.points = ((points - center) / scale).astype(np.float32)
+        self.exact = (points - center) / scale
+        self.points = self.exact.astype(np.float32)
         self.eye = ((camera.eye - center) / scale).astype(np.float32)
         self.half = np.tan(np.radians(camera.fov / 2))
         self.up = np.roll([0.0, 1.0, 0.0], "xyz".index(style.up) - 1).astype(np.float32)
         self.floor = float((self.points @ self.up).min()) - OFFSET
 
     def picture(self, shoot) -> np.ndarray:
-        """The picture whose samples are shoot(rays (N, 6), pixels (N, 3): x, y, sample) -> (N, 4)
-        linear colour, premultiplied, and coverage."""
+        """The picture whose samples are shoot(top, pixels (N, 3): x, y, sample) -> (N, 4) linear
+        colour, premultiplied, and coverage; top: the first of some whole rows, in order."""
         style, s = self.style, self.style.samples
-        image = np.empty((style.height, style.width, 4), np.float32)
+        channels = 3 if style.background == "white" else 4
+        image = np.empty((style.height, style.width, channels), np.uint8)
         rows = max(1, BAND // (style.width * s * s))
         for top in range(0, style.height, rows):
             y, x, sample = np.meshgrid(np.arange(top, min(top + rows, style.height)),
                                        np.arange(style.width), np.arange(s * s), indexing="ij")
             pixels = np.stack([x.ravel(), y.ravel(), sample.ravel()], axis=1)
-            rgba = shoot(self._rays(pixels), pixels)
-            image[top : top + rows] = rgba.reshape(*x.shape, 4).mean(axis=2)
-        return _encode(image, style.background)
+            rgba = shoot(top, pixels).reshape(*x.shape, 4).mean(axis=2)
+            image[top : top + rows] = _encode(rgba, style.background)
+        return image
 
-    def _rays(self, pixels) -> np.ndarray:
+    def rays(self, pixels) -> np.ndarray:
         """(N, 6): the eye, and a direction whose length along the view is 1."""
         s = self.style.samples
         sub_y, sub_x = np.divmod(pixels[:, 2], s)
@@ -420,19 +433,15 @@ class _View:
         hidden = _occlusion(scene, at, up, up, pixels[on], GROUND_REACH)
         rgba[on, 3] = 0.8 * hidden  # black: the colour stays 0
 
-
-class _Light:
-    """light(normals (N, 3), open_sky) -> (N,): brightness of points that face the camera."""
-
-    def __init__(self, camera: Camera):
-        towards = np.array([direction for direction, _ in LIGHTS]) @ camera.axes()
-        self.towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
-        self.strengths = np.array([strength for _, strength in LIGHTS])
-
-    def __call__(self, normals, open_sky):
-        direct = np.clip(normals @ self.towards.T, 0, None) @ self.strengths
+    def light(self, normals, open_sky) -> np.ndarray:
+        """Brightness (N,) of points that face the camera with normals (N, 3)."""
+        towards = np.array([direction for direction, _ in LIGHTS]) @ self.axes
+        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+        strengths = np.array([strength for _, strength in LIGHTS])
+        direct = np.clip(normals @ towards.T, 0, None) @ strengths
         # what hides the sky hides part of the lamps, too
-        return AMBIENT * open_sky + direct * (0.4 + 0.6 * open_sky)
+        found = AMBIENT * open_sky + direct * (0.4 + 0.6 * open_sky)
+        return 1 - self.style.shading * (1 - found)
 
 
 def _scene(points, faces):
@@ -451,7 +460,7 @@ def _linear(colors) -> np.ndarray:
 
 
 def _encode(rgba: np.ndarray, background: str) -> np.ndarray:
-    """Premultiplied linear light (h, w, 4) to sRGB bytes (gamma 2.2), on white or with alpha."""
+    """Premultiplied linear light (h, w, 4) to bytes, on white or with alpha."""
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
     if background == "white":
         rgb, rest = rgb + (1 - alpha), ()

@@ -92,13 +92,6 @@ def held_out_distances(mesh, held_out) -> dict:
     return metrics.chamfer_hausdorff(samples.points, held_out)
 
 
-def save_preview(path, mesh) -> None:
-    """Write a picture of a mesh in the unit frame, always by the same camera."""
-    cube = np.array([[-1.0, -1, -1], [1, 1, 1]])
-    style = render.Style(640, 480)
-    render.save(path, render.mesh(mesh, render.Camera.around(cube, aspect=style.aspect), style))
-
-
 def stop_signals() -> list:
     """Turn SIGINT and SIGTERM into entries of the returned list; the second one leaves at once."""
     caught = []
@@ -151,7 +144,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("-sie", "--save-interval-epoch", type=number(int, 1), default=100,
         help="epochs between two checkpoints")
     add("--preview", type=number(int, 1), metavar="N",
-        help="every N epochs a picture of the surface so far: preview_NNNNN.png in the run folder")
+        help="every N epochs, and at the end, a picture of the surface, where there is one: "
+        "preview_NNNNN.png in the run folder")
     add("--grid-size", type=number(int, 8), default=128,
         help="grid of the evaluation at each checkpoint, and of the previews")
     add("-sb", "--sub-batch-size", type=number(int, 1),
@@ -274,8 +268,6 @@ class Fit:
             mesh = None
             if not caught and (previewing or ((saving or last) and len(self.held_out))):
                 mesh = self.current_mesh()
-            if previewing and mesh:
-                save_preview(self.run.folder / f"preview_{self.epoch:05d}.png", mesh)
             if last or saving:
                 distances = self.save(mesh)
                 if caught:
@@ -284,6 +276,20 @@ class Fit:
                 if distances and not quiet:
                     bar.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.4f}, "
                               f"Hausdorff {distances['hausdorff']:.4f}")
+            if previewing and mesh:
+                self.save_preview(mesh, bar)
+
+    def save_preview(self, mesh, bar) -> None:
+        """Write a picture of a mesh in the unit frame, always by the same camera. Where it fails,
+        that is said and the training goes on."""
+        path = self.run.folder / f"preview_{self.epoch:05d}.png"
+        cube = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), axis=-1).reshape(-1, 3)
+        style = render.Style(640, 480)
+        camera = render.Camera.around(cube, aspect=style.aspect)
+        try:
+            render.save(path, render.mesh(mesh, camera, style))
+        except (UserError, OSError, MemoryError) as error:
+            bar.write(f"no {path}: {error}")
 
     @property
     def epoch(self) -> int:

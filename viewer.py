@@ -46,7 +46,7 @@ def page(mesh: Geometry, title: str, colors=render.CLAY, azimuth=30.0, elevation
         "towards": (towards / np.linalg.norm(towards, axis=1, keepdims=True)).tolist(),
         "strengths": [strength for _, strength in render.LIGHTS] + [render.AMBIENT],
     }
-    text = (Path(__file__).parent / "viewer.html").read_text()
+    text = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
     values = {
         "TITLE": html.escape(title), "COUNTS": f"{len(mesh.faces):,} faces",
         "SETTINGS": json.dumps(settings),

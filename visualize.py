@@ -18,6 +18,7 @@ mode has its own --help.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 from pathlib import Path
 import sys
@@ -27,6 +28,7 @@ from geometry import Frame, Geometry
 import helper
 from helper import UserError
 import metrics
+import parts
 import plots
 import render
 from render import Camera, Style
@@ -37,6 +39,8 @@ import numpy as np
 IMAGES = (".png", ".jpg", ".jpeg")
 MOVIES = (".gif", ".mp4")
 FRAMES_A_SECOND = 15
+WINDOW = (960, 720)  # pixels
+SCALAR_SHADING = 0.25  # of a surface whose colour is to be read off a legend
 WINDOW_EXPOSURE = 0.6  # open3d's lamps turn light colours white
 WINDOWS = ("mesh", "pcd", "pcdmesh")  # the modes that open one where they can
 
@@ -58,25 +62,35 @@ def check_image(path, style: Style) -> Path:
     return path
 
 
+def check_folder(path: Path) -> None:
+    """Raises UserError where a folder of pictures would have a picture's or another file's name."""
+    if path.suffix.lower() in IMAGES or path.is_file():
+        raise UserError(f"{path}: is to be the folder of the pictures, and that is a file's name")
+
+
 def save_image(path, image: np.ndarray) -> None:
     """Write a picture and say so."""
     render.save(path, image)
     print(path)
 
 
-def save_movie(path, frames: list) -> None:
+def check_movie(path) -> Path:
+    """`path` as a Path; raises UserError where a movie cannot be written there."""
+    path = geometry.check_writable(path, MOVIES)
+    if path.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise UserError(f"{path}: .mp4 needs pip install imageio-ffmpeg; or take .gif")
+    return path
+
+
+def save_movie(path: Path, frames: list) -> None:
     """Write pictures (height, width, 3) uint8 as .gif or .mp4, to be played over and over."""
     import imageio
 
     options = {"duration": 1000 / FRAMES_A_SECOND, "loop": 0}
     if path.suffix.lower() == ".mp4":
         options = {"fps": FRAMES_A_SECOND, "macro_block_size": 2}
-    try:
-        with helper.replacing(path) as temporary:
-            imageio.mimsave(temporary, frames, **options)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{path}: imageio cannot write it ({str(error).splitlines()[0]}); take "
-                        ".gif, or pip install imageio-ffmpeg") from None
+    with helper.replacing(path) as temporary:
+        imageio.mimsave(temporary, frames, **options)
     print(path)
 
 
@@ -103,39 +117,59 @@ def to_open3d(shape: Geometry, colors):
     return made
 
 
-def show(shapes: list, stem: Path, camera_path, color) -> None:
+def pinhole(camera: Camera):
+    """open3d's parameters of a camera for a window."""
+    o3d = helper.open3d()
+    found = o3d.camera.PinholeCameraParameters()
+    width, height = WINDOW
+    focal = height / 2 / np.tan(np.radians(camera.fov / 2))
+    found.intrinsic.set_intrinsics(width, height, focal, focal, width / 2 - 0.5, height / 2 - 0.5)
+    found.extrinsic = camera.extrinsic()
+    return found
+
+
+def show(shapes: list, stem: Path, camera: Camera, color: str) -> None:
     """A window for each shape, side by side; what one shows, all show. "S" saves <stem>.jpeg and
     the camera <stem>_camera.json (<stem>_0.jpeg, ... for several windows)."""
     o3d = helper.open3d()
     windows = []
     for i, shape in enumerate(shapes):
         window = o3d.visualization.VisualizerWithKeyCallback()
-        if not window.create_window(f"{stem.name} {i}", 960, 720, left=960 * i, top=0):
+        if not window.create_window(f"{stem.name} {i}", *WINDOW, left=WINDOW[0] * i, top=0):
             raise UserError("no window opens on this display; name an image with -o")
         window.add_geometry(to_open3d(shape, vertex_colors(shape, color)))
+        window.get_view_control().convert_from_pinhole_camera_parameters(pinhole(camera), True)
         name = stem if len(shapes) == 1 else stem.with_name(f"{stem.name}_{i}")
 
-        def save(vis, name=name):
-            vis.capture_screen_image(f"{name}.jpeg", do_render=True)
-            camera = vis.get_view_control().convert_to_pinhole_camera_parameters()
-            o3d.io.write_pinhole_camera_parameters(f"{name}_camera.json", camera)
-            print(f"{name}.jpeg and {name}_camera.json", flush=True)
+        def save(window, name=name):
+            save_window(window, f"{name}.jpeg", f"{name}_camera.json")
             return False
 
         window.register_key_callback(ord("S"), save)
         windows.append(window)
-    if camera_path:
-        camera = o3d.io.read_pinhole_camera_parameters(str(helper.existing_file(camera_path)))
-        for window in windows:
-            window.get_view_control().convert_from_pinhole_camera_parameters(camera, True)
     while all(window.poll_events() for window in windows):
-        camera = windows[0].get_view_control().convert_to_pinhole_camera_parameters()
+        seen = windows[0].get_view_control().convert_to_pinhole_camera_parameters()
         for other in windows[1:]:
-            other.get_view_control().convert_from_pinhole_camera_parameters(camera, True)
+            other.get_view_control().convert_from_pinhole_camera_parameters(seen, True)
         for window in windows:
             window.update_renderer()
     for window in windows:
         window.destroy_window()
+
+
+def save_window(window, image: str, camera: str) -> None:
+    """Write what a window shows and its camera; what goes wrong is said and the window stays."""
+    o3d = helper.open3d()
+    seen = window.get_view_control().convert_to_pinhole_camera_parameters()
+    try:
+        with helper.replacing(image) as temporary:
+            window.capture_screen_image(str(temporary), do_render=True)
+        with helper.replacing(camera) as temporary:
+            o3d.io.write_pinhole_camera_parameters(str(temporary), seen)
+    except OSError as error:
+        print(f"{error.filename2 or error.filename}: {error.strerror}", file=sys.stderr)
+        return
+    print(f"{image} and {camera}", flush=True)
 
 
 # ----------------------------------------------------------------------------------------- pictures
@@ -166,38 +200,48 @@ def picture(shape: Geometry, camera: Camera, style: Style, colors, point_size) -
     return render.mesh(shape, camera, style, colors)
 
 
-def beside(images: list) -> np.ndarray:
-    """Pictures of one height in a row; where one has alpha, all get it."""
-    if any(image.shape[2] == 4 for image in images):
-        images = [np.dstack([i, np.full(i.shape[:2], 255, np.uint8)]) if i.shape[2] == 3 else i
-                  for i in images]
-    return np.concatenate(images, axis=1)
+def beside(images: list, background: str) -> np.ndarray:
+    """Pictures of one height in a row, with alpha or on white."""
+    made = []
+    for image in images:
+        rgb, alpha = image[..., :3], np.full(image.shape[:2], 255, np.uint8)
+        if image.shape[2] == 4:
+            alpha = image[..., 3]
+        if background == "white":
+            share = alpha[..., None] / 255
+            made.append(np.round(share * rgb + (1 - share) * 255).astype(np.uint8))
+        else:
+            made.append(np.dstack([rgb, alpha]))
+    return np.concatenate(made, axis=1)
 
 
 def labelled(image: np.ndarray, text: str) -> np.ndarray:
-    """A picture with a line of text below it."""
+    """A picture with a line of text below it; what is too long loses its middle."""
+    from matplotlib import font_manager
     from PIL import Image, ImageDraw, ImageFont
 
     height, width, channels = image.shape
     line = max(12, height // 28)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), line)  # has most scripts
+    while font.getlength(text) > 0.95 * width and len(text) > 3:
+        half = (len(text) - 2) // 2
+        text = f"{text[:half]}…{text[-half:]}"
     blank = (255,) * 3 + (0,) * (channels - 3)
     made = Image.new("RGB" if channels == 3 else "RGBA", (width, height + 2 * line), blank)
     made.paste(Image.fromarray(image))
     ImageDraw.Draw(made).text((width / 2, height + line), text, fill=(60, 60, 60), anchor="mm",
-                              font=ImageFont.load_default(line))
+                              font=font)
     return np.asarray(made)
 
 
-def views(points: np.ndarray, n: int, seed: int, turntable: bool, elevation: float, zoom: float,
-          up: str, aspect: float):
-    """n cameras around points (N, 3): from random directions, or once around the upward axis."""
+def directions(n: int, seed: int, turntable: bool, azimuth: float, elevation: float):
+    """n pairs of azimuth and elevation: at random, or once around from the one given."""
     rng = np.random.default_rng(seed)
     for i in range(n):
-        azimuth = 360 * i / n
-        if not turntable:
-            elevation = float(np.degrees(np.arcsin(rng.uniform(-0.9, 0.9))))
-            azimuth = rng.uniform(0, 360)
-        yield Camera.around(points, azimuth, elevation, zoom, up, aspect)
+        if turntable:
+            yield azimuth + 360 * i / n, elevation
+        else:
+            yield rng.uniform(0, 360), float(np.degrees(np.arcsin(rng.uniform(-0.9, 0.9))))
 
 
 def all_around(shape: Geometry, cameras, style: Style, colors, point_size, folder: Path,
@@ -206,8 +250,10 @@ def all_around(shape: Geometry, cameras, style: Style, colors, point_size, folde
     folder.mkdir(parents=True, exist_ok=True)
     suffix, frames = ".jpeg" if style.background == "white" else ".png", []
     for i, camera in enumerate(cameras):
-        frames.append(picture(shape, camera, style, colors, point_size))
-        save_image(folder / f"{i:05d}{suffix}", frames[-1])
+        image = picture(shape, camera, style, colors, point_size)
+        save_image(folder / f"{i:05d}{suffix}", image)
+        if movie:
+            frames.append(image)
     if movie:
         save_movie(movie, frames)
 
@@ -220,7 +266,7 @@ def errors(mesh: Geometry, reference: Geometry, top):
     distances = metrics.distance_to(
         frame.to_unit(mesh.points), reference._replace(points=frame.to_unit(reference.points)))
     if top is None:
-        most = max(float(np.percentile(distances, 99)), 1e-9)
+        most = max(float(np.percentile(distances, 99)), 1e-6)  # below: rounding only
         digit = 10 ** np.floor(np.log10(most))
         top = next(digit * step for step in (1, 2, 5, 10) if digit * step >= most)
     return plots.color_map(distances, top), top, bool((distances > top).any())
@@ -233,12 +279,14 @@ def add_look_flags(add, default_output: str) -> None:
     """The flags of all modes that make a picture of shapes."""
     number = helper.number
     add("-o", "--output", help=f"what to write; default: {default_output}")
-    add("--azimuth", type=number(float), default=30.0, help="of the camera, degrees")
+    add("--azimuth", type=number(float), default=30.0,
+        help="of the camera (of a turntable's first), degrees")
     add("--elevation", type=number(float, -90, 90), default=15.0, help="likewise")
     add("--zoom", type=number(float, above=0), default=1.0, help="1: the shape fills the picture")
     add("--up", choices="xyz", default="y", help="axis that points upwards")
     add("--color", default="clay",
-        help="of the shape: a name, #rrggbb, or normal (x, y, z as red, green, blue)")
+        help="of the shape (of the reference, for error): a name, #rrggbb, or normal (x, y, z as "
+        "red, green, blue)")
 
 
 def add_picture_flags(add) -> None:
@@ -248,7 +296,7 @@ def add_picture_flags(add) -> None:
     add("--background", choices=["white", "transparent"], default="white", help="(.png only)")
     add("--ground", action="store_true", help="add a soft shadow below")
     add("--samples", type=number(int, 1, 8), default=2, help="a pixel along each side")
-    add("--point-size", type=number(float, above=0), default=1.0,
+    add("--point-size", type=number(float, 0.01, 10), default=1.0,
         help="of a cloud's points, in parts of the usual size")
 
 
@@ -269,10 +317,11 @@ def parse_args(argv=None) -> argparse.Namespace:
                               help="file to look at")
         add_look_flags(made.add_argument, default_output)
         if name != "html":
-            add_picture_flags(made.add_argument)
+            title = "of the picture, not of a window" if name in WINDOWS else "of the picture"
+            add_picture_flags(made.add_argument_group(title).add_argument)
         if name not in ("html", "images"):
-            made.add_argument("-c", "--cpath", help="camera, instead of the angles: json saved "
-                              "with S")
+            made.add_argument("-c", "--cpath", help="camera, instead of angles and zoom: json "
+                              "saved with S")
         return made.add_argument
 
     for name, text in zip(WINDOWS, ("a mesh", "a cloud, or a mesh's vertices",
@@ -286,7 +335,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("-n", "--number", type=helper.number(int, 1), help="of views; default: 8, turntable 36")
     add("--seed", type=helper.number(int, 0), default=412, help="of the directions")
     add("--turntable", action="store_true", help="once around the upward axis")
-    add("--movie", help="write the views as this .gif or .mp4 (needs imageio-ffmpeg) as well")
+    add("--movie", help="write the views as this .gif as well, or .mp4 (needs imageio-ffmpeg)")
     add = mode("error", "a mesh coloured by its distance to a reference, beside the reference",
                "<mesh>_error.png")
     add("-r", "--reference", help="mesh or cloud; default: the cloud it was trained on")
@@ -308,20 +357,33 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def used(shape: Geometry) -> Geometry:
+    """A mesh without the vertices that no face uses; a cloud as it is."""
+    if shape.faces is None:
+        return shape
+    return parts.with_faces(shape, np.ones(len(shape.faces), bool))
+
+
+def without_faces(shape: Geometry) -> Geometry:
+    """The vertices of a mesh, or a cloud as it is."""
+    return used(shape)._replace(faces=None)
+
+
 def load_shapes(command: str, paths: list, rate: float, reference) -> list:
     """The shapes that a mode shows, from left to right."""
     if command == "compare":
-        return [geometry.read(path) for path in paths]
+        return [used(geometry.read(path)) for path in paths]
     (path,) = paths
-    if command in ("pcd", "images"):
-        shape = geometry.read(path)
-        return [shape._replace(faces=None) if command == "pcd" else shape]
-    mesh = geometry.read_mesh(path)
+    if command == "pcd":
+        return [without_faces(geometry.read(path))]
+    if command == "images":
+        return [used(geometry.read(path))]
+    mesh = used(geometry.read_mesh(path))
     if command == "pcdmesh":
         n = max(1, int(rate * len(mesh.points)))
         return [geometry.sample_mesh(mesh, n, np.random.default_rng(0)), mesh]
     if command == "error":
-        return [mesh, geometry.read(reference or helper.trained_cloud(path))]
+        return [mesh, used(geometry.read(reference or helper.trained_cloud(path)))]
     return [mesh]
 
 
@@ -349,10 +411,10 @@ def draw_slices(checkpoint, output, context: str, device_id: str, threads: int) 
 def write_page(path: Path, output, color: str, azimuth, elevation, zoom, up) -> None:
     """Write a mesh's html page."""
     output = geometry.check_writable(output or path.with_suffix(".html"), [".html"])
-    mesh = geometry.read_mesh(path)
-    text = viewer.page(mesh, path.name, vertex_colors(mesh, color), azimuth, elevation, zoom, up)
+    mesh, title = used(geometry.read_mesh(path)), path.name.encode(errors="replace").decode()
+    text = viewer.page(mesh, title, vertex_colors(mesh, color), azimuth, elevation, zoom, up)
     with helper.replacing(output) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     print(output)
 
 
@@ -374,39 +436,46 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or defaults.get(command)
     window = command in WINDOWS and output is None and has_display()
     output = Path(output or f"{folder}.png")
-    camera, (width, height) = None, args.size or (960, 720)
+    camera, (width, height) = None, args.size or WINDOW
     if args.cpath:
         camera, *size = Camera.from_pinhole(args.cpath)
         width, height = args.size or size
     style = Style(width, height, args.samples, args.background, args.ground, args.up)
-    movie = geometry.check_writable(args.movie, MOVIES) if args.movie else None
-    if command != "images" and not window:
+    movie = check_movie(args.movie) if args.movie else None
+    if command == "images":
+        check_folder(output)
+    elif not window:
         check_image(output, style)
 
-    # what
+    # what, and from where
     shapes = load_shapes(command, paths, args.rate, args.reference)
+    points = np.concatenate([shape.points for shape in shapes])
+
+    def camera_from(azimuth: float, elevation: float) -> Camera:
+        return Camera.around(points, azimuth, elevation, args.zoom, args.up, style.aspect)
+
+    camera = camera or camera_from(args.azimuth, args.elevation)
     if window:
-        return show(shapes, folder, args.cpath, args.color)
+        return show(shapes, folder, camera, args.color)
     colors = [vertex_colors(shape, args.color) for shape in shapes]
-    points = np.concatenate([shape.surface_points for shape in shapes])
     if command == "images":
         number = args.number or (36 if args.turntable else 8)
-        cameras = views(points, number, args.seed, args.turntable, args.elevation, args.zoom,
-                        args.up, style.aspect)
+        around = directions(number, args.seed, args.turntable, args.azimuth, args.elevation)
+        cameras = (camera_from(*direction) for direction in around)
         return all_around(shapes[0], cameras, style, colors[0], args.point_size, output, movie)
-    if command == "error":
-        colors[0], top, beyond = errors(*shapes, args.max)
 
     # the picture
-    camera = camera or Camera.around(points, args.azimuth, args.elevation, args.zoom, args.up,
-                                     style.aspect)
-    images = [picture(shape, camera, style, color, args.point_size)
-              for shape, color in zip(shapes, colors)]
+    styles = [style] * len(shapes)
+    if command == "error":
+        colors[0], top, beyond = errors(*shapes, args.max)
+        styles[0] = style._replace(shading=SCALAR_SHADING)
+    images = [picture(shape, camera, *how, args.point_size)
+              for shape, how in zip(shapes, zip(styles, colors))]
     if command == "error":
         images.append(plots.legend(height, top, "distance to the reference, unit frame", beyond))
     if command == "compare":
         images = [labelled(image, path.name) for image, path in zip(images, paths)]
-    return save_image(output, beside(images))
+    return save_image(output, beside(images, args.background))
 
 
 if __name__ == "__main__":

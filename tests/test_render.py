@@ -84,6 +84,31 @@ def test_projection_of_a_known_corner():
     assert rows.mean() == pytest.approx(50 - focal * at[1] / 10 - 0.5, abs=0.7)
 
 
+@pytest.mark.parametrize("up", ["x", "y", "z"])
+def test_cameras_turn_evenly_up_to_the_poles(up):
+    """A degree more of either angle turns the camera's axes by a degree at most."""
+    points = shapes.mesh("letter").points
+    for azimuth in (0, 60, 200):
+        for elevation in range(-90, 90):
+            one, other = (Camera.around(points, azimuth, e, up=up).axes()
+                          for e in (elevation, elevation + 1))
+            assert np.linalg.norm(one - other, axis=1).max() < 0.018
+    above = [Camera.around(points, azimuth, 90, up=up).axes() for azimuth in (0, 90)]
+    assert np.allclose(above[0] @ above[1].T, [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) or np.allclose(
+        above[0] @ above[1].T, [[0, -1, 0], [1, 0, 0], [0, 0, 1]])
+
+
+def test_framing_is_tight(rng):
+    """The farthest point is 1 / 1.08 of the way to the picture's side, whatever the shape."""
+    cone = np.concatenate([rng.normal(size=(50, 3)) * [1, 1, 0.01] - [0, 0, 3], [[0, 0, 3.0]]])
+    for azimuth in (0, 70, 180):
+        camera = Camera.around(cone, azimuth, 10, aspect=1.5)
+        x, y, z = ((cone - camera.eye) @ camera.axes().T).T
+        half = np.tan(np.radians(15))
+        farthest = np.maximum(np.abs(x) / 1.5, np.abs(y)) / -z / half
+        assert 0.85 < farthest.max() < 1
+
+
 def test_zoom_enlarges():
     mesh = shapes.mesh("letter")
     sizes = [(render.mesh(mesh, Camera.around(mesh.points, zoom=zoom), CLEAR)[..., 3] / 255).sum()
@@ -171,6 +196,44 @@ def test_light_comes_from_above():
     mesh = shapes.mesh("sphere")
     image = render.mesh(mesh, Camera.around(mesh.points, 0, 0), SQUARE).astype(float)
     assert image[40, 60].mean() > image[80, 60].mean() + 20
+
+
+def test_outline_of_a_coarse_ball_is_lit_from_its_own_side():
+    """Its smooth normals look away from us there, on faces that do not."""
+    import trimesh
+
+    coarse = trimesh.creation.icosphere(subdivisions=2)
+    ball = Geometry(np.array(coarse.vertices), None, np.array(coarse.faces))
+    camera = Camera.around(ball.points, 0, 0, aspect=1)
+    image, fine = (render.mesh(m, camera, CLEAR) for m in (ball, shapes.mesh("sphere")))
+    both = (image[..., 3] == 255) & (fine[..., 3] == 255)
+    off = np.abs(linear(image) - linear(fine)).mean(axis=2)[both]
+    assert off.max() < 0.25 and off.mean() < 0.02 and both.sum() > 3000
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6, 1e30])
+def test_size_does_not_matter(scale):
+    mesh = shapes.mesh("letter")
+    first, second = (render.mesh(m, Camera.around(m.points), SQUARE)
+                     for m in (mesh, mesh._replace(points=scale * mesh.points)))
+    assert (np.abs(first.astype(int) - second) > 3).mean() < 0.002
+
+
+def test_a_mesh_without_area_is_refused():
+    flat = Geometry(np.array([[0, 0, 0], [1, 1, 1], [2, 2, 2.0]]), None, np.array([[0, 1, 2]]))
+    with pytest.raises(UserError, match="area"):
+        render.mesh(flat, Camera.around(flat.points), SQUARE)
+
+
+def test_bands_do_not_show(monkeypatch):
+    """A picture made a few rows at a time is the picture made at once."""
+    cloud, mesh = shapes.sample("knot", 3000), shapes.mesh("letter")
+    style = SQUARE._replace(ground=True)
+    whole = (render.cloud(cloud, Camera.around(cloud.points), style),
+             render.mesh(mesh, Camera.around(mesh.points), style))
+    monkeypatch.setattr(render, "BAND", 5 * SIZE * 4)
+    assert (render.cloud(cloud, Camera.around(cloud.points), style) == whole[0]).all()
+    assert (render.mesh(mesh, Camera.around(mesh.points), style) == whole[1]).all()
 
 
 def test_a_face_is_lit_on_both_sides():

@@ -77,7 +77,7 @@ def test_images_are_views_from_random_directions(run):
 def test_turntable_goes_once_around(run):
     run(f"images -f letter.ply -n 4 --turntable --movie a.gif -o turn {SMALL} "
         "--background transparent --elevation 25")
-    run(f"mesh -f letter.ply --azimuth 90 --elevation 25 -o a.png {SMALL} "
+    run(f"mesh -f letter.ply --azimuth 120 --elevation 25 -o a.png {SMALL} "
         "--background transparent")
     assert np.abs(pixels("turn/00001.png").astype(int) - pixels("a.png")).max() <= 1
     assert Image.open("a.gif").n_frames == 4 and Image.open("a.gif").size == (96, 72)
@@ -114,6 +114,7 @@ def test_colours(run, color, seen):
     ("mesh -f letter.ply -o a.jpeg --background transparent", "jpeg has no transparency"),
     ("mesh -f letter.ply -o a.bmp", "cannot write"),
     ("images -f letter.ply --movie a.avi", "cannot write"),
+    ("images -f letter.ply -o a.png", "folder of the pictures"),
     ("mesh -f letter.ply -o a.png -c missing.json", "missing.json"),
     ("error -f letter.ply -o a.png", "no checkpoint beside"),
     ("curves -f . -o a.png", "log.jsonl"),
@@ -141,18 +142,32 @@ def test_errors_are_distances_in_the_reference_frame():
     assert visualize.errors(larger, reference, 0.005)[2]
 
 
-def test_error_picture_has_a_legend(run):
-    geometry.write("moved.ply", shapes.mesh("letter"))
-    run("error -f moved.ply -r letter.ply --max 0.1 --size 200 150")
-    image = pixels("moved_error.png").astype(int)
+def test_error_picture_can_be_read_off_its_legend(run):
+    """A ball that is 0.05 too large has the colour of 0.05 all over, and the legend has it, too."""
+    ball = shapes.mesh("sphere")
+    geometry.write("ball.ply", ball)
+    geometry.write("larger.ply", ball._replace(points=1.05 * ball.points))
+    run("error -f larger.ply -r ball.ply --max 0.1 --size 200 150")
+    image = pixels("larger_error.png").astype(int)
     assert image.shape[0] == 150 and image.shape[1] > 420
-    left = image[:, :200][(image[:, :200] < 250).any(axis=2)]
-    darkest = 255 * plots.color_map(np.zeros(1), 1)[0]  # no distance: the scale's lower end
-    assert (left[:, 2] > left[:, 1]).mean() > 0.9 and darkest[2] > darkest[1]
-    bar = image[:, 400:]
+    scale = 255 * plots.color_map(np.linspace(0, 0.1, 200), 0.1)
+    ball = image[45:105, 70:130].reshape(-1, 1, 3)
+    read = np.abs(ball - scale).sum(axis=2).argmin(axis=1) / 199 * 0.1
+    assert np.abs(np.percentile(read, [5, 50, 95]) - 0.05).max() < 0.005
     for share in (0.1, 0.5, 0.9):
         wanted = 255 * plots.color_map(np.array([share]), 1)[0]
-        assert (np.abs(bar - wanted).max(axis=2) < 12).any(), share
+        assert (np.abs(image[:, 400:] - wanted).max(axis=2) < 12).any(), share
+
+
+def test_vertices_that_no_face_uses_do_not_matter(run):
+    mesh = shapes.mesh("letter")
+    stray = Geometry(np.concatenate([mesh.points, [[1e3, -1e3, 0]]]), None, mesh.faces)
+    geometry.write("stray.ply", stray)
+    for mode in ("mesh", "pcd"):
+        run(f"{mode} -f letter.ply --ground -o a.png {SMALL}")
+        run(f"{mode} -f stray.ply --ground -o b.png {SMALL}")
+        assert (pixels("a.png") == pixels("b.png")).all()
+    assert visualize.errors(visualize.used(stray), mesh, None)[1] < 1e-5
 
 
 # --- charts
@@ -180,9 +195,11 @@ def test_curves_follow_the_log(tmp_path):
 
 def test_a_log_with_a_bad_line_is_refused(tmp_path):
     path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
-    with pytest.raises(UserError, match="line 2"):
-        plots.read_log(path)
+    for bad in ("nonsense", '{"loss": 1}', '{"step": 2, "loss": [1]}', '{"step": 2, "loss": "x"}'):
+        path.write_text('{"step": 1}\n' + bad + '\n{"step": 2}\n')
+        with pytest.raises(UserError, match="line 2"):
+            plots.read_log(path)
+    plots.curves([{"step": 1, "loss": float("nan"), "points": -1.0}], r"$\x$")  # no error
 
 
 def distance_to_sphere(slope):
@@ -207,6 +224,11 @@ def test_slices_show_the_field_and_its_slope():
         return (np.ptp(picture[lower, panels], axis=2) > 40).mean()
 
     assert colored(image) < 0.01 < 0.3 < colored(steep)
+
+
+def test_slices_of_what_is_not_finite():
+    with pytest.raises(UserError, match="not finite"):
+        plots.slices(lambda p: (p[:, 0] / 0, p), 1.0, "f", n=8)
 
 
 def test_slices_of_a_checkpoint(run):
