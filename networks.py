@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from geometry import Frame
+import helper
+from helper import UserError
 import kernels
 
 import nnabla as nn
@@ -9,6 +14,7 @@ import nnabla.functions as F
 import numpy as np
 
 LAYERS, SKIP = 8, kernels.SKIP
+PUBLISHED = {"activation": "leaky_relu", "skip_scale": 1.0}  # nnabla-examples' models say nothing
 
 
 class MLP:
@@ -27,6 +33,7 @@ class MLP:
         self.architecture = {"dims": dims, "activation": activation, "beta": beta,
                              "skip_scale": skip_scale}
         self.kernel, self.parameters = kernel, {}
+        self._in_kernel = kernel and activation == "softplus"  # the only one it differentiates
         if arrays is None:
             arrays = geometric_init(dims, radius, np.random.default_rng(seed))
         for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
@@ -40,7 +47,7 @@ class MLP:
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""
-        if self.kernel:
+        if self._in_kernel:
             return self._kernel(x, 0)[0]
         h = x
         for layer in range(LAYERS):
@@ -54,7 +61,7 @@ class MLP:
 
     def value_and_gradient(self, x: nn.Variable):
         """(f(x), (N, 1); grad f(x), (N, 3)) of x (N, 3); both can be differentiated again."""
-        if self.kernel:
+        if self._in_kernel:
             return self._kernel(x, x.shape[0])
         x.need_grad = True
         f = self.value(x)
@@ -65,7 +72,7 @@ class MLP:
 
         The kernel takes both in one go: one pass over the weights, one product for each of their
         gradients."""
-        if self.kernel:
+        if self._in_kernel:
             f, gradient = self._kernel(F.concatenate(x, y, axis=0), y.shape[0])
             return f[: x.shape[0]], gradient
         return self.value(x), self.value_and_gradient(y)[1]
@@ -85,6 +92,18 @@ class MLP:
             values[start : start + batch_size] = f.d[:, 0]
         return values
 
+    def evaluate_with_gradient(self, points: np.ndarray, batch_size: int = 4096):
+        """f (N,) and grad f (N, 3), float32, of points (N, 3), numpy in and out."""
+        points = np.asarray(points, np.float32)
+        values, gradients = np.empty(len(points), np.float32), np.empty_like(points)
+        for start in range(0, len(points), batch_size):
+            part = slice(start, start + batch_size)
+            x = nn.Variable.from_numpy_array(points[part])
+            f, gradient = self.value_and_gradient(x)
+            nn.forward_all([f, gradient])
+            values[part], gradients[part] = f.d[:, 0], gradient.d
+        return values, gradients
+
     def _kernel(self, x, m):
         return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self._constants)
 
@@ -96,6 +115,31 @@ class MLP:
         if self.architecture["activation"] == "leaky_relu":
             return F.leaky_relu(z)
         return F.softplus(z, beta=self.architecture["beta"])
+
+
+class Network(NamedTuple):
+    """What a checkpoint holds."""
+
+    mlp: MLP
+    frame: Frame
+    volume_factor: float
+    cloud: str  # path of the cloud it was trained on, or ""
+
+
+def load(path, kernel: bool, overrides: dict | None = None) -> Network:
+    """The network of a checkpoint; entries of `overrides` that are not None replace its
+    architecture's. Raises UserError where the two do not fit."""
+    arrays, info = helper.load_checkpoint(path)
+    if info is None:
+        info = {"architecture": {"dims": arrays["fc0/affine/W"].shape[1], **PUBLISHED},
+                "frame": Frame()._asdict(), "volume_factor": 1.5}
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        mlp = MLP(**{**info["architecture"], **given}, kernel=kernel, arrays=arrays)
+        frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: does not fit the network ({error})") from None
+    return Network(mlp, frame, info["volume_factor"], info.get("cloud", ""))
 
 
 def layer_shapes(dims: int) -> list:

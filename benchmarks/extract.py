@@ -19,7 +19,7 @@ import time
 
 from common import ROOT, helper, kernels, report
 import fields
-import infer
+import networks
 import parts
 import surface
 
@@ -30,7 +30,7 @@ def field(name: str, n: int):
     """The function of a row: a checkpoint's network, or a field by its name."""
     if name.endswith(".h5"):
         helper.set_context("cpu")
-        return infer.load_network(name, True, {}).mlp.evaluate
+        return networks.load(name, True).mlp.evaluate
     return fields.specks(2 * 3 / (n - 1)) if name == "specks" else FIELDS[name]
 
 

@@ -2,8 +2,8 @@
 
 import helper
 from helper import UserError
-import infer
 import kernels
+import networks
 from networks import MLP, layer_shapes
 import reference
 
@@ -51,6 +51,9 @@ def test_value_and_gradient_against_float64(mlp, x):
     value.forward()
     assert relative(value.d[:, 0], reference.f(weights, x64)) < 1e-5
     assert relative(mlp.evaluate(x), reference.f(weights, x64)) < 1e-5
+    f, g = mlp.evaluate_with_gradient(x, batch_size=32)  # a whole number of batches, and a rest
+    assert relative(f, reference.f(weights, x64)) < 1e-5
+    assert relative(g, reference.gradient(weights, x64)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["fc0/affine/W", "fc2/affine/b", "fc3/affine/W", "fc4/affine/W",
@@ -199,7 +202,7 @@ def test_checkpoint_returns_the_same_network(tmp_path, x, mlp):
     frame = {"center": [1, 2, 3], "scale": 4}
     helper.save_checkpoint(path, mlp.parameters, {
         "architecture": mlp.architecture, "frame": frame, "volume_factor": 1.25})
-    again, frame_again, volume_factor, _ = infer.load_network(path, mlp.kernel, {})
+    again, frame_again, volume_factor, _ = networks.load(path, mlp.kernel)
     assert np.array_equal(again.evaluate(x), mlp.evaluate(x))
     assert frame_again == ((1, 2, 3), 4) and volume_factor == 1.25
     nn.clear_parameters()
@@ -219,16 +222,25 @@ def test_published_layout_loads(tmp_path, rng, x, kernel):
                 dataset = file.create_dataset(f"fc{layer}/affine/{name}", data=array)
                 dataset.attrs["need_grad"], dataset.attrs["index"] = True, 2 * layer + index
                 arrays.append(array.astype(np.float64))
-    mlp, frame, volume_factor, _ = infer.load_network(path, kernel, {})
-    h = x.astype(np.float64)
-    for layer in range(8):
-        h = np.concatenate([x, h], axis=1) if layer == 4 else h
-        h = h @ arrays[2 * layer] + arrays[2 * layer + 1]
-        h = np.where(h > 0, h, 0.1 * h) if layer < 7 else h
-    assert relative(mlp.evaluate(x), h[:, 0]) < 1e-5
+    mlp, frame, volume_factor, _ = networks.load(path, kernel)
+
+    def leaky(x):
+        h = x
+        for layer in range(8):
+            h = np.concatenate([x, h], axis=1) if layer == 4 else h
+            h = h @ arrays[2 * layer] + arrays[2 * layer + 1]
+            h = np.where(h > 0, h, 0.1 * h) if layer < 7 else h
+        return h[:, 0]
+
+    x64 = x.astype(np.float64)
+    assert relative(mlp.evaluate(x), leaky(x64)) < 1e-5
+    f, gradient = mlp.evaluate_with_gradient(x)
+    assert relative(f, leaky(x64)) < 1e-5
+    slope = np.stack([leaky(x64 + step) - leaky(x64 - step) for step in 1e-9 * np.eye(3)]) / 2e-9
+    assert np.median(np.abs(gradient - slope.T)) < 1e-4 * np.abs(slope).max()
     assert frame == ((0, 0, 0), 1) and volume_factor == 1.5
-    other = infer.load_network(path, kernel, {"activation": "softplus"})
-    assert relative(other.mlp.evaluate(x), h[:, 0]) > 1e-3
+    other = networks.load(path, kernel, {"activation": "softplus"})
+    assert relative(other.mlp.evaluate(x), leaky(x64)) > 1e-3
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -245,7 +257,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
     with h5py.File(path, "r+") as file:
         damage(file)
     with pytest.raises(UserError, match=message):
-        infer.load_network(path, False, {})
+        networks.load(path, False)
 
 
 def test_files_that_are_no_checkpoint(tmp_path):
