@@ -3,6 +3,9 @@
 #
 #   bash commands.sh demo          the main job on a built-in shape: cloud, network, mesh, figures
 #   bash commands.sh test          the tests
+#   bash commands.sh results [shape ...]
+#                                  measure every shape, case and method for the README's tables:
+#                                  hours; what is there is not done again
 #   bash commands.sh setup         the set-up alone
 #   bash commands.sh list          the training commands of the reproduction, as typed by hand
 #   bash commands.sh bunny [...]   one of them, or on with it where it was stopped; what follows the
@@ -200,7 +203,7 @@ main() {
     local command=${1:-help} name
     [ $# -eq 0 ] || shift
     case $command in
-        help | -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+        help | -h | --help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         setup) setup ;;
         demo)
             setup
@@ -211,6 +214,10 @@ main() {
             install tests/requirements.txt
             python -m pytest "$@"
             ;;
+        results)
+            setup
+            python benchmarks/results.py "$@"
+            ;;
         list) list ;;
         all)
             setup
@@ -218,7 +225,7 @@ main() {
             ;;
         *)
             shapes | grep -q "^$command " ||
-                die "unknown command '$command'; known are demo, test, setup, list, all and" \
+                die "unknown command '$command'; known are demo, test, results, setup, list, all and" \
                     "$(shapes | cut -d' ' -f1 | tr '\n' ' ')"
             setup
             train_shape "$command" "$@"

@@ -2,7 +2,11 @@
 
     python evaluate.py -f bun_zipper.ply -mdp bunny/param_01500_mesh.ply
 
-prints a table and writes bunny/param_01500_mesh.json. See metrics.py for the protocols.
+prints a table and writes bunny/param_01500_mesh.json. See metrics.py for the protocols. With
+
+    python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_00035.h5
+
+also what the network's f is worth as a distance to a watertight reference.
 """
 
 from __future__ import annotations
@@ -13,7 +17,31 @@ from pathlib import Path
 
 import geometry
 import helper
+from helper import UserError
 import metrics
+
+import numpy as np
+
+
+def field(checkpoint, reference: geometry.Geometry) -> dict:
+    """metrics.field of a checkpoint's network against a watertight mesh in world coordinates, in
+    the mesh's unit frame: the network's own may be another, its cloud misses the outermost points.
+    """
+    import networks  # and nnabla with it: not for those who measure meshes only
+
+    frame = geometry.Frame.of(reference.surface_points)
+    truth = reference._replace(points=frame.to_unit(reference.points))
+    true_distance = metrics.signed_distance(truth)
+    network = networks.load(checkpoint, helper.set_context("cpu").kernel)
+    ratio = network.frame.scale / frame.scale
+
+    def value_and_gradient(points):
+        own = network.frame.to_unit(frame.to_world(points))
+        f, gradient = network.mlp.evaluate_with_gradient(own)
+        return ratio * f, gradient
+
+    surface = geometry.sample_mesh(truth, metrics.FIELD_SAMPLES, np.random.default_rng(0))
+    return metrics.field(value_and_gradient, true_distance, surface, network.volume_factor)
 
 
 def rows(result: dict, prefix: str = ""):
@@ -33,6 +61,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("-f", "--fpath", help="reference, mesh or cloud; default: the cloud it was trained on")
     add("--protocol", nargs="+", choices=list(metrics.PROTOCOLS), default=["default"],
         help="one or more")
+    add("-mlp", "--model-load-path", help="checkpoint: measure its f as a distance as well; the "
+        "reference must be a watertight mesh")
     add("-o", "--output", help="json to write; default: beside the mesh, by its name")
     add("--json", action="store_true", help="print the json and no table")
     # upstream's command has it; nothing here runs on a GPU
@@ -45,15 +75,20 @@ def main(args: argparse.Namespace) -> None:
     output = geometry.check_writable(args.output or path.with_suffix(".json"), [".json"])
     mesh = geometry.read_mesh(path)
     reference = Path(args.fpath) if args.fpath else helper.trained_cloud(path)
-    result = {"mesh": str(path), "reference": str(reference),
-              **metrics.measure(mesh, geometry.read(reference), args.protocol)}
+    truth = geometry.read(reference)
+    result = {"mesh": str(path), "reference": str(reference)}
+    if args.model_load_path:
+        if truth.faces is None:
+            raise UserError(f"{reference}: -mlp needs a mesh to measure the distance to")
+        result["field"] = field(args.model_load_path, truth)
+    result.update(metrics.measure(mesh, truth, args.protocol))
     helper.write_json(output, result)
     if args.json:
         print(json.dumps(result, indent=2))
         return
     print(f"mesh       {path}\nreference  {reference}" + ("" if args.fpath else " (trained on it)"))
-    for title in ["topology", *args.protocol]:
-        print(f"\n{title if title == 'topology' else 'protocol ' + title}")
+    for title in ["topology", *args.protocol, *(["field"] if args.model_load_path else [])]:
+        print(f"\n{'protocol ' if title in metrics.PROTOCOLS else ''}{title}")
         for name, text in rows(result[title]):
             print(f"  {name:<34} {text}")
     print(f"\n{output}")

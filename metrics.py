@@ -23,6 +23,8 @@ import numpy as np
 SAMPLES = 200_000  # on each mesh, by area
 SRB_SAMPLES = 1_000_000
 F_THRESHOLDS = (0.01, 0.02)  # unit frame
+FIELD_SAMPLES = 20_000  # in the cube, and as many in the band
+FIELD_BAND = 0.05  # half its width, unit frame
 
 
 def nearest(points: np.ndarray, others: np.ndarray):
@@ -152,14 +154,63 @@ def upstream_protocol(mesh: Geometry, reference: Geometry, seed: int = 412) -> d
 
 def srb_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict:
     """1 M samples of the mesh against all points of the reference, in the reference's units. The
-    benchmark's scan columns are the *_reference_to_mesh entries with the scan as reference."""
+    benchmark's scan columns are the *_reference_to_mesh entries with the scan as reference; their
+    floor is what a mesh through every point of the scan would still measure."""
     samples = sample_mesh(mesh, SRB_SAMPLES, np.random.default_rng(seed))
     return {
         "units": "the reference's own",
         "samples_mesh": SRB_SAMPLES,
         "samples_reference": len(reference.points),
         **chamfer_hausdorff(samples.points, reference.points),
+        # the mean distance of a point that lies on the mesh to the nearest of the random samples
+        "chamfer_reference_to_mesh_floor":
+            float(np.sqrt(parts.face_areas(mesh).sum() / SRB_SAMPLES)) / 2,
     }
+
+
+def signed_distance(mesh: Geometry):
+    """A function points (N, 3) -> distance (N,) to a mesh, negative inside; float32 arithmetic.
+
+    Raises UserError where the mesh is open: nobody knows what is inside then.
+    """
+    if not parts.topology(mesh)["watertight"]:
+        raise UserError("the reference is not watertight, so its signed distance is not known: "
+                        "leave out -mlp")
+    o3d = helper.open3d()
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(o3d.core.Tensor(mesh.points.astype(np.float32)),
+                        o3d.core.Tensor(mesh.faces.astype(np.uint32)))
+
+    def distance(points):
+        query = o3d.core.Tensor(np.asarray(points, np.float32))
+        return scene.compute_signed_distance(query, nsamples=3).numpy()  # 3 rays vote for inside
+
+    return distance
+
+
+def field(value_and_gradient, true_distance, surface: Geometry, half_side, seed: int = 0) -> dict:
+    """What a function is worth as a distance, in the unit frame: means of | |grad f| - 1 | and of
+    |f - d|, in the cube and in a narrow band around the surface.
+
+    value_and_gradient: points (N, 3) -> f (N,) and grad f (N, 3); true_distance: points -> d (N,),
+    negative inside as f should be; surface: points and unit normals on it. cube: points uniform in
+    [-half_side, half_side]^3. band: points of the surface moved along their normals, by a uniform
+    number of [-FIELD_BAND, FIELD_BAND].
+    """
+    rng = np.random.default_rng(seed)
+    picked = rng.integers(len(surface.points), size=FIELD_SAMPLES)
+    offset = rng.uniform(-FIELD_BAND, FIELD_BAND, (FIELD_SAMPLES, 1))
+    places = {"cube": rng.uniform(-half_side, half_side, (FIELD_SAMPLES, 3)),
+              "band": surface.points[picked] + offset * surface.normals[picked]}
+    result = {"units": "half the longest side of the reference = 1", "samples": FIELD_SAMPLES,
+              "cube_half_side": half_side, "band_half_width": FIELD_BAND}
+    for name, points in places.items():
+        f, gradient = value_and_gradient(points)
+        result[name] = {
+            "gradient_off_1": float(np.abs(np.linalg.norm(gradient, axis=1) - 1).mean()),
+            "distance_off": float(np.abs(f - true_distance(points)).mean()),
+        }
+    return result
 
 
 PROTOCOLS = {"default": default_protocol, "upstream": upstream_protocol, "srb": srb_protocol}

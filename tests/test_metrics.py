@@ -100,3 +100,50 @@ def test_upstream_protocol_gives_the_figures_of_the_turned_truth(data):
 def test_a_cloud_is_no_mesh(rng):
     with pytest.raises(UserError, match="no faces"):
         metrics.measure(Geometry(rng.standard_normal((9, 3))), shapes.mesh("letter"))
+
+
+# --- a function's worth as a distance
+
+
+def sphere(points):
+    return np.linalg.norm(points, axis=1) - 1
+
+
+def test_the_distance_itself_is_a_perfect_field():
+    def distance(points):
+        return sphere(points), points / np.linalg.norm(points, axis=1, keepdims=True)
+
+    result = metrics.field(distance, sphere, shapes.sample("sphere", 1000), 1.5)
+    for place in ("cube", "band"):
+        assert result[place]["gradient_off_1"] < 1e-6 and result[place]["distance_off"] == 0
+
+
+def test_twice_the_distance_is_off_by_one(rng):
+    """f = 2 d: | |grad f| - 1 | = 1 everywhere and |f - d| = |d|: in the band half of its half
+    width, in the cube the distance's mean."""
+    def double(points):
+        return 2 * sphere(points), 2 * points / np.linalg.norm(points, axis=1, keepdims=True)
+
+    result = metrics.field(double, sphere, shapes.sample("sphere", 1000), 1.5)
+    assert result["cube"]["gradient_off_1"] == pytest.approx(1)
+    assert result["band"]["gradient_off_1"] == pytest.approx(1)
+    assert result["band"]["distance_off"] == pytest.approx(metrics.FIELD_BAND / 2, rel=0.02)
+    mean = np.abs(sphere(rng.uniform(-1.5, 1.5, (100_000, 3)))).mean()
+    assert result["cube"]["distance_off"] == pytest.approx(mean, rel=0.02)
+
+
+def test_signed_distance_of_a_mesh(rng):
+    points = rng.uniform(-1.5, 1.5, (5000, 3))
+    distance = metrics.signed_distance(shapes.mesh("sphere"))(points)
+    np.testing.assert_allclose(distance, sphere(points), atol=2e-4)
+    letter = shapes.mesh("letter")
+    with pytest.raises(UserError, match="not watertight"):
+        metrics.signed_distance(letter._replace(faces=letter.faces[1:]))
+
+
+def test_srb_floor_is_that_of_points_on_the_mesh(rng):
+    """Points that lie on the mesh measure the floor and nothing else."""
+    mesh = shapes.mesh("letter")
+    result = metrics.srb_protocol(mesh, geometry.sample_mesh(mesh, 20000, rng))
+    assert result["chamfer_reference_to_mesh"] == pytest.approx(
+        result["chamfer_reference_to_mesh_floor"], rel=0.02)

@@ -51,6 +51,9 @@ def test_value_and_gradient_against_float64(mlp, x):
     value.forward()
     assert relative(value.d[:, 0], reference.f(weights, x64)) < 1e-5
     assert relative(mlp.evaluate(x), reference.f(weights, x64)) < 1e-5
+    f, g = mlp.evaluate_with_gradient(x, rows=32)  # a whole number of batches, and a rest
+    assert relative(f, reference.f(weights, x64)) < 1e-5
+    assert relative(g, reference.gradient(weights, x64)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["fc0/affine/W", "fc2/affine/b", "fc3/affine/W", "fc4/affine/W",
@@ -241,15 +244,24 @@ def test_published_layout_loads(tmp_path, rng, x, kernel):
                 dataset.attrs["need_grad"], dataset.attrs["index"] = True, 2 * layer + index
                 arrays.append(array.astype(np.float64))
     mlp, frame, volume_factor, _ = networks.load(path, kernel)
-    h = x.astype(np.float64)
-    for layer in range(8):
-        h = np.concatenate([x, h], axis=1) if layer == 4 else h
-        h = h @ arrays[2 * layer] + arrays[2 * layer + 1]
-        h = np.where(h > 0, h, 0.1 * h) if layer < 7 else h
-    assert relative(mlp.evaluate(x), h[:, 0]) < 1e-5
+
+    def leaky(x):
+        h = x
+        for layer in range(8):
+            h = np.concatenate([x, h], axis=1) if layer == 4 else h
+            h = h @ arrays[2 * layer] + arrays[2 * layer + 1]
+            h = np.where(h > 0, h, 0.1 * h) if layer < 7 else h
+        return h[:, 0]
+
+    x64 = x.astype(np.float64)
+    assert relative(mlp.evaluate(x), leaky(x64)) < 1e-5
+    f, gradient = mlp.evaluate_with_gradient(x)
+    assert relative(f, leaky(x64)) < 1e-5
+    slope = np.stack([leaky(x64 + step) - leaky(x64 - step) for step in 1e-9 * np.eye(3)]) / 2e-9
+    assert np.median(np.abs(gradient - slope.T)) < 1e-4 * np.abs(slope).max()
     assert frame == ((0, 0, 0), 1) and volume_factor == 1.5
     other = networks.load(path, kernel, {"activation": "softplus"})
-    assert relative(other.mlp.evaluate(x), h[:, 0]) > 1e-3
+    assert relative(other.mlp.evaluate(x), leaky(x64)) > 1e-3
 
 
 @pytest.mark.parametrize("damage, message", [

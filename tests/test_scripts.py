@@ -182,6 +182,19 @@ def test_infer_level_bounds_and_volume(script, ball):
     assert "inside out" in error and error.count("\n") == 1
 
 
+def test_the_field_as_a_distance(script, ball):
+    """The field of the ball's network, |x - c| - 1.2 in world units, against a sphere's surface."""
+    mesh = shapes.mesh("sphere")
+    geometry.write(ball / "truth.ply", mesh._replace(points=1.2 * mesh.points + [10, 20, 30]))
+    said = script("evaluate.py -f truth.ply -mdp truth.ply -mlp param_00001.h5 -o a.json").stdout
+    field = json.loads((ball / "a.json").read_text())["field"]
+    assert "band distance off" in said and field["cube_half_side"] == 1.5
+    # in the sphere's frame f is 2 / 1.2 times the network's, which is rough at this width
+    assert field["cube"]["distance_off"] < 0.4 and field["cube"]["gradient_off_1"] < 0.4
+    error = script("evaluate.py -f cloud.ply -mdp truth.ply -mlp param_00001.h5", status=1).stderr
+    assert "-mlp needs a mesh" in error
+
+
 def test_infer_trims_and_drops(script, ball):
     done = script("infer.py --grid-size 64 -o a.ply --trim 0.8")
     assert "--trim 0.8: dropped" in done.stdout
