@@ -40,7 +40,7 @@ class MLP:
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""
-        if self.kernel:
+        if self._fused:
             return self._kernel(x, 0)[0]
         h = x
         for layer in range(LAYERS):
@@ -53,11 +53,11 @@ class MLP:
         return h
 
     def value_and_gradient(self, x: nn.Variable, m: int):
-        """(f(x), (N, 1); grad f, (m, 3), at the last m points) of x (N, 3), for softplus.
+        """(f(x), (N, 1); grad f, (m, 3), at the last m points) of x (N, 3).
 
         A loss in both can be differentiated with respect to the parameters.
         """
-        return self._kernel(x, m) if self.kernel else self._graph(x, m)
+        return self._kernel(x, m) if self._fused else self._graph(x, m)
 
     def evaluate(self, points: np.ndarray, rows: int = 1024) -> np.ndarray:
         """f (N,) float32 of points (N, 3), numpy in and out, by the graph `rows` points at a time.
@@ -83,6 +83,11 @@ class MLP:
             values[start : start + rows] = f.d[: len(points) - start, 0]
         return values
 
+    @property
+    def _fused(self) -> bool:
+        """Whether kernels.py computes value and gradient in one: it knows softplus only."""
+        return self.kernel and self.architecture["activation"] == "softplus"
+
     def _kernel(self, x, m):
         return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self._constants)
 
@@ -92,8 +97,8 @@ class MLP:
         affine function by Python functions.)
 
         All that is between the layers is beta times what it is in kernels.py: so softplus' slope is
-        a plain sigmoid. There is a leading axis of length 1, for F.batch_matmul: it multiplies by
-        a transposed W without transposing it.
+        a plain sigmoid (and leaky ReLU's is what it was). There is a leading axis of length 1, for
+        F.batch_matmul: it multiplies by a transposed W without transposing it.
         """
         beta, scale = self._constants
         W, b = ([self.parameters[f"fc{layer}/affine/{name}"] for layer in range(LAYERS)]
@@ -106,8 +111,13 @@ class MLP:
             if layer == SKIP:
                 h = F.concatenate(x, h, axis=2)
             z = F.affine(h, W[layer], beta * b[layer], base_axis=2)
-            slopes.append(F.sigmoid(z if m == n else z[:, n - m :]))
-            h = F.softplus(z)
+            sloped = z if m == n else z[:, n - m :]
+            if self.architecture["activation"] == "softplus":
+                h, slope = F.softplus(z), F.sigmoid(sloped)
+            else:
+                sign = F.greater_scalar(F.identity(sloped).apply(need_grad=False), 0)
+                h, slope = F.leaky_relu(z), 0.1 + 0.9 * sign  # which has no derivative to follow
+            slopes.append(slope)
         f = F.affine(h, W[-1], beta * b[-1], base_axis=2) / beta
         u = F.constant(1, (1, m, 1))
         for layer in range(LAYERS - 1, -1, -1):
