@@ -129,8 +129,10 @@ demo() {
     run python train.py -f demo/knot_pcd.ply -m demo/knot --dims 256 -ti 1000 --overwrite
     run python infer.py -mlp demo/knot/param_00035.h5 --grid-size 256 -o demo/knot_mesh.ply
     run python evaluate.py -f demo/knot.ply -mdp demo/knot_mesh.ply
-    run python visualize.py mesh -f demo/knot_mesh.ply -o demo/knot.png
-    echo "open demo/knot_mesh.ply in any viewer, or the picture demo/knot.png"
+    run python visualize.py error -f demo/knot_mesh.ply -r demo/knot.ply -o demo/knot.png
+    run python visualize.py html -f demo/knot_mesh.ply -o demo/knot.html
+    echo "open demo/knot.html in a browser (it turns the mesh), the picture demo/knot.png," \
+        "or demo/knot_mesh.ply in any viewer"
 }
 
 # -------------------------------------------------------------------------------- the reproduction

@@ -13,20 +13,7 @@ from pathlib import Path
 
 import geometry
 import helper
-from helper import UserError
 import metrics
-
-
-def trained_cloud(mesh_path: Path) -> Path:
-    """The cloud that the checkpoint beside a mesh <checkpoint>_mesh.* was trained on."""
-    stem = mesh_path.stem[: -len("_mesh")] if mesh_path.stem.endswith("_mesh") else mesh_path.stem
-    checkpoint = mesh_path.with_name(stem + ".h5")
-    if not checkpoint.is_file():
-        raise UserError(f"{checkpoint}: no checkpoint beside the mesh; name the reference with -f")
-    _, info = helper.load_checkpoint(checkpoint)
-    if not info or not Path(info.get("cloud", "")).is_file():
-        raise UserError(f"{checkpoint}: its cloud is not known or gone; name a reference with -f")
-    return Path(info["cloud"])
 
 
 def rows(result: dict, prefix: str = ""):
@@ -57,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     path = Path(args.mesh_data_path)
     output = geometry.check_writable(args.output or path.with_suffix(".json"), [".json"])
     mesh = geometry.read_mesh(path)
-    reference = Path(args.fpath) if args.fpath else trained_cloud(path)
+    reference = Path(args.fpath) if args.fpath else helper.trained_cloud(path)
     result = {"mesh": str(path), "reference": str(reference),
               **metrics.measure(mesh, geometry.read(reference), args.protocol)}
     helper.write_json(output, result)

@@ -296,6 +296,18 @@ def newest_checkpoint(folder=".") -> Path:
     return max(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
 
 
+def trained_cloud(mesh_path: Path) -> Path:
+    """The cloud that the checkpoint beside a mesh <checkpoint>_mesh.* was trained on."""
+    stem = mesh_path.stem[: -len("_mesh")] if mesh_path.stem.endswith("_mesh") else mesh_path.stem
+    checkpoint = mesh_path.with_name(stem + ".h5")
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no checkpoint beside the mesh; name the reference with -f")
+    _, info = load_checkpoint(checkpoint)
+    if not info or not Path(info.get("cloud", "")).is_file():
+        raise UserError(f"{checkpoint}: its cloud is not known or gone; name a reference with -f")
+    return Path(info["cloud"])
+
+
 # ----------------------------------------------------------------------------------------- open3d
 
 

@@ -11,46 +11,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 import sys
-from typing import NamedTuple
 
 import geometry
 from geometry import Frame, Geometry
 import helper
 from helper import UserError
 import kernels
-from networks import MLP
+import networks
 import parts
 import ranks
 import surface
 
 import numpy as np
-
-PUBLISHED = {"activation": "leaky_relu", "skip_scale": 1.0}  # nnabla-examples' models say nothing
-
-
-class Network(NamedTuple):
-    """What a checkpoint holds."""
-
-    mlp: MLP
-    frame: Frame
-    volume_factor: float
-    cloud: str  # path of the cloud it was trained on, or ""
-
-
-def load_network(path, kernel: bool, overrides: dict) -> Network:
-    """The network of a checkpoint; entries of `overrides` that are not None replace its
-    architecture's. Raises UserError where the two do not fit."""
-    arrays, info = helper.load_checkpoint(path)
-    if info is None:
-        info = {"architecture": {"dims": arrays["fc0/affine/W"].shape[1], **PUBLISHED},
-                "frame": Frame()._asdict(), "volume_factor": 1.5}
-    given = {name: value for name, value in overrides.items() if value is not None}
-    try:
-        mlp = MLP(**{**info["architecture"], **given}, kernel=kernel, arrays=arrays)
-        frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: does not fit the network ({error})") from None
-    return Network(mlp, frame, info["volume_factor"], info.get("cloud", ""))
 
 
 def box(bounds, side: float, frame: Frame):
@@ -131,7 +103,7 @@ def main(args: argparse.Namespace) -> None:
     geometry.check_writable(output, geometry.MESH_WRITERS)
     kernels.set_threads(args.threads)
     overrides = {"activation": args.activation, "skip_scale": args.skip_scale}
-    network = load_network(checkpoint, device.kernel, overrides)
+    network = networks.load(checkpoint, device.kernel, overrides)
     low, high = box(args.bounds, args.volume_factor or network.volume_factor, network.frame)
     grid = surface.Grid.of(low, high, args.grid_size)
     say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")

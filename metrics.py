@@ -67,6 +67,13 @@ def point_to_surface(points: np.ndarray, mesh: Geometry) -> np.ndarray:
     return scene.compute_distance(o3d.core.Tensor(points.astype(np.float32))).numpy()
 
 
+def distance_to(points: np.ndarray, reference: Geometry) -> np.ndarray:
+    """Distance (N,) of points (N, 3) to a mesh's surface, or to the nearest point of a cloud."""
+    if reference.faces is None:
+        return nearest(points, reference.points)[0]
+    return point_to_surface(points, reference)
+
+
 def _summary(distances: np.ndarray) -> dict:
     return {
         "mean": float(distances.mean()),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from geometry import Frame
+import helper
+from helper import UserError
 import kernels
 
 import nnabla as nn
@@ -9,6 +14,7 @@ import nnabla.functions as F
 import numpy as np
 
 LAYERS, SKIP = 8, kernels.SKIP
+PUBLISHED = {"activation": "leaky_relu", "skip_scale": 1.0}  # nnabla-examples' models say nothing
 
 
 class MLP:
@@ -82,6 +88,18 @@ class MLP:
             f.forward(clear_buffer=True)
             values[start : start + rows] = f.d[: len(points) - start, 0]
         return values
+
+    def evaluate_with_gradient(self, points: np.ndarray, rows: int = 16384):
+        """f (N,) and grad f (N, 3), float32, of points (N, 3), numpy in and out."""
+        points = np.asarray(points, np.float32)
+        values, gradients = np.empty(len(points), np.float32), np.empty(points.shape, np.float32)
+        for start in range(0, len(points), rows):
+            part = slice(start, start + rows)
+            x = nn.Variable.from_numpy_array(points[part])
+            f, gradient = self.value_and_gradient(x, x.shape[0])
+            nn.forward_all([f, gradient])
+            values[part], gradients[part] = f.d[:, 0], gradient.d
+        return values, gradients
 
     @property
     def _fused(self) -> bool:
@@ -158,3 +176,28 @@ def geometric_init(dims: int, radius: float, rng: np.random.Generator) -> dict:
         arrays[f"fc{layer}/affine/W"] = rng.normal(mean, deviation, (fan_in, fan_out))
         arrays[f"fc{layer}/affine/b"] = np.full(fan_out, bias)
     return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+class Network(NamedTuple):
+    """What a checkpoint holds."""
+
+    mlp: MLP
+    frame: Frame
+    volume_factor: float
+    cloud: str  # path of the cloud it was trained on, or ""
+
+
+def load(path, kernel: bool, overrides: dict | None = None) -> Network:
+    """The network of a checkpoint; entries of `overrides` that are not None replace its
+    architecture's. Raises UserError where the two do not fit."""
+    arrays, info = helper.load_checkpoint(path)
+    if info is None:
+        info = {"architecture": {"dims": arrays["fc0/affine/W"].shape[1], **PUBLISHED},
+                "frame": Frame()._asdict(), "volume_factor": 1.5}
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        mlp = MLP(**{**info["architecture"], **given}, kernel=kernel, arrays=arrays)
+        frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: does not fit the network ({error})") from None
+    return Network(mlp, frame, info["volume_factor"], info.get("cloud", ""))

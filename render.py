@@ -1,19 +1,35 @@
-"""Pictures of meshes and clouds by ray casting on the CPU: no display, no GL, no Vulkan."""
+"""Pictures of meshes and clouds by ray casting on the CPU: no display, no GL, no Vulkan.
+
+A mesh is lit by a key, a fill and a rim light and darkened where its own surroundings hide the sky
+(ambient occlusion); a cloud is a small ball at each point, in correct depth, darkened behind edges.
+Colours are sRGB in [0, 1] outside and linear inside; pictures are arrays of bytes.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from typing import NamedTuple
 
 from geometry import Geometry
 import helper
+from helper import UserError
 
+import numba
 import numpy as np
 
-COLOR = np.array([0.80, 0.70, 0.52])  # of a surface in white light, linear
-BACKGROUND = np.ones(3)
+CLAY = (0.91, 0.84, 0.73)  # sRGB
 # light: direction towards it in the camera's axes (right, up, back), and its strength
-LIGHTS = [((-0.5, 0.7, 0.6), 0.75), ((0.8, 0.1, 0.5), 0.25), ((0.0, -0.6, 0.3), 0.10)]
-AMBIENT = 0.12
+LIGHTS = [((-0.6, 0.8, 0.6), 0.85), ((0.9, 0.1, 0.4), 0.16), ((0.4, 0.7, -0.9), 0.40)]
+AMBIENT = 0.20  # from all sides, less what occlusion takes away
+OCCLUSION_RAYS = 8  # a sample; a pixel has samples^2 of them
+REACH = 0.5  # of these rays, in half diagonals of the shape's box
+GROUND_REACH = 1.0  # of those that find the ground's shadow
+OFFSET = 1e-4  # of their start above the surface, likewise
+CREASE = math.cos(math.radians(45))  # beyond this angle an edge is meant to be seen as one
+BALL, DISC = 0.9, 1.3  # radius of a cloud's balls, and of its discs where it has normals, in
+# spacings: few gaps even where points fell at random
+BAND = 1 << 19  # samples that are worked on together: bounds the memory
 
 
 class Camera(NamedTuple):
@@ -25,17 +41,49 @@ class Camera(NamedTuple):
     fov: float = 30.0  # vertical, degrees
 
     @classmethod
-    def around(cls, points: np.ndarray, azimuth=30.0, elevation=15.0, fov=30.0, aspect=4 / 3):
+    def around(cls, points, azimuth=30.0, elevation=15.0, zoom=1.0, up="y", aspect=4 / 3):
         """A camera just far enough to see all points (N, 3) in a picture of width / height
-        `aspect`; degrees; azimuth 0 looks along -z, y is up."""
+        `aspect`. Degrees; up: the axis "x", "y" or "z" that points upwards; azimuth 0 looks along
+        -z where y is up (the axes in cyclic order for others). zoom > 1 shows less, larger."""
         center = (points.min(axis=0) + points.max(axis=0)) / 2
         a, e = np.radians([azimuth, elevation])
         towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
-        up = np.array([0.0, 1.0, 0.0]) if abs(towards[1]) < 0.999 else np.array([0.0, 0.0, 1.0])
-        x, y, z = np.abs((points - center) @ cls(center + towards, center, up).axes().T).T
-        half = np.tan(np.radians(fov / 2))
-        distance = max(1.08 * (np.maximum(x / aspect, y) / half + z).max(), 1e-12)
-        return cls(center + towards * distance, center, up, fov)
+        upwards = np.array([0.0, 1.0, 0.0])
+        if abs(towards[1]) > 0.999:
+            upwards = np.array([0.0, 0.0, -np.sign(towards[1])])
+        turn = "xyz".index(up) - 1
+        towards, upwards = np.roll(towards, turn), np.roll(upwards, turn)
+        half = np.tan(np.radians(cls._field_defaults["fov"] / 2))
+        x, y, z = np.abs((points - center) @ cls(center + towards, center, upwards).axes().T).T
+        distance = 1.08 * (np.maximum(x / aspect, y) / half + z).max() or 1.0  # one lone point
+        fov = np.degrees(2 * np.arctan(half / zoom))
+        return cls(center + towards * distance, center, upwards, float(fov))
+
+    @classmethod
+    def from_pinhole(cls, path):
+        """Camera, width and height (pixels) of open3d's json of pinhole camera parameters.
+
+        Raises UserError where the file is something else, or its picture's middle or pixels are
+        not where a plain camera has them.
+        """
+        try:
+            data = json.loads(helper.existing_file(path).read_text())
+            width, height = (int(data["intrinsic"][name]) for name in ("width", "height"))
+            K = np.array(data["intrinsic"]["intrinsic_matrix"], float).reshape(3, 3).T
+            E = np.array(data["extrinsic"], float).reshape(4, 4).T  # world to camera: y down
+            if not (np.isfinite(K).all() and np.isfinite(E).all() and K[1, 1] > 0):
+                raise ValueError("numbers that are not finite")
+            if not 0 < max(width, height) <= 16384 or min(width, height) < 1:
+                raise ValueError(f"a picture of {width} x {height}")
+        except (ValueError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
+            raise UserError(f"{path}: no pinhole camera of open3d ({error})") from None
+        middle = np.abs(K[:2, 2] - np.array([width, height]) / 2)
+        if abs(K[0, 0] / K[1, 1] - 1) > 0.01 or (middle > 0.01 * max(width, height) + 1).any():
+            raise UserError(f"{path}: a camera with oblong pixels or its axis off the middle is "
+                            "not supported")
+        eye = -E[:3, :3].T @ E[:3, 3]
+        fov = 2 * np.degrees(np.arctan(height / 2 / K[1, 1]))
+        return cls(eye, eye + E[2, :3], -E[1, :3], float(fov)), width, height
 
     def axes(self) -> np.ndarray:
         """Rows: unit vectors to the right, up and back."""
@@ -45,55 +93,66 @@ class Camera(NamedTuple):
         return np.stack([right, np.cross(back, right), back])
 
 
-def mesh(geometry: Geometry, camera: Camera, width=960, height=720, samples=2) -> np.ndarray:
-    """Picture (height, width, 3) uint8 of a mesh, samples^2 rays a pixel, smooth normals."""
-    o3d = helper.open3d()
-    scene = o3d.t.geometry.RaycastingScene()
-    points = geometry.points - camera.center  # float32 near the origin, wherever the shape is
-    scene.add_triangles(o3d.core.Tensor(points.astype(np.float32)),
-                        o3d.core.Tensor(geometry.faces.astype(np.uint32)))
-    origin, directions = _rays(camera, width * samples, height * samples)
-    rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], axis=-1)
-    hit = scene.cast_rays(o3d.core.Tensor(rays.astype(np.float32)))
-    depth, triangle = hit["t_hit"].numpy(), hit["primitive_ids"].numpy()
-    seen = np.isfinite(depth)
-    uv = hit["primitive_uvs"].numpy()[seen]
-    weights = np.column_stack([1 - uv.sum(axis=1), uv])[:, :, None]
-    corner = vertex_normals(geometry)[geometry.faces[triangle[seen]]]
-    image = np.broadcast_to(BACKGROUND, (*depth.shape, 3)).copy()
-    image[seen] = shade((weights * corner).sum(axis=1), directions[seen], camera)
-    image = image.reshape(height, samples, width, samples, 3).mean(axis=(1, 3))
-    return _encode(image)
+class Style(NamedTuple):
+    """How a picture is made."""
+
+    width: int = 960
+    height: int = 720
+    samples: int = 2  # rays a pixel along each side
+    background: str = "white"  # or "transparent"
+    ground: bool = False  # a soft shadow on a plane below the shape
+    up: str = "y"  # the axis that the ground is level to
+
+    @property
+    def aspect(self) -> float:
+        return self.width / self.height
 
 
-def cloud(geometry: Geometry, camera: Camera, width=960, height=720, samples=2) -> np.ndarray:
-    """Picture (height, width, 3) uint8 of a cloud: a small ball at each point, nearest in front."""
-    w, h = width * samples, height * samples
-    axes = camera.axes()
-    local = (geometry.points - camera.eye) @ axes.T
-    depth = -local[:, 2]
-    focal = h / 2 / np.tan(np.radians(camera.fov / 2))
-    column = np.round(w / 2 + focal * local[:, 0] / depth - 0.5).astype(int)
-    row = np.round(h / 2 - focal * local[:, 1] / depth - 0.5).astype(int)
-    radius = int(np.clip(round(0.45 * h / np.sqrt(len(depth))), 1, h / 100))
-    dx, dy = (g.ravel() for g in np.meshgrid(*[np.arange(-radius, radius + 1)] * 2))
-    inside = dx**2 + dy**2 <= radius**2
-    dx, dy = dx[inside], dy[inside]
-    normals = np.column_stack([dx, -dy, np.sqrt(radius**2 - dx**2 - dy**2)]) / radius
-    ball = shade(normals @ axes, np.broadcast_to(-axes[2], normals.shape), camera)
-    image = np.broadcast_to(BACKGROUND, (h, w, 3)).copy()
-    nearest = np.full((h, w), np.inf)
-    back_to_front = np.argsort(-depth)
-    for offset in np.argsort(normals[:, 2]):  # a ball's middle is in front of its rim
-        r, c = row[back_to_front] + dy[offset], column[back_to_front] + dx[offset]
-        d = depth[back_to_front] - normals[offset, 2] * radius / focal * depth[back_to_front]
-        on = (r >= 0) & (r < h) & (c >= 0) & (c < w) & (d > 0)
-        r, c, d = r[on], c[on], d[on]
-        front = np.full((h, w), np.inf)
-        front[r, c] = d  # the last one assigned is the nearest: they come back to front
-        closer = front < nearest
-        nearest[closer], image[closer] = front[closer], ball[offset]
-    return _encode(image.reshape(height, samples, width, samples, 3).mean(axis=(1, 3)))
+DEFAULT = Style()
+
+
+def save(path, image: np.ndarray) -> None:
+    """Write a picture (height, width, 3 or 4) uint8 as .png or, with 3, .jpeg."""
+    from PIL import Image
+
+    with helper.replacing(path) as temporary:
+        Image.fromarray(image).save(temporary, quality=95)
+
+
+# ------------------------------------------------------------------------------------------- meshes
+
+
+def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY) -> np.ndarray:
+    """Picture (height, width, 3 or 4) uint8 of a mesh; colors: (3,) or one a vertex (N, 3)."""
+    view = _View(geometry.points, camera, style)
+    scene = _scene(view.points, geometry.faces)
+    split, origin = split_creases(geometry)
+    faces, normals = split.faces, vertex_normals(split).astype(np.float32)
+    albedo, light = _linear(colors), _Light(camera)
+    if albedo.ndim == 2:
+        albedo = albedo[origin]
+
+    def shoot(rays, pixels):
+        hit = scene.cast_rays(_tensor(rays))
+        depth = hit["t_hit"].numpy()
+        seen = np.isfinite(depth)
+        rgba = np.zeros((len(rays), 4), np.float32)
+        if seen.any():
+            corner = faces[hit["primitive_ids"].numpy()[seen]]
+            uv = hit["primitive_uvs"].numpy()[seen]
+            weights = np.column_stack([1 - uv.sum(axis=1), uv])[:, :, None]
+            directions = rays[seen, 3:]
+            flat = _facing(hit["primitive_normals"].numpy()[seen], directions)
+            smooth = _unit(_facing((weights * normals[corner]).sum(axis=1), directions))
+            at = rays[seen, :3] + depth[seen, None] * directions
+            open_sky = 1 - _occlusion(scene, at, flat, smooth, pixels[seen], REACH)
+            color = albedo if albedo.ndim == 1 else (weights * albedo[corner]).sum(axis=1)
+            rgba[seen, :3] = light(smooth, open_sky)[:, None] * color
+            rgba[seen, 3] = 1
+        view.add_ground(rgba, ~seen, scene, rays, pixels)
+        return rgba
+
+    return view.picture(shoot)
 
 
 def vertex_normals(geometry: Geometry) -> np.ndarray:
@@ -106,33 +165,297 @@ def vertex_normals(geometry: Geometry) -> np.ndarray:
             normals[:, axis] += np.bincount(
                 geometry.faces[:, corner], cross[:, axis], len(normals)
             )
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+    return _unit(normals)
 
 
-def shade(normals: np.ndarray, directions: np.ndarray, camera: Camera) -> np.ndarray:
-    """Linear colours (N, 3) of surface points with these normals, seen along these directions;
-    both sides of a surface are lit."""
-    axes = camera.axes()
-    facing = np.where((normals * directions).sum(axis=1, keepdims=True) > 0, -normals, normals)
-    facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
-    light = np.full(len(facing), AMBIENT)
-    for towards, strength in LIGHTS:
-        towards = np.array(towards) @ axes / np.linalg.norm(towards)
-        light += strength * np.clip(facing @ towards, 0, None)
-    return light[:, None] * COLOR
+def split_creases(mesh: Geometry):
+    """A mesh whose vertices are doubled along edges sharper than CREASE, so that normals averaged
+    at vertices keep those edges sharp; and each new vertex's old index (n,)."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    faces = mesh.faces
+    corners = mesh.points[faces]
+    normals = _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    edges = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2)
+    low, high = edges.min(axis=1), edges.max(axis=1)
+    key = low * len(mesh.points) + high
+    order = np.argsort(key, kind="stable")
+    pairs = np.flatnonzero(np.diff(key[order]) == 0)
+    one, other = order[pairs], order[pairs + 1]  # edge k runs from corner k of the flat faces
+    soft = np.einsum("ij,ij->i", normals[one // 3], normals[other // 3]) >= CREASE
+    if soft.all():
+        return mesh, np.arange(len(mesh.points))
+    one, other = one[soft], other[soft]
+
+    def end(edge):  # the corner where the edge ends
+        return edge - edge % 3 + (edge + 1) % 3
+
+    same = faces.ravel()[one] == faces.ravel()[other]  # begin at the same vertex?
+    begin, finish = np.where(same, other, end(other)), np.where(same, end(other), other)
+    links = np.concatenate([one, end(one)]), np.concatenate([begin, finish])
+    graph = coo_matrix((np.ones(len(links[0]), bool), links), shape=(faces.size,) * 2)
+    _, group = connected_components(graph, directed=False)
+    _, first, corner = np.unique(group, return_index=True, return_inverse=True)
+    origin = faces.ravel()[first]
+    split = Geometry(mesh.points[origin], None, corner.reshape(-1, 3))
+    return split, origin
 
 
-def _rays(camera: Camera, width: int, height: int):
-    """Origin (3,) relative to the camera's center, unit directions (height, width, 3)."""
-    right, up, back = camera.axes()
-    half = np.tan(np.radians(camera.fov / 2))
-    x = (np.arange(width) + 0.5 - width / 2) / (height / 2) * half
-    y = (height / 2 - np.arange(height) - 0.5) / (height / 2) * half
-    directions = x[None, :, None] * right + y[:, None, None] * up - back
-    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
-    return camera.eye - camera.center, directions
+def _unit(vectors) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
 
 
-def _encode(linear: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB bytes (gamma 2.2)."""
-    return np.round(255 * np.clip(linear, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+def _facing(normals, directions) -> np.ndarray:
+    """normals (N, 3), turned against the directions where they go along."""
+    return normals * -np.sign(np.einsum("ij,ij->i", normals, directions))[:, None]
+
+
+def _occlusion(scene, at, flat, normals, pixels, reach) -> np.ndarray:
+    """Share (N,) of the half space above each point (cosine-weighted) that the scene hides within
+    `reach`. at, flat (the face's normals), normals (N, 3); pixels (N, 3): x, y, sample."""
+    rays = _occlusion_rays(at, flat, normals, pixels, OCCLUSION_RAYS)
+    return scene.test_occlusions(_tensor(rays), 0.0, reach).numpy().mean(axis=1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _hash(n):
+    """32 bits that look random for each n (Wellons' lowbias32)."""
+    n = np.uint32(n)
+    n = (n ^ (n >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    n = (n ^ (n >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return n ^ (n >> np.uint32(16))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _occlusion_rays(at, flat, normals, pixels, n):
+    """Rays (N, n, 6), cosine-weighted around the normals and never below the face. A pixel's
+    samples share one low-discrepancy sequence (Roberts' R2), shifted from pixel to pixel."""
+    rays = np.empty((len(at), n, 6), np.float32)
+    for i in range(len(at)):
+        x, y, sample = pixels[i]
+        bits = _hash(x + (y << 16))
+        shift_u, shift_v = (bits & 0xFFFF) / 65536, (bits >> 16) / 65536
+        nx, ny, nz = normals[i]
+        sign = 1.0 if nz >= 0 else -1.0  # two tangents, after Duff et al. 2017
+        a = -1 / (sign + nz)
+        b = nx * ny * a
+        for j in range(n):
+            k = sample * n + j
+            u, v = (0.7548776662 * k + shift_u) % 1.0, (0.5698402910 * k + shift_v) % 1.0
+            r, phi = math.sqrt(u), 2 * math.pi * v
+            p, q, h = r * math.cos(phi), r * math.sin(phi), math.sqrt(1 - u)
+            dx = p * (1 + sign * nx * nx * a) + q * b + h * nx
+            dy = p * sign * b + q * (sign + ny * ny * a) + h * ny
+            dz = -p * sign * nx - q * ny + h * nz
+            below = 2 * min(0.0, dx * flat[i, 0] + dy * flat[i, 1] + dz * flat[i, 2])
+            for c in range(3):
+                rays[i, j, c] = at[i, c] + OFFSET * flat[i, c]
+            rays[i, j, 3] = dx - below * flat[i, 0]
+            rays[i, j, 4] = dy - below * flat[i, 1]
+            rays[i, j, 5] = dz - below * flat[i, 2]
+    return rays
+
+
+# ------------------------------------------------------------------------------------------- clouds
+
+
+def cloud(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY,
+          size=1.0) -> np.ndarray:
+    """Picture (height, width, 3 or 4) uint8 of a cloud: a ball at each point, or a disc lit by the
+    point's normal where the cloud has them. colors: (3,) or one a point (N, 3); size: of balls and
+    discs, in parts of the usual one."""
+    view = _View(geometry.points, camera, style)
+    radius = size * spacing(view.points) * (BALL if geometry.normals is None else DISC)
+    width, height = style.width * style.samples, style.height * style.samples
+    local = (view.points - view.eye) @ view.axes.T
+    depth, index, offset = _splat(local, radius, height / 2 / view.half, width, height,
+                                  0.6 * style.samples)
+    seen = index >= 0
+    light = _Light(camera)
+    if geometry.normals is not None:
+        towards = geometry.points[index[seen]] - camera.eye
+        normals = _unit(_facing(geometry.normals[index[seen]], towards))
+    else:
+        normals = offset[seen] @ view.axes
+    albedo = _linear(colors)
+    color = albedo if albedo.ndim == 1 else albedo[index[seen]]
+    rgba = np.zeros((height, width, 4), np.float32)
+    edges = _behind_edges(depth, 2 * style.samples)[seen]
+    rgba[seen, :3] = (light(normals, 1.0) * edges)[:, None] * color
+    rgba[seen, 3] = 1
+
+    scene = None
+    if style.ground:  # its shadow is that of a small triangle a point
+        scene = _scene(*_triangles_at(view.points, radius, view.up))
+
+    def shoot(rays, pixels):
+        x, y = pixels[:, 0], pixels[:, 1]
+        sub_y, sub_x = np.divmod(pixels[:, 2], style.samples)
+        at = y * style.samples + sub_y, x * style.samples + sub_x
+        found = rgba[at]
+        view.add_ground(found, ~seen[at], scene, rays, pixels)
+        return found
+
+    return view.picture(shoot)
+
+
+def spacing(points: np.ndarray) -> float:
+    """Side of the square that a point has to itself on a surface: sqrt(area / N), from the discs
+    around 1000 of them that hold 8 others."""
+    from scipy.spatial import cKDTree
+
+    k = min(9, len(points))
+    if k == 1:
+        return 0.1
+    some = points[:: max(1, len(points) // 1000)]
+    tree = cKDTree(points, compact_nodes=False, balanced_tree=False)
+    return float(np.median(tree.query(some, k)[0][:, -1]) * np.sqrt(np.pi / (k - 1)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _splat(local, radius, focal, width, height, smallest):
+    """Depth, index of the point (-1: none) and place on its ball (right, up, towards us; of length
+    1) at each pixel, for balls at local (N, 3) in the camera's axes. A ball covers at least
+    `smallest` pixels around its middle."""
+    depth = np.full((height, width), np.inf, np.float32)
+    index = np.full((height, width), -1, np.int64)
+    offset = np.zeros((height, width, 3), np.float32)
+    for i in range(len(local)):
+        z = -local[i, 2]
+        if z <= radius:
+            continue
+        x, y = width / 2 + focal * local[i, 0] / z, height / 2 - focal * local[i, 1] / z
+        r = max(smallest, focal * radius / z)
+        for row in range(max(0, int(y - r)), min(height, int(y + r) + 1)):
+            for column in range(max(0, int(x - r)), min(width, int(x + r) + 1)):
+                u, v = (column + 0.5 - x) / r, (y - row - 0.5) / r
+                w = 1 - u * u - v * v
+                if w < 0:
+                    continue
+                w = math.sqrt(w)
+                at = z - radius * w
+                if at < depth[row, column]:
+                    depth[row, column], index[row, column] = at, i
+                    offset[row, column, 0] = u
+                    offset[row, column, 1] = v
+                    offset[row, column, 2] = w
+    return depth, index, offset
+
+
+def _behind_edges(depth: np.ndarray, radius: int) -> np.ndarray:
+    """Light (height, width) left where neighbours `radius` pixels away lie nearer (eye-dome
+    lighting, Boucheny 2009); depths in half diagonals of the shape."""
+    height, width = depth.shape
+    padded = np.pad(depth, radius, constant_values=np.inf)
+    hidden = np.zeros_like(depth)
+    with np.errstate(invalid="ignore"):  # inf - inf, where nothing is to be seen
+        for down, right in [(0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1)]:
+            top, left = radius * (1 + down), radius * (1 + right)
+            hidden += np.clip(depth - padded[top : top + height, left : left + width], 0, 0.05)
+    return np.exp(-4 * np.nan_to_num(hidden))
+
+
+def _triangles_at(points, radius, up):
+    """A small triangle, level to `up`, at each point: vertices (3 N, 3) and faces (N, 3)."""
+    side = np.roll(up, 1)
+    corners = radius * np.stack([side, np.cross(up, side), -side - np.cross(up, side)])
+    return ((points[:, None] + corners).reshape(-1, 3),
+            np.arange(3 * len(points)).reshape(-1, 3))
+
+
+# ------------------------------------------------------------------------------------------- common
+
+
+class _View:
+    """A shape before a camera, in units in which the shape's box has half a diagonal of 1 and lies
+    around the origin: float32 does for it, wherever the shape is."""
+
+    def __init__(self, points: np.ndarray, camera: Camera, style: Style):
+        low, high = points.min(axis=0), points.max(axis=0)
+        center, scale = (low + high) / 2, np.linalg.norm(high - low) / 2 or 1.0
+        self.style, self.axes = style, camera.axes()
+        self.points = ((points - center) / scale).astype(np.float32)
+        self.eye = ((camera.eye - center) / scale).astype(np.float32)
+        self.half = np.tan(np.radians(camera.fov / 2))
+        self.up = np.roll([0.0, 1.0, 0.0], "xyz".index(style.up) - 1).astype(np.float32)
+        self.floor = float((self.points @ self.up).min()) - OFFSET
+
+    def picture(self, shoot) -> np.ndarray:
+        """The picture whose samples are shoot(rays (N, 6), pixels (N, 3): x, y, sample) -> (N, 4)
+        linear colour, premultiplied, and coverage."""
+        style, s = self.style, self.style.samples
+        image = np.empty((style.height, style.width, 4), np.float32)
+        rows = max(1, BAND // (style.width * s * s))
+        for top in range(0, style.height, rows):
+            y, x, sample = np.meshgrid(np.arange(top, min(top + rows, style.height)),
+                                       np.arange(style.width), np.arange(s * s), indexing="ij")
+            pixels = np.stack([x.ravel(), y.ravel(), sample.ravel()], axis=1)
+            rgba = shoot(self._rays(pixels), pixels)
+            image[top : top + rows] = rgba.reshape(*x.shape, 4).mean(axis=2)
+        return _encode(image, style.background)
+
+    def _rays(self, pixels) -> np.ndarray:
+        """(N, 6): the eye, and a direction whose length along the view is 1."""
+        s = self.style.samples
+        sub_y, sub_x = np.divmod(pixels[:, 2], s)
+        right, up, back = self.axes
+        unit = 2 * self.half / self.style.height
+        x = (pixels[:, 0] + (sub_x + 0.5) / s - self.style.width / 2) * unit
+        y = (self.style.height / 2 - pixels[:, 1] - (sub_y + 0.5) / s) * unit
+        rays = np.empty((len(pixels), 6), np.float32)
+        rays[:, :3] = self.eye
+        rays[:, 3:] = x[:, None] * right + y[:, None] * up - back
+        return rays
+
+    def add_ground(self, rgba, free, scene, rays, pixels) -> None:
+        """Lay the shape's shadow into the samples (N, 4) that are `free` (N,)."""
+        if not self.style.ground or self.eye @ self.up <= self.floor:
+            return  # from below, the ground would hide the shape
+        slope = rays[:, 3:] @ self.up
+        on = free & (slope < -1e-6)
+        rays = rays[on]
+        at = rays[:, :3] + ((self.floor - self.eye @ self.up) / slope[on])[:, None] * rays[:, 3:]
+        up = np.broadcast_to(self.up, at.shape)
+        hidden = _occlusion(scene, at, up, up, pixels[on], GROUND_REACH)
+        rgba[on, 3] = 0.8 * hidden  # black: the colour stays 0
+
+
+class _Light:
+    """light(normals (N, 3), open_sky) -> (N,): brightness of points that face the camera."""
+
+    def __init__(self, camera: Camera):
+        towards = np.array([direction for direction, _ in LIGHTS]) @ camera.axes()
+        self.towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
+        self.strengths = np.array([strength for _, strength in LIGHTS])
+
+    def __call__(self, normals, open_sky):
+        direct = np.clip(normals @ self.towards.T, 0, None) @ self.strengths
+        # what hides the sky hides part of the lamps, too
+        return AMBIENT * open_sky + direct * (0.4 + 0.6 * open_sky)
+
+
+def _scene(points, faces):
+    o3d = helper.open3d()
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(_tensor(points), o3d.core.Tensor(faces.astype(np.uint32)))
+    return scene
+
+
+def _tensor(array):
+    return helper.open3d().core.Tensor(np.ascontiguousarray(array, np.float32))
+
+
+def _linear(colors) -> np.ndarray:
+    return (np.asarray(colors, np.float32) ** 2.2).astype(np.float32)
+
+
+def _encode(rgba: np.ndarray, background: str) -> np.ndarray:
+    """Premultiplied linear light (h, w, 4) to sRGB bytes (gamma 2.2), on white or with alpha."""
+    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+    if background == "white":
+        rgb, rest = rgb + (1 - alpha), ()
+    else:
+        rgb, rest = rgb / np.maximum(alpha, 1e-6), (np.round(255 * alpha),)
+    rgb = np.round(255 * np.clip(rgb, 0, 1) ** (1 / 2.2))
+    return np.concatenate([rgb, *rest], axis=-1).astype(np.uint8)

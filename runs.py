@@ -2,6 +2,7 @@
 
     param_NNNNN.h5      weights and everything about the run (see helper.save_checkpoint)
     state_SSSSSSSS.h5   the solver's state at step SSSSSSSS, of the newest two checkpoints
+    preview_NNNNN.png   pictures of the surface, where they were asked for
     log.jsonl           one JSON object a line; nnabla's monitor series *.series.txt say the same
 
 A checkpoint is good when its own file and the state of its step are whole. The state is written
@@ -27,8 +28,8 @@ import numpy as np
 LARGEST = 1e6  # of a weight; trained ones stay below 10
 STATES_KEPT = 2  # of the newest checkpoints
 # what a run writes, and nothing else; and what a kill leaves of it half written
-OURS = re.compile(r"param_\d+\.h5|state_\d{8}\.h5|log\.jsonl|[a-z_]+\.series\.txt")
-LEFTOVER = re.compile(r"\.writing-(param_\d+|state_\d+|log)-[^.]*\.(h5|jsonl)")
+OURS = re.compile(r"param_\d+\.h5|state_\d{8}\.h5|preview_\d+\.png|log\.jsonl|[a-z_]+\.series\.txt")
+LEFTOVER = re.compile(r"\.writing-((param|state|preview)_\d+|log)-[^.]*\.(h5|jsonl|png)")
 
 
 class Checkpoint(NamedTuple):

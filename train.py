@@ -29,6 +29,7 @@ import losses
 import metrics
 from networks import MLP
 import ranks
+import render
 import runs
 from runs import Run
 from sampling import GraphSamples, HostSamples
@@ -76,18 +77,26 @@ def cosine_rate(rate: float, step: int, steps: int) -> float:
     return warm * rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def held_out_distances(mlp, held_out, grid_size, volume_factor, rows) -> dict:
-    """Chamfer and Hausdorff (unit frame) between the current surface and the held-out points
-    (M, 3); empty where there is no surface yet or nothing was held out."""
-    if len(held_out) == 0:
-        return {}
+def current_surface(mlp, grid_size, volume_factor, rows):
+    """The mesh of the network as it is, unit frame; None where there is no surface yet."""
     grid = surface.Grid.of([-volume_factor] * 3, [volume_factor] * 3, grid_size)
     try:
-        mesh, _ = surface.extract(lambda p: mlp.evaluate(p, rows), grid)
+        return surface.extract(lambda p: mlp.evaluate(p, rows), grid)[0]
     except UserError:
-        return {}
+        return None
+
+
+def held_out_distances(mesh, held_out) -> dict:
+    """Chamfer and Hausdorff (unit frame) between a mesh and the held-out points (M, 3)."""
     samples = sample_mesh(mesh, max(len(held_out), 10_000), np.random.default_rng(0))
     return metrics.chamfer_hausdorff(samples.points, held_out)
+
+
+def save_preview(path, mesh) -> None:
+    """Write a picture of a mesh in the unit frame, always by the same camera."""
+    cube = np.array([[-1.0, -1, -1], [1, 1, 1]])
+    style = render.Style(640, 480)
+    render.save(path, render.mesh(mesh, render.Camera.around(cube, aspect=style.aspect), style))
 
 
 def stop_signals() -> list:
@@ -107,7 +116,8 @@ def stop_signals() -> list:
 
 # flags that may change when a run goes on: where it computes and what it says, not what it does
 FREE_FLAGS = {"monitor_path", "device_id", "threads", "context", "sub_batch_size", "grid_size",
-              "save_interval_epoch", "quiet", "resume", "overwrite", "fpath", "precision"}
+              "save_interval_epoch", "preview", "quiet", "resume", "overwrite", "fpath",
+              "precision"}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -140,8 +150,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="share of the points that is held out")
     add("-sie", "--save-interval-epoch", type=number(int, 1), default=100,
         help="epochs between two checkpoints")
+    add("--preview", type=number(int, 1), metavar="N",
+        help="every N epochs a picture of the surface so far: preview_NNNNN.png in the run folder")
     add("--grid-size", type=number(int, 8), default=128,
-        help="grid of the evaluation at each checkpoint")
+        help="grid of the evaluation at each checkpoint, and of the previews")
     add("-sb", "--sub-batch-size", type=number(int, 1),
         help="points at a time in that evaluation; default: what suits the device")
     add("--seed", type=number(int, 0), default=0, help="of weights, split, order and samples")
@@ -214,6 +226,7 @@ class Plan(NamedTuple):
     steps: int
     per_epoch: int  # steps
     save_every: int  # steps
+    preview_every: int  # steps; 0: never
     rate: float
 
     def rate_at(self, step: int) -> float:
@@ -223,11 +236,11 @@ class Plan(NamedTuple):
 class Fit:
     """A run on its way: the loop, the log, the checkpoints."""
 
-    def __init__(self, plan, run, trainer, info, evaluate, checkpoint=None):
-        """info: what every checkpoint is to say; evaluate: held-out distances of the surface as it
-        is; checkpoint: of runs.py, to go on from."""
+    def __init__(self, plan, run, trainer, info, current_mesh, held_out, checkpoint=None):
+        """info: what every checkpoint is to say; current_mesh: gives the surface as it is;
+        held_out (M, 3): points to measure it by; checkpoint: of runs.py, to go on from."""
         self.plan, self.run, self.trainer, self.info = plan, run, trainer, info
-        self.evaluate = evaluate
+        self.current_mesh, self.held_out = current_mesh, held_out
         self.done, self.path, self.first, before = 0, None, None, 0.0
         if checkpoint:
             self.done, self.path = checkpoint.info["step"], checkpoint.path
@@ -256,17 +269,25 @@ class Fit:
             if logging:
                 self.log(values, rate)
                 bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
-            # evaluate and save; the log first, since what a resumed run finds in it beyond its
-            # checkpoint is cut off, and what is missing would stay so
+            # look at the surface and save
+            previewing = plan.preview_every and (last or self.done % plan.preview_every == 0)
+            mesh = None
+            if not caught and (previewing or ((saving or last) and len(self.held_out))):
+                mesh = self.current_mesh()
+            if previewing and mesh:
+                save_preview(self.run.folder / f"preview_{self.epoch:05d}.png", mesh)
             if last or saving:
-                distances = {} if caught else self.evaluate()
-                self.save(distances)
+                distances = self.save(mesh)
                 if caught:
                     raise Interrupted(caught[0], f"interrupted at step {self.done}, saved as "
                                       f"{self.path}; --resume -m {self.run.folder} goes on")
                 if distances and not quiet:
                     bar.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.4f}, "
                               f"Hausdorff {distances['hausdorff']:.4f}")
+
+    @property
+    def epoch(self) -> int:
+        return -(-self.done // self.plan.per_epoch)
 
     def check(self, rate: float) -> dict:
         """The last step's losses. Raises UserError where they are not finite."""
@@ -282,13 +303,19 @@ class Fit:
         self.run.log.write(self.done, epoch=self.done / self.plan.per_epoch,
                            seconds=self.seconds(), rate=rate, **values)
 
-    def save(self, distances: dict) -> None:
-        if distances:
+    def save(self, mesh) -> dict:
+        """Write a checkpoint; returns the mesh's distances to the held-out points, if any."""
+        distances = {}
+        if mesh and len(self.held_out):
+            distances = held_out_distances(mesh, self.held_out)
+            # first: what a resumed run finds in the log beyond its checkpoint is cut off, but what
+            # is missing there would stay so
             self.run.log.write(self.done, **distances)
         info = {**self.info, "step": self.done, "first_losses": self.first,
                 "seconds": self.seconds()}
-        self.path = self.run.save(-(-self.done // self.plan.per_epoch), self.trainer.parameters,
+        self.path = self.run.save(self.epoch, self.trainer.parameters,
                                   runs.solver_state(self.trainer.solver), info)
+        return distances
 
 
 def follow(plan: Plan, trainer: Trainer, done: int) -> None:
@@ -304,6 +331,8 @@ def main(args: argparse.Namespace) -> None:
     if args.resume:
         checkpoint = run.newest()
         args = resumed(args, checkpoint.info)
+    if args.preview:
+        helper.open3d()  # says at once where it does not import
     device, group = ranks.start(args.context, args.device_id, args.precision)
     kernels.set_threads(args.threads)
     cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
@@ -324,7 +353,8 @@ def main(args: argparse.Namespace) -> None:
         runs.set_solver_state(trainer.solver, checkpoint.moments)
     per_epoch = max(1, len(cloud.points) // (args.batch_size * group.size))
     plan = Plan(args.train_iter or args.train_epoch * per_epoch, per_epoch,
-                args.save_interval_epoch * per_epoch, args.learning_rate)
+                args.save_interval_epoch * per_epoch, (args.preview or 0) * per_epoch,
+                args.learning_rate)
     with group.failing_at_once():
         if group.rank:
             follow(plan, trainer, done)
@@ -341,11 +371,11 @@ def main(args: argparse.Namespace) -> None:
                   f"{per_epoch} an epoch, into {run.folder}"
                   + (f", from step {done} of {checkpoint.path}" if checkpoint else ""))
 
-        def evaluate():
-            return held_out_distances(mlp, cloud.held_out, args.grid_size, args.volume_factor,
-                                      args.sub_batch_size or device.rows)
+        def current_mesh():
+            return current_surface(mlp, args.grid_size, args.volume_factor,
+                                   args.sub_batch_size or device.rows)
 
-        fit = Fit(plan, run, trainer, info, evaluate, checkpoint)
+        fit = Fit(plan, run, trainer, info, current_mesh, cloud.held_out, checkpoint)
         fit.train(args.quiet)
         if not args.quiet:
             print(f"{fit.path} after {fit.seconds() / 60:.1f} minutes")

@@ -1,11 +1,18 @@
-"""Look at meshes and clouds: in a window where there is a display, as an image file where not.
+"""Look at meshes, clouds and trainings: pictures on any machine, windows where there is a display.
 
     python visualize.py mesh -f bunny/param_01500_mesh.ply       a mesh
     python visualize.py pcd -f bun_zipper_pcd.ply                a cloud
     python visualize.py pcdmesh -f bunny/param_01500_mesh.ply    a cloud of the mesh beside it
     python visualize.py images -f bunny/param_01500_mesh.ply     views from all around, as files
+    python visualize.py error -f mesh.ply -r truth.ply           a mesh coloured by its distance
+    python visualize.py compare a.ply b.ply c.ply                several, by the same camera
+    python visualize.py html -f mesh.ply                         a page that turns it in a browser
+    python visualize.py curves -f bunny                          a training's losses and distances
+    python visualize.py slices -mlp bunny/param_01500.h5         f and |grad f| on three planes
 
-In a window, "S" saves what is seen, and its camera as json. -o names an image and opens no window.
+The first three open windows where there is a display: "S" saves what is seen, and its camera as
+json for -c. With -o, and where there is no display, they write a picture, as the others do. Each
+mode has its own --help.
 """
 
 from __future__ import annotations
@@ -16,14 +23,22 @@ from pathlib import Path
 import sys
 
 import geometry
-from geometry import Geometry
+from geometry import Frame, Geometry
 import helper
 from helper import UserError
+import metrics
+import plots
 import render
+from render import Camera, Style
+import viewer
 
 import numpy as np
 
 IMAGES = (".png", ".jpg", ".jpeg")
+MOVIES = (".gif", ".mp4")
+FRAMES_A_SECOND = 15
+WINDOW_EXPOSURE = 0.6  # open3d's lamps turn light colours white
+WINDOWS = ("mesh", "pcd", "pcdmesh")  # the modes that open one where they can
 
 
 def has_display() -> bool:
@@ -32,33 +47,63 @@ def has_display() -> bool:
     )
 
 
-def save_image(path, image: np.ndarray) -> None:
-    """Write (height, width, 3) uint8 as .png or .jpeg."""
-    from PIL import Image
+# -------------------------------------------------------------------------------------------- files
 
-    with helper.replacing(geometry.check_writable(path, IMAGES)) as temporary:
-        Image.fromarray(image).save(temporary, quality=95)
+
+def check_image(path, style: Style) -> Path:
+    """`path` as a Path; raises UserError where a picture in this style cannot be written there."""
+    path = geometry.check_writable(path, IMAGES)
+    if style.background != "white" and path.suffix.lower() != ".png":
+        raise UserError(f"{path}: jpeg has no transparency; take .png, or a white background")
+    return path
+
+
+def save_image(path, image: np.ndarray) -> None:
+    """Write a picture and say so."""
+    render.save(path, image)
+    print(path)
+
+
+def save_movie(path, frames: list) -> None:
+    """Write pictures (height, width, 3) uint8 as .gif or .mp4, to be played over and over."""
+    import imageio
+
+    options = {"duration": 1000 / FRAMES_A_SECOND, "loop": 0}
+    if path.suffix.lower() == ".mp4":
+        options = {"fps": FRAMES_A_SECOND, "macro_block_size": 2}
+    try:
+        with helper.replacing(path) as temporary:
+            imageio.mimsave(temporary, frames, **options)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{path}: imageio cannot write it ({str(error).splitlines()[0]}); take "
+                        ".gif, or pip install imageio-ffmpeg") from None
     print(path)
 
 
 # ------------------------------------------------------------------------------------------ windows
 
 
-def to_open3d(shape: Geometry):
-    """A legacy open3d mesh or cloud for a window."""
+def to_open3d(shape: Geometry, colors):
+    """A legacy open3d mesh or cloud for a window; colors as vertex_colors gives them."""
     o3d = helper.open3d()
-    points = o3d.utility.Vector3dVector(shape.points)
+    colors = WINDOW_EXPOSURE * np.broadcast_to(colors, shape.points.shape)
+    if shape.faces is not None:
+        shape, origin = render.split_creases(shape)
+        colors = colors[origin]
+    points, colors = (o3d.utility.Vector3dVector(array) for array in (shape.points, colors))
     if shape.faces is None:
-        cloud = o3d.geometry.PointCloud(points)
+        made = o3d.geometry.PointCloud(points)
+        made.colors = colors
         if shape.normals is not None:
-            cloud.normals = o3d.utility.Vector3dVector(shape.normals)
-        return cloud
-    mesh = o3d.geometry.TriangleMesh(points, o3d.utility.Vector3iVector(shape.faces))
-    mesh.compute_vertex_normals()
-    return mesh
+            made.normals = o3d.utility.Vector3dVector(shape.normals)
+        return made
+    made = o3d.geometry.TriangleMesh(points, o3d.utility.Vector3iVector(shape.faces))
+    made.vertex_colors = colors
+    made.compute_vertex_normals()
+    return made
 
 
-def show(shapes: list, stem: Path, camera_path) -> None:
+def show(shapes: list, stem: Path, camera_path, color) -> None:
     """A window for each shape, side by side; what one shows, all show. "S" saves <stem>.jpeg and
     the camera <stem>_camera.json (<stem>_0.jpeg, ... for several windows)."""
     o3d = helper.open3d()
@@ -67,7 +112,7 @@ def show(shapes: list, stem: Path, camera_path) -> None:
         window = o3d.visualization.VisualizerWithKeyCallback()
         if not window.create_window(f"{stem.name} {i}", 960, 720, left=960 * i, top=0):
             raise UserError("no window opens on this display; name an image with -o")
-        window.add_geometry(to_open3d(shape))
+        window.add_geometry(to_open3d(shape, vertex_colors(shape, color)))
         name = stem if len(shapes) == 1 else stem.with_name(f"{stem.name}_{i}")
 
         def save(vis, name=name):
@@ -81,7 +126,8 @@ def show(shapes: list, stem: Path, camera_path) -> None:
         windows.append(window)
     if camera_path:
         camera = o3d.io.read_pinhole_camera_parameters(str(helper.existing_file(camera_path)))
-        windows[0].get_view_control().convert_from_pinhole_camera_parameters(camera, True)
+        for window in windows:
+            window.get_view_control().convert_from_pinhole_camera_parameters(camera, True)
     while all(window.poll_events() for window in windows):
         camera = windows[0].get_view_control().convert_to_pinhole_camera_parameters()
         for other in windows[1:]:
@@ -92,76 +138,275 @@ def show(shapes: list, stem: Path, camera_path) -> None:
         window.destroy_window()
 
 
-# --------------------------------------------------------------------------------------- the modes
+# ----------------------------------------------------------------------------------------- pictures
 
 
-def picture(shape: Geometry, camera: render.Camera) -> np.ndarray:
-    return (render.cloud if shape.faces is None else render.mesh)(shape, camera)
+def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
+    """sRGB (3,) of a colour's name or #rrggbb, or (N, 3) of the normals for "normal": x, y, z in
+    [-1, 1] become red, green, blue. Raises UserError for what is neither."""
+    from PIL import ImageColor
+
+    if color == "normal":
+        if shape.faces is None and shape.normals is None:
+            raise UserError("--color normal: the cloud has no normals")
+        normals = shape.normals if shape.faces is None else render.vertex_normals(shape)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return (normals / np.maximum(length, 1e-300) + 1) / 2
+    if color == "clay":
+        return np.array(render.CLAY)
+    try:
+        return np.array(ImageColor.getrgb(color)[:3]) / 255
+    except ValueError:
+        raise UserError(f"--color {color}: no colour; take a name, #rrggbb or normal") from None
 
 
-def look_at(shapes: list, path: Path, output, camera_path, azimuth, elevation) -> None:
-    """The shapes in windows, or side by side in the image `output`."""
-    if output is None and has_display():
-        show(shapes, path.with_suffix(""), camera_path)
-        return
-    camera = render.Camera.around(shapes[0].points, azimuth, elevation)
-    image = np.concatenate([picture(shape, camera) for shape in shapes], axis=1)
-    save_image(output or path.with_suffix(".png"), image)
+def picture(shape: Geometry, camera: Camera, style: Style, colors, point_size) -> np.ndarray:
+    if shape.faces is None:
+        return render.cloud(shape, camera, style, colors, point_size)
+    return render.mesh(shape, camera, style, colors)
 
 
-def all_around(shape: Geometry, folder: Path, n: int, seed: int) -> None:
-    """n views from random directions as <folder>/00000.jpeg, ..."""
-    folder.mkdir(parents=True, exist_ok=True)
+def beside(images: list) -> np.ndarray:
+    """Pictures of one height in a row; where one has alpha, all get it."""
+    if any(image.shape[2] == 4 for image in images):
+        images = [np.dstack([i, np.full(i.shape[:2], 255, np.uint8)]) if i.shape[2] == 3 else i
+                  for i in images]
+    return np.concatenate(images, axis=1)
+
+
+def labelled(image: np.ndarray, text: str) -> np.ndarray:
+    """A picture with a line of text below it."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width, channels = image.shape
+    line = max(12, height // 28)
+    blank = (255,) * 3 + (0,) * (channels - 3)
+    made = Image.new("RGB" if channels == 3 else "RGBA", (width, height + 2 * line), blank)
+    made.paste(Image.fromarray(image))
+    ImageDraw.Draw(made).text((width / 2, height + line), text, fill=(60, 60, 60), anchor="mm",
+                              font=ImageFont.load_default(line))
+    return np.asarray(made)
+
+
+def views(points: np.ndarray, n: int, seed: int, turntable: bool, elevation: float, zoom: float,
+          up: str, aspect: float):
+    """n cameras around points (N, 3): from random directions, or once around the upward axis."""
     rng = np.random.default_rng(seed)
     for i in range(n):
-        elevation = np.degrees(np.arcsin(rng.uniform(-0.9, 0.9)))
-        camera = render.Camera.around(shape.points, rng.uniform(0, 360), elevation)
-        save_image(folder / f"{i:05d}.jpeg", picture(shape, camera))
+        azimuth = 360 * i / n
+        if not turntable:
+            elevation = float(np.degrees(np.arcsin(rng.uniform(-0.9, 0.9))))
+            azimuth = rng.uniform(0, 360)
+        yield Camera.around(points, azimuth, elevation, zoom, up, aspect)
+
+
+def all_around(shape: Geometry, cameras, style: Style, colors, point_size, folder: Path,
+               movie) -> None:
+    """The shape before each camera as <folder>/00000.png, ... and as the movie, if one is named."""
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix, frames = ".jpeg" if style.background == "white" else ".png", []
+    for i, camera in enumerate(cameras):
+        frames.append(picture(shape, camera, style, colors, point_size))
+        save_image(folder / f"{i:05d}{suffix}", frames[-1])
+    if movie:
+        save_movie(movie, frames)
+
+
+def errors(mesh: Geometry, reference: Geometry, top):
+    """Distances of a mesh's vertices to the reference, in the reference's unit frame, as colours
+    (N, 3), with the top of their scale (default: their 99th percentile, rounded up to 1, 2 or 5 in
+    its last digit) and whether some lie beyond it."""
+    frame = Frame.of(reference.surface_points)
+    distances = metrics.distance_to(
+        frame.to_unit(mesh.points), reference._replace(points=frame.to_unit(reference.points)))
+    if top is None:
+        most = max(float(np.percentile(distances, 99)), 1e-9)
+        digit = 10 ** np.floor(np.log10(most))
+        top = next(digit * step for step in (1, 2, 5, 10) if digit * step >= most)
+    return plots.color_map(distances, top), top, bool((distances > top).any())
+
+
+# --------------------------------------------------------------------------------- the command line
+
+
+def add_look_flags(add, default_output: str) -> None:
+    """The flags of all modes that make a picture of shapes."""
+    number = helper.number
+    add("-o", "--output", help=f"what to write; default: {default_output}")
+    add("--azimuth", type=number(float), default=30.0, help="of the camera, degrees")
+    add("--elevation", type=number(float, -90, 90), default=15.0, help="likewise")
+    add("--zoom", type=number(float, above=0), default=1.0, help="1: the shape fills the picture")
+    add("--up", choices="xyz", default="y", help="axis that points upwards")
+    add("--color", default="clay",
+        help="of the shape: a name, #rrggbb, or normal (x, y, z as red, green, blue)")
+
+
+def add_picture_flags(add) -> None:
+    number = helper.number
+    add("--size", type=number(int, 16, 16384), nargs=2, metavar=("W", "H"),
+        help="of each picture, pixels; default: the camera file's, else 960 720")
+    add("--background", choices=["white", "transparent"], default="white", help="(.png only)")
+    add("--ground", action="store_true", help="add a soft shadow below")
+    add("--samples", type=number(int, 1, 8), default=2, help="a pixel along each side")
+    add("--point-size", type=number(float, above=0), default=1.0,
+        help="of a cloud's points, in parts of the usual size")
 
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def mode(name: str, text: str):
-        made = commands.add_parser(name, help=text, formatter_class=parser.formatter_class)
-        made.add_argument("-f", "--fpath", required=True, help="file to look at")
-        return made
+    def mode(name: str, text: str, default_output: str):
+        made = commands.add_parser(name, help=text, description=text,
+                                   formatter_class=parser.formatter_class)
+        made.set_defaults(cpath=None, movie=None, rate=None, reference=None)
+        if name == "html":
+            made.add_argument("-f", "--fpath", required=True, help="mesh to show")
+        elif name == "compare":
+            made.add_argument("files", nargs="+", help="files to look at")
+        else:
+            made.add_argument("-f", "--fpath", dest="files", nargs=1, required=True,
+                              help="file to look at")
+        add_look_flags(made.add_argument, default_output)
+        if name != "html":
+            add_picture_flags(made.add_argument)
+        if name not in ("html", "images"):
+            made.add_argument("-c", "--cpath", help="camera, instead of the angles: json saved "
+                              "with S")
+        return made.add_argument
 
-    for name, text in (("mesh", "a mesh"), ("pcd", "a cloud, or a mesh's vertices"),
-                       ("pcdmesh", "points sampled on a mesh beside the mesh")):
-        one = mode(name, text)
-        one.add_argument("-o", "--output", help="image to write, .png or .jpeg, and no window; "
-                         "default without a display: the file's name with .png")
-        one.add_argument("-c", "--cpath", help="camera for the window: json saved with S")
-        one.add_argument("--azimuth", type=float, default=30.0, help="of the image, degrees")
-        one.add_argument("--elevation", type=float, default=15.0, help="likewise")
+    for name, text in zip(WINDOWS, ("a mesh", "a cloud, or a mesh's vertices",
+                                    "points sampled on a mesh beside the mesh")):
+        add = mode(name, text, "a window; without a display the file's name with .png")
         if name == "pcdmesh":
-            one.add_argument("-r", "--rate", type=helper.number(float, above=0), default=0.1,
-                             help="points to sample for each vertex of the mesh")
-    images = mode("images", "views from random directions, as files")
-    images.add_argument("-o", "--output", help="folder; default: the file's name without suffix")
-    images.add_argument("-n", "--number", type=helper.number(int, 1), default=8, help="of views")
-    images.add_argument("--seed", type=helper.number(int, 0), default=412, help="of the directions")
+            add("-r", "--rate", type=helper.number(float, above=0), default=0.1,
+                help="points to sample for each vertex of the mesh")
+    add = mode("images", "views of a mesh or cloud from random directions, or once around it",
+               "the folder that has the file's name without suffix")
+    add("-n", "--number", type=helper.number(int, 1), help="of views; default: 8, turntable 36")
+    add("--seed", type=helper.number(int, 0), default=412, help="of the directions")
+    add("--turntable", action="store_true", help="once around the upward axis")
+    add("--movie", help="write the views as this .gif or .mp4 (needs imageio-ffmpeg) as well")
+    add = mode("error", "a mesh coloured by its distance to a reference, beside the reference",
+               "<mesh>_error.png")
+    add("-r", "--reference", help="mesh or cloud; default: the cloud it was trained on")
+    add("--max", type=helper.number(float, above=0),
+        help="distance at the top of the scale, unit frame; default: 99 %% lie below")
+    mode("compare", "several meshes or clouds by the same camera", "compare.png")
+    mode("html", "a mesh as one html file that turns it in a browser", "<mesh>.html")
+
+    curves = commands.add_parser("curves", help="a training's losses, rate and distances",
+                                 formatter_class=parser.formatter_class)
+    curves.add_argument("-f", "--fpath", required=True, help="run folder, or its log.jsonl")
+    curves.add_argument("-o", "--output", help="picture; default: curves.png beside the log")
+    slices = commands.add_parser("slices", formatter_class=parser.formatter_class,
+                                 help="f with iso-lines and |grad f| on three planes")
+    slices.add_argument("-mlp", "--model-load-path", help="checkpoint; default: the newest here "
+                        "or below")
+    slices.add_argument("-o", "--output", help="picture; default: <checkpoint>_slices.png")
+    helper.add_device_flags(slices)
     return parser.parse_args(argv)
 
 
+def load_shapes(command: str, paths: list, rate: float, reference) -> list:
+    """The shapes that a mode shows, from left to right."""
+    if command == "compare":
+        return [geometry.read(path) for path in paths]
+    (path,) = paths
+    if command in ("pcd", "images"):
+        shape = geometry.read(path)
+        return [shape._replace(faces=None) if command == "pcd" else shape]
+    mesh = geometry.read_mesh(path)
+    if command == "pcdmesh":
+        n = max(1, int(rate * len(mesh.points)))
+        return [geometry.sample_mesh(mesh, n, np.random.default_rng(0)), mesh]
+    if command == "error":
+        return [mesh, geometry.read(reference or helper.trained_cloud(path))]
+    return [mesh]
+
+
+def draw_curves(log: Path, output) -> None:
+    """Write the curves of a log, or of the run folder that has it."""
+    folder = log if log.is_dir() else log.parent
+    output = geometry.check_writable(output or folder / "curves.png", IMAGES)
+    save_image(output, plots.curves(plots.read_log(log), folder.resolve().name))
+
+
+def draw_slices(checkpoint, output, context: str, device_id: str, threads: int) -> None:
+    """Write the slices of a checkpoint's field; None: the newest checkpoint, the default name."""
+    import kernels  # they bring nnabla, which no other mode needs
+    import networks
+
+    path = Path(checkpoint or helper.newest_checkpoint())
+    output = geometry.check_writable(output or path.with_name(path.stem + "_slices.png"), IMAGES)
+    device = helper.set_context(context, device_id)
+    kernels.set_threads(threads)
+    network = networks.load(path, device.kernel)
+    save_image(output, plots.slices(network.mlp.evaluate_with_gradient, network.volume_factor,
+                                    f"{path.name}, unit frame"))
+
+
+def write_page(path: Path, output, color: str, azimuth, elevation, zoom, up) -> None:
+    """Write a mesh's html page."""
+    output = geometry.check_writable(output or path.with_suffix(".html"), [".html"])
+    mesh = geometry.read_mesh(path)
+    text = viewer.page(mesh, path.name, vertex_colors(mesh, color), azimuth, elevation, zoom, up)
+    with helper.replacing(output) as temporary:
+        temporary.write_text(text)
+    print(output)
+
+
 def main(args: argparse.Namespace) -> None:
-    path = Path(args.fpath)
-    if args.command == "images":
-        folder = Path(args.output) if args.output else path.with_suffix("")
-        all_around(geometry.read(path), folder, args.number, args.seed)
-        return
-    if args.output:
-        geometry.check_writable(args.output, IMAGES)
-    if args.command == "pcd":
-        shapes = [geometry.read(path)._replace(faces=None)]
-    else:
-        shapes = [geometry.read_mesh(path)]
-    if args.command == "pcdmesh":
-        n = max(1, int(args.rate * len(shapes[0].points)))
-        shapes.insert(0, geometry.sample_mesh(shapes[0], n, np.random.default_rng(0)))
-    look_at(shapes, path, args.output, args.cpath, args.azimuth, args.elevation)
+    command = args.command
+    if command == "curves":
+        return draw_curves(Path(args.fpath), args.output)
+    if command == "slices":
+        return draw_slices(args.model_load_path, args.output, args.context, args.device_id,
+                           args.threads)
+    if command == "html":
+        return write_page(Path(args.fpath), args.output, args.color, args.azimuth, args.elevation,
+                          args.zoom, args.up)
+
+    # where to; all is checked before the work
+    paths = [Path(file) for file in args.files]
+    folder = paths[0].with_suffix("")
+    defaults = {"compare": "compare.png", "error": f"{folder}_error.png", "images": folder}
+    output = args.output or defaults.get(command)
+    window = command in WINDOWS and output is None and has_display()
+    output = Path(output or f"{folder}.png")
+    camera, (width, height) = None, args.size or (960, 720)
+    if args.cpath:
+        camera, *size = Camera.from_pinhole(args.cpath)
+        width, height = args.size or size
+    style = Style(width, height, args.samples, args.background, args.ground, args.up)
+    movie = geometry.check_writable(args.movie, MOVIES) if args.movie else None
+    if command != "images" and not window:
+        check_image(output, style)
+
+    # what
+    shapes = load_shapes(command, paths, args.rate, args.reference)
+    if window:
+        return show(shapes, folder, args.cpath, args.color)
+    colors = [vertex_colors(shape, args.color) for shape in shapes]
+    points = np.concatenate([shape.surface_points for shape in shapes])
+    if command == "images":
+        number = args.number or (36 if args.turntable else 8)
+        cameras = views(points, number, args.seed, args.turntable, args.elevation, args.zoom,
+                        args.up, style.aspect)
+        return all_around(shapes[0], cameras, style, colors[0], args.point_size, output, movie)
+    if command == "error":
+        colors[0], top, beyond = errors(*shapes, args.max)
+
+    # the picture
+    camera = camera or Camera.around(points, args.azimuth, args.elevation, args.zoom, args.up,
+                                     style.aspect)
+    images = [picture(shape, camera, style, color, args.point_size)
+              for shape, color in zip(shapes, colors)]
+    if command == "error":
+        images.append(plots.legend(height, top, "distance to the reference, unit frame", beyond))
+    if command == "compare":
+        images = [labelled(image, path.name) for image, path in zip(images, paths)]
+    return save_image(output, beside(images))
 
 
 if __name__ == "__main__":

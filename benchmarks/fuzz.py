@@ -22,7 +22,7 @@ from common import helper
 import geometry
 from geometry import Geometry
 from helper import UserError
-import infer
+import networks
 from networks import MLP
 import shapes
 
@@ -99,7 +99,7 @@ def look(path: Path) -> bool:
     """True where the file was read, False where it was refused; raises for everything else."""
     try:
         if path.suffix == ".h5":
-            infer.load_network(path, False, {})
+            networks.load(path, False)
             return True
         found: Geometry = geometry.read(path)
     except UserError as error:

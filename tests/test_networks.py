@@ -2,8 +2,8 @@
 
 import helper
 from helper import UserError
-import infer
 import kernels
+import networks
 from networks import MLP, layer_shapes
 import reference
 
@@ -221,7 +221,7 @@ def test_checkpoint_returns_the_same_network(tmp_path, x, mlp):
     frame = {"center": [1, 2, 3], "scale": 4}
     helper.save_checkpoint(path, mlp.parameters, {
         "architecture": mlp.architecture, "frame": frame, "volume_factor": 1.25})
-    again, frame_again, volume_factor, _ = infer.load_network(path, mlp.kernel, {})
+    again, frame_again, volume_factor, _ = networks.load(path, mlp.kernel)
     assert np.array_equal(again.evaluate(x), mlp.evaluate(x))
     assert frame_again == ((1, 2, 3), 4) and volume_factor == 1.25
     nn.clear_parameters()
@@ -241,7 +241,7 @@ def test_published_layout_loads(tmp_path, rng, x, kernel):
                 dataset = file.create_dataset(f"fc{layer}/affine/{name}", data=array)
                 dataset.attrs["need_grad"], dataset.attrs["index"] = True, 2 * layer + index
                 arrays.append(array.astype(np.float64))
-    mlp, frame, volume_factor, _ = infer.load_network(path, kernel, {})
+    mlp, frame, volume_factor, _ = networks.load(path, kernel)
     h = x.astype(np.float64)
     for layer in range(8):
         h = np.concatenate([x, h], axis=1) if layer == 4 else h
@@ -249,7 +249,7 @@ def test_published_layout_loads(tmp_path, rng, x, kernel):
         h = np.where(h > 0, h, 0.1 * h) if layer < 7 else h
     assert relative(mlp.evaluate(x), h[:, 0]) < 1e-5
     assert frame == ((0, 0, 0), 1) and volume_factor == 1.5
-    other = infer.load_network(path, kernel, {"activation": "softplus"})
+    other = networks.load(path, kernel, {"activation": "softplus"})
     assert relative(other.mlp.evaluate(x), h[:, 0]) > 1e-3
 
 
@@ -267,7 +267,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
     with h5py.File(path, "r+") as file:
         damage(file)
     with pytest.raises(UserError, match=message):
-        infer.load_network(path, False, {})
+        networks.load(path, False)
 
 
 def test_files_that_are_no_checkpoint(tmp_path):

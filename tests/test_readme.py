@@ -53,6 +53,19 @@ def test_extraction_table():
         assert not row["boundary_edges"] and not row["nonmanifold_edges"]
 
 
+def test_pictures_table():
+    """The table, and the README's sentence about the same figures."""
+    table = (ROOT / "benchmarks" / "README.md").read_text()
+    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    rows = json.loads((ROOT / "benchmarks" / "pictures.json").read_text())["rows"]
+    for row in rows:
+        assert f"| {row['what']} | {row['size']:,} | {row['seconds']:.3g} |" in table
+    mesh, _, cloud, page = rows
+    assert f"with occlusion takes {mesh['seconds']:.1f} s" in text
+    assert f"1,000,000 points {cloud['seconds']:.1f} s" in text
+    assert f"has {page['mebibytes']:.1f} MiB" in text
+
+
 def test_functions_of_a_step():
     """Their number as the benchmarks' README has it; all compiled."""
     points = np.zeros((100, 3), np.float32)

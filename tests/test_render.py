@@ -1,24 +1,69 @@
-"""Pictures show what is there: the silhouette, the side that is lit, the nearer of two."""
+"""Pictures show what is there: outline, colour, light, the nearer of two, all in its place."""
+
+import json
 
 from geometry import Geometry
+from helper import UserError
 import render
+from render import Camera, Style
 import shapes
 
 import numpy as np
 import pytest
 
 SIZE = 120
+SQUARE = Style(SIZE, SIZE)
+CLEAR = SQUARE._replace(background="transparent")
+PLATE = Geometry(np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0.0]]), None,
+                 np.array([[0, 1, 2], [0, 2, 3]]))
 
 
 def covered(image):
     return (image < 250).any(axis=2)
 
 
+def linear(image):
+    """Light (..., 3) of a picture's pixels."""
+    return (image[..., :3] / 255.0) ** 2.2
+
+
+def outline(mesh, camera, width, height):
+    """Coverage of the picture by filling every projected triangle, without the renderer."""
+    from PIL import Image, ImageDraw
+
+    local = (mesh.points - camera.eye) @ camera.axes().T
+    focal = height * 4 / 2 / np.tan(np.radians(camera.fov / 2))  # four times larger: then averaged
+    x = width * 2 - focal * local[:, 0] / local[:, 2]
+    y = height * 2 + focal * local[:, 1] / local[:, 2]
+    image = Image.new("L", (4 * width, 4 * height))
+    draw = ImageDraw.Draw(image)
+    for face in mesh.faces:
+        draw.polygon([(x[v], y[v]) for v in face], fill=255)
+    return np.asarray(image).reshape(height, 4, width, 4).mean(axis=(1, 3)) / 255
+
+
+# --- where things are
+
+
+@pytest.mark.parametrize("name, azimuth, elevation, up", [
+    ("letter", 30, 15, "y"), ("letter", 200, -40, "z"), ("sponge", 40, 20, "x"),
+    ("letter", 0, 90, "y"), ("letter", 10, -90, "z")])
+def test_outline_of_a_mesh(name, azimuth, elevation, up):
+    mesh = shapes.mesh(name)
+    camera = Camera.around(mesh.points, azimuth, elevation, 1.0, up, 160 / SIZE)
+    alpha = render.mesh(mesh, camera, Style(160, SIZE, background="transparent"))[..., 3] / 255
+    true = outline(mesh, camera, 160, SIZE)
+    assert np.abs(alpha - true).mean() < 0.006 and true.mean() > 0.1
+    assert not true[0].any() and not true[-1].any()  # framed
+    assert not true[:, 0].any() and not true[:, -1].any()
+    assert true.any(axis=0).mean() > 0.7 or true.any(axis=1).mean() > 0.7
+
+
 @pytest.mark.parametrize("azimuth, elevation", [(0, 0), (40, 20), (180, -60), (90, 90)])
 def test_silhouette_of_a_sphere(azimuth, elevation):
     mesh = shapes.mesh("sphere")
-    camera = render.Camera.around(mesh.points, azimuth, elevation, aspect=1)
-    seen = covered(render.mesh(mesh, camera, SIZE, SIZE))
+    camera = Camera.around(mesh.points, azimuth, elevation, aspect=1)
+    seen = covered(render.mesh(mesh, camera, SQUARE))
     rows, columns = np.nonzero(seen)
     distance = np.linalg.norm(camera.eye)
     radius = 1 / np.sqrt(distance**2 - 1) / np.tan(np.radians(15)) * SIZE / 2
@@ -30,40 +75,225 @@ def test_silhouette_of_a_sphere(azimuth, elevation):
 def test_projection_of_a_known_corner():
     """A small ball at a known place comes out at the pixel where the pinhole sees it."""
     ball = shapes.mesh("sphere")
-    camera = render.Camera(np.array([0, 0, 10.0]), np.zeros(3), np.array([0, 1.0, 0]), fov=30)
+    camera = Camera(np.array([0, 0, 10.0]), np.zeros(3), np.array([0, 1.0, 0]), fov=30)
     at = np.array([1.0, 0.5, 0])
-    image = render.mesh(ball._replace(points=0.1 * ball.points + at), camera, 200, 100)
+    image = render.mesh(ball._replace(points=0.1 * ball.points + at), camera, Style(200, 100))
     rows, columns = np.nonzero(covered(image))
     focal = 50 / np.tan(np.radians(15))
     assert columns.mean() == pytest.approx(100 + focal * at[0] / 10 - 0.5, abs=0.7)
     assert rows.mean() == pytest.approx(50 - focal * at[1] / 10 - 0.5, abs=0.7)
 
 
-def test_light_comes_from_above():
-    mesh = shapes.mesh("sphere")
-    image = render.mesh(mesh, render.Camera.around(mesh.points, 0, 0), SIZE, SIZE).astype(float)
-    assert image[40, 60].mean() > image[80, 60].mean() + 20
+def test_zoom_enlarges():
+    mesh = shapes.mesh("letter")
+    sizes = [(render.mesh(mesh, Camera.around(mesh.points, zoom=zoom), CLEAR)[..., 3] / 255).sum()
+             for zoom in (0.5, 1)]
+    assert sizes[1] == pytest.approx(4 * sizes[0], rel=0.02)
 
 
-def test_a_face_is_lit_on_both_sides():
-    plate = Geometry(np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0.0]]), None,
-                     np.array([[0, 1, 2], [0, 2, 3]]))
-    camera = render.Camera.around(plate.points, 0, 0)
-    front = render.mesh(plate, camera, 40, 40)
-    back = render.mesh(plate._replace(faces=plate.faces[:, ::-1]), camera, 40, 40)
-    assert np.abs(front.astype(int) - back).max() <= 1 and front[20, 20].mean() > 100
+def test_upward_axis_is_a_turn_of_the_shape():
+    mesh = shapes.mesh("letter")
+    turned = mesh._replace(points=np.roll(mesh.points, 1, axis=1))  # its y is now z
+    pictures = [render.mesh(m, Camera.around(m.points, 20, 30, up=up), SQUARE._replace(up=up))
+                for m, up in ((mesh, "y"), (turned, "z"))]
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 25
+    assert (pictures[0] != pictures[1]).any(axis=2).mean() < 0.2
+
+
+def test_symmetric_shape_gives_the_same_picture_all_around():
+    mesh = shapes.mesh("torus")  # of 262,144 faces
+    spread = np.ptp(mesh.points, axis=0)
+    up = "xyz"[int(spread.argmin())]  # the axis of its symmetry
+    first, second = (
+        render.mesh(mesh, Camera.around(mesh.points, azimuth, 35, up=up), SQUARE).astype(int)
+        for azimuth in (0, 90))
+    assert np.abs(first - second).mean() < 1 and covered(first).mean() > 0.1
 
 
 def test_far_from_the_origin_the_picture_is_the_same():
     mesh = shapes.mesh("letter")
-    pictures = [render.mesh(m, render.Camera.around(m.points), SIZE, SIZE)
+    pictures = [render.mesh(m, Camera.around(m.points), SQUARE)
                 for m in (mesh, mesh._replace(points=mesh.points + 1e5))]
     assert (np.abs(pictures[0].astype(int) - pictures[1]) > 3).mean() < 0.002
 
 
+# --- cameras of open3d
+
+
+def pinhole(eye, center, width=200, height=100, focal=150.0):
+    """open3d's json of a camera, y up."""
+    axes = Camera(np.array(eye, float), np.array(center, float), np.array([0, 1.0, 0])).axes()
+    E = np.eye(4)
+    E[:3, :3] = axes * [[1], [-1], [-1]]  # right, down, forward
+    E[:3, 3] = -E[:3, :3] @ eye
+    K = [focal, 0, 0, 0, focal, 0, width / 2 - 0.5, height / 2 - 0.5, 1]
+    return {"class_name": "PinholeCameraParameters", "extrinsic": E.T.ravel().tolist(),
+            "intrinsic": {"width": width, "height": height, "intrinsic_matrix": K}}
+
+
+def test_pinhole_camera_sees_what_its_matrices_say(tmp_path):
+    path, mesh = tmp_path / "camera.json", shapes.mesh("letter")
+    middle, side = mesh.points.mean(axis=0), np.ptp(mesh.points, axis=0).max()
+    path.write_text(json.dumps(pinhole(middle + np.array([1.5, 0.5, 2]) * side,
+                                       middle + 0.1 * side)))
+    camera, width, height = Camera.from_pinhole(path)
+    assert (width, height) == (200, 100)
+    data = json.loads(path.read_text())
+    E = np.array(data["extrinsic"]).reshape(4, 4).T
+    local = mesh.points @ E[:3, :3].T + E[:3, 3]
+    assert (local[:, 2] > 0).all()
+    x, y = (150 * local[:, :2] / local[:, 2:] + [100, 50]).T
+    alpha = render.mesh(mesh, camera, Style(200, 100, background="transparent"))[..., 3]
+    rows, columns = np.nonzero(alpha)
+    for found, true in ((columns, x), (rows, y)):
+        assert found.min() == pytest.approx(true.min() - 0.5, abs=1.1)
+        assert found.max() == pytest.approx(true.max() - 0.5, abs=1.1)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda d: d.pop("extrinsic"), lambda d: d["intrinsic"].update(width=-3),
+    lambda d: d["intrinsic"].update(width=10**9), lambda d: d["extrinsic"].append(1.0),
+    lambda d: d["intrinsic"]["intrinsic_matrix"].__setitem__(0, 300.0),
+    lambda d: d["intrinsic"]["intrinsic_matrix"].__setitem__(6, 10.0),
+    lambda d: d["extrinsic"].__setitem__(3, float("nan"))])
+def test_damaged_cameras_are_refused(tmp_path, damage):
+    data = pinhole([3, 1, 4], [0, 0, 0])
+    damage(data)
+    (tmp_path / "c.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"c\.json"):
+        Camera.from_pinhole(tmp_path / "c.json")
+
+
+# --- light and colour
+
+
+def test_light_comes_from_above():
+    mesh = shapes.mesh("sphere")
+    image = render.mesh(mesh, Camera.around(mesh.points, 0, 0), SQUARE).astype(float)
+    assert image[40, 60].mean() > image[80, 60].mean() + 20
+
+
+def test_a_face_is_lit_on_both_sides():
+    camera = Camera.around(PLATE.points, 0, 0)
+    front = render.mesh(PLATE, camera, Style(40, 40))
+    back = render.mesh(PLATE._replace(faces=PLATE.faces[:, ::-1]), camera, Style(40, 40))
+    assert np.abs(front.astype(int) - back).max() <= 1 and front[20, 20].mean() > 100
+
+
+def test_colours_of_vertices_are_blended_over_a_face():
+    colors = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1.0]])  # red below, blue above
+    image = linear(render.mesh(PLATE, Camera.around(PLATE.points, 0, 0), SQUARE, colors))
+    rows = np.flatnonzero((image[:, 60] < 0.99).any(axis=1))[4:-4]
+    share = image[rows, 60, 0] / (image[rows, 60, 0] + image[rows, 60, 2])
+    assert np.allclose(share, np.linspace(share[0], share[-1], len(rows)), atol=0.03)
+    assert share[0] < 0.1 < 0.9 < share[-1]
+
+
+def test_constant_colour_is_that_colour_in_white_light():
+    color = np.array([0.2, 0.6, 0.9])
+    image = linear(render.mesh(PLATE, Camera.around(PLATE.points, 0, 0), SQUARE, color))
+    seen = image[60, 60]
+    assert seen / seen[2] == pytest.approx(color**2.2 / 0.9**2.2, abs=0.02)
+
+
+def test_sharp_edges_stay_sharp_and_round_shapes_smooth():
+    """Each side of a cube has one tone; of a coarse ball no two neighbouring pixels differ much."""
+    import trimesh
+
+    cube, ball = trimesh.creation.box(), trimesh.creation.icosphere(subdivisions=2)
+    box = Geometry(np.array(cube.vertices), None, np.array(cube.faces))
+    split, origin = render.split_creases(box)
+    assert len(split.points) == 24 and (split.points == box.points[origin]).all()
+    normals = np.abs(render.vertex_normals(split))
+    assert np.allclose(np.sort(normals, axis=1), [0, 0, 1])
+    image = render.mesh(box, Camera.around(box.points, 30, 20), SQUARE)
+    tones = np.unique(image[covered(image)], axis=0, return_counts=True)[1]
+    assert np.sort(tones)[-3:].sum() > 0.9 * covered(image).sum()
+    round_ = Geometry(np.array(ball.vertices), None, np.array(ball.faces))
+    assert len(render.split_creases(round_)[0].points) == len(round_.points)
+
+
+def test_split_is_right_where_faces_are_wound_against_each_other():
+    flipped = PLATE._replace(faces=np.array([[0, 1, 2], [0, 3, 2]]))
+    image = render.mesh(flipped, Camera.around(PLATE.points, 0, 0), SQUARE)
+    assert np.ptp(image[30:90, 30:90].astype(int), axis=(0, 1)).max() <= 1
+
+
+def test_occlusion_darkens_a_corner():
+    """Of a plate with a wall upon it, the part at the wall's foot is darker than without it."""
+    wall = PLATE.points[:, [0, 2, 1]] + [0, 0, 1.0]  # on the plane y = 0, towards the camera
+    both = Geometry(np.concatenate([PLATE.points, wall]), None,
+                    np.concatenate([PLATE.faces, PLATE.faces + 4]))
+    camera = Camera(np.array([0, 2.0, 8]), np.zeros(3), np.array([0, 1.0, 0]))
+    alone, beside = (linear(render.mesh(m, camera, SQUARE))[:, 60].mean(axis=1)
+                     for m in (PLATE._replace(points=np.concatenate([PLATE.points, wall])), both))
+    foot = 60 - 3  # just above y = 0
+    assert beside[foot] < 0.8 * alone[foot]
+    assert beside[foot - 20] > 0.95 * alone[foot - 20]
+
+
+def test_ground_shadow_lies_below_and_only_there():
+    mesh = shapes.mesh("sphere")
+    style = CLEAR._replace(ground=True)
+    camera = Camera.around(mesh.points, 0, 20, zoom=0.6)
+    bare, shaded = (render.mesh(mesh, camera, s)[..., 3].astype(int) for s in (CLEAR, style))
+    extra = (shaded - bare) / 255
+    rows = np.flatnonzero((bare > 250).any(axis=1))
+    assert extra[rows[-1] + 1, 60] > 0.2  # where it stands
+    assert np.abs(extra[: rows[0] + 10]).max() == 0  # not in the sky
+    assert (render.mesh(mesh, Camera.around(mesh.points, 0, -20), style)[..., 3]
+            == render.mesh(mesh, Camera.around(mesh.points, 0, -20), CLEAR)[..., 3]).all()
+    cloud = render.cloud(shapes.sample("sphere", 2000), camera, style)[..., 3].astype(int)
+    below = slice(rows[-1] + 8, None)
+    assert np.abs(cloud - shaded)[below].mean() < 10 < shaded[below].mean()
+
+
+def test_transparent_and_white_background_agree():
+    mesh = shapes.mesh("letter")
+    camera = Camera.around(mesh.points)
+    white, clear = render.mesh(mesh, camera, SQUARE), render.mesh(mesh, camera, CLEAR)
+    alpha = clear[..., 3:] / 255
+    assert set(np.unique(alpha[0])) == {0} and (alpha == 1).any()
+    assert np.abs(linear(clear) * alpha + 1 - alpha - linear(white)).max() < 0.02
+
+
+# --- clouds
+
+
 def test_cloud_covers_what_its_mesh_covers():
     cloud, mesh = shapes.sample("knot", 20_000), shapes.mesh("knot")
-    camera = render.Camera.around(mesh.points, aspect=1)
-    of_cloud = covered(render.cloud(cloud, camera, 2 * SIZE, 2 * SIZE))
-    of_mesh = covered(render.mesh(mesh, camera, 2 * SIZE, 2 * SIZE))
-    assert (of_cloud & ~of_mesh).mean() < 0.03 and (of_mesh & ~of_cloud).mean() < 0.03
+    camera, style = Camera.around(mesh.points, aspect=1), Style(2 * SIZE, 2 * SIZE)
+    of_cloud = covered(render.cloud(cloud, camera, style))
+    of_mesh = covered(render.mesh(mesh, camera, style))
+    assert (of_cloud & ~of_mesh).mean() < 0.06 and (of_mesh & ~of_cloud).mean() < 0.005
+
+
+@pytest.mark.parametrize("with_normals", [False, True])
+def test_nearer_points_hide_farther_ones(rng, with_normals):
+    """A red plane of points before a blue one, in any order: all that is seen in it is red."""
+    side = np.stack(np.meshgrid(np.linspace(-1, 1, 60), np.linspace(-1, 1, 60)), -1).reshape(-1, 2)
+    points = np.concatenate([np.insert(side, 2, z, axis=1) for z in (0.5, -0.5)])
+    colors = np.repeat([[1.0, 0, 0], [0, 0, 1.0]], len(side), axis=0)
+    order = rng.permutation(len(points))
+    normals = np.tile([0, 0, 1.0], (len(points), 1)) if with_normals else None
+    cloud = Geometry(points[order], normals)
+    image = render.cloud(cloud, Camera.around(points, 0, 0), SQUARE, colors[order])
+    middle = image[40:80, 40:80].astype(int)
+    assert (middle[..., 0] > middle[..., 2] + 60).all()
+
+
+def test_point_size_and_normals_of_a_cloud():
+    cloud = shapes.sample("sphere", 16)._replace(normals=None)
+    camera = Camera.around(cloud.points, aspect=1)
+    areas = [(render.cloud(cloud, camera, CLEAR, size=size)[..., 3] / 255).sum()
+             for size in (0.1, 0.2)]
+    assert areas[1] == pytest.approx(4 * areas[0], rel=0.15)
+    lit = render.cloud(shapes.sample("sphere", 20_000), camera, SQUARE).astype(int)
+    true = render.mesh(shapes.mesh("sphere"), camera, SQUARE).astype(int)
+    assert np.abs(lit - true)[40:80, 40:80].mean() < 12  # discs look as the surface does
+
+
+@pytest.mark.parametrize("points", [np.zeros((1, 3)), np.array([[0, 0, 0], [1, 1, 1.0]])])
+def test_the_smallest_clouds(points):
+    image = render.cloud(Geometry(points), Camera.around(points), SQUARE)
+    assert covered(image).any()

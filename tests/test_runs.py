@@ -19,6 +19,7 @@ import shapes
 
 import h5py
 import numpy as np
+from PIL import Image
 import pytest
 
 LINE = "-f cloud.ply --dims 16 -b 32 -k 5 -sie 2 -tr 0.1 --grid-size 16 --quiet -ti 40"
@@ -73,6 +74,19 @@ def test_the_graph_resumes_as_well(script, cloud):
     last[-1].unlink()
     script("train.py --resume -m run --quiet")
     np.testing.assert_array_equal(weights(last[-1]), weights(cloud / "truth" / last[-1].name))
+
+
+def test_previews_show_the_surface_and_change_nothing(script, cloud):
+    script(f"train.py {LINE} -m truth")
+    script(f"train.py {LINE} -m run --preview 4")
+    assert np.array_equal(weights(cloud / "run/param_00008.h5"),
+                          weights(cloud / "truth/param_00008.h5"))
+    previews = sorted((cloud / "run").glob("preview_*.png"))
+    assert [path.name for path in previews] == [f"preview_0000{n}.png" for n in (4, 8)]
+    pictures = [np.asarray(Image.open(path)).astype(int) for path in previews]
+    # a ball that fills the cube [-1, 1]^3 covers about a third of the picture
+    assert all(0.15 < (picture < 250).any(axis=2).mean() < 0.6 for picture in pictures)
+    assert np.abs(pictures[0] - pictures[-1]).max() > 5
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(script, cloud):

@@ -82,18 +82,11 @@ def test_cuda_by_name_says_why_not(script, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_pictures_without_a_display(script, trained, tmp_path):
+def test_a_picture_without_a_display(script, trained):
     mesh = trained / "letter.ply"
-    script(f"visualize.py mesh -f {mesh} -o a.png")
-    script(f"visualize.py pcd -f {mesh} -o b.jpeg")
-    script(f"visualize.py pcdmesh -f {mesh} -r 100 -o c.png")
-    script(f"visualize.py images -f {mesh} -n 2 -o views")
-    assert Image.open(tmp_path / "a.png").size == (960, 720)
-    assert Image.open(tmp_path / "c.png").size == (1920, 720)
-    first, second = (Image.open(tmp_path / f"views/0000{i}.jpeg") for i in (0, 1))
-    assert np.asarray(first).std() > 5 and np.abs(np.asarray(first, int) - second).mean() > 1
     script(f"visualize.py mesh -f {mesh}")
-    assert mesh.with_suffix(".png").is_file()
+    image = np.asarray(Image.open(mesh.with_suffix(".png")))
+    assert image.shape == (720, 960, 3) and image.std() > 5
 
 
 @pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "train.py", "infer.py",

@@ -1,0 +1,182 @@
+"""The html page holds the mesh, and a browser turns it."""
+
+import base64
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+import zlib
+
+import geometry
+from geometry import Geometry
+import render
+import shapes
+import viewer
+
+import numpy as np
+import pytest
+
+
+def unpacked(page: str):
+    """Points as on the page, faces and colours of an html page, by viewer.py's description."""
+    settings = json.loads(re.search(r"const SETTINGS = (\{.*\});", page)[1])
+    data = zlib.decompress(base64.b64decode(re.search(r'const DATA = "([^"]*)"', page)[1]))
+    n, m = settings["vertices"], settings["faces"]
+
+    def column(start, count, size):
+        parts = np.frombuffer(data, np.uint8, count * size, start).reshape(size, count)
+        steps = sum(part.astype(np.uint64) << np.uint64(8 * i) for i, part in enumerate(parts))
+        return np.cumsum(steps) % np.uint64(1 << 8 * size)
+
+    points = np.stack([column(2 * n * axis, n, 2) for axis in range(3)], axis=1)
+    faces = column(6 * n, 3 * m, 4).reshape(m, 3).astype(int)
+    colors = np.frombuffer(data, np.uint8, offset=6 * n + 12 * m).reshape(-1, 3)
+    return points * settings["step"] + settings["low"], faces, colors
+
+
+@pytest.mark.parametrize("name", ["letter", "torus"])
+def test_page_holds_the_mesh(name):
+    mesh = shapes.mesh(name)
+    rng = np.random.default_rng(0)
+    colors = rng.uniform(size=mesh.points.shape)
+    points, faces, found = unpacked(viewer.page(mesh, "a <b> & @DATA@", colors))
+    low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
+    centered = mesh.points - (low + high) / 2
+    true = (centered / np.linalg.norm(centered, axis=1).max())[mesh.faces]
+    assert np.abs(points[faces] - true).max() < 2e-5
+    assert np.abs(found[faces] / 255 - colors[mesh.faces]).max() < 0.003
+    assert np.linalg.norm(points, axis=1).max() == pytest.approx(1, abs=1e-4)
+
+
+def test_page_needs_no_network_and_escapes_its_title():
+    page = viewer.page(shapes.mesh("letter"), "a <b> & @DATA@")
+    assert "a &lt;b&gt; &amp; @DATA@" in page and "<b>" not in page
+    assert not re.search(r"https?:|src=|import\(", page) and not re.search("@[A-Z]+@", page.replace(
+        "@DATA@", ""))
+
+
+def test_a_page_of_many_faces_is_small():
+    """200,000 faces in less than 8 MiB (vertices in no good order)."""
+    mesh = shapes.mesh("torus")
+    order = np.random.default_rng(0).permutation(len(mesh.points))
+    shuffled = Geometry(mesh.points[order], None, np.argsort(order)[mesh.faces])
+    assert len(mesh.faces) > 200_000 and len(viewer.page(shuffled, "")) < 8 << 20
+
+
+PROBE = """<script>
+(async () => {
+  const hint = document.getElementById("hint");
+  while (!document.body.dataset.ready && !hint.textContent.startsWith("cannot"))
+    await new Promise(done => setTimeout(done, 5));
+  const frames = () => new Promise(
+    done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const shot = () => canvas.toDataURL("image/png");
+  const fire = (kind, x, y, more) => canvas.dispatchEvent(
+    new PointerEvent(kind, { pointerId: 1, clientX: x, clientY: y, buttons: 1, ...more }));
+  const out = { ready: Number(document.body.dataset.ready), hint: hint.textContent };
+  out.first = shot();
+  fire("pointerdown", 100, 100); fire("pointermove", 325, 100); fire("pointerup", 325, 100);
+  await frames(); out.turned = shot();
+  fire("pointerdown", 100, 100);
+  fire("pointermove", 160, 100, { shiftKey: true }); fire("pointerup", 160, 100);
+  await frames(); out.moved = shot();
+  canvas.dispatchEvent(new MouseEvent("dblclick"));
+  await frames(); out.back = shot();
+  canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: 400 }));
+  await frames(); out.smaller = shot();
+  await fetch("/done", { method: "POST", body: JSON.stringify(out) });
+})();
+</script></body>"""
+
+
+def in_chromium(page: str, folder) -> dict:
+    """What PROBE finds when headless Chromium shows the page."""
+    found, arrived = {}, threading.Event()
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def answer(self, body=b""):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            self.answer(page.replace("</body>", PROBE).encode() if self.path == "/" else b"")
+
+        def do_POST(self):
+            found.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer()
+            arrived.set()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    process = subprocess.Popen(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--window-size=500,540", f"--user-data-dir={folder}",
+         f"http://127.0.0.1:{server.server_port}/"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert arrived.wait(60), "the page never answered"
+    finally:
+        process.kill()
+        process.wait()
+        server.shutdown()
+    return found
+
+
+def picture(url: str) -> np.ndarray:
+    import io
+
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")),
+                    reason="no Chromium on this machine")
+def test_a_browser_turns_the_mesh(tmp_path):
+    mesh = shapes.mesh("letter")
+    found = in_chromium(viewer.page(mesh, "letter", azimuth=30, elevation=15), tmp_path)
+    assert not found["hint"].startswith("cannot") and found["ready"] < 3000  # milliseconds
+    shots = {name: picture(url).astype(int) for name, url in found.items()
+             if name not in ("ready", "hint")}
+    dark = {name: (image < 250).any(axis=2) for name, image in shots.items()}
+    height, width = dark["first"].shape
+    # the same outline as the renderer's: at the distance where a ball of radius 1 fills 1 / 1.08
+    low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
+    center = (low + high) / 2
+    radius = np.linalg.norm(mesh.points - center, axis=1).max()
+
+    def true(azimuth):
+        e, a = np.radians([15, azimuth])
+        towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
+        far = 1.08 / np.tan(np.radians(15)) / min(1, width / height) * radius
+        camera = render.Camera(center + far * towards, center, np.array([0, 1.0, 0]))
+        style = render.Style(width, height, background="transparent")
+        return render.mesh(mesh, camera, style)[..., 3] > 127
+
+    assert (dark["first"] ^ true(30)).sum() < 0.05 * dark["first"].sum()
+    assert (dark["turned"] ^ true(30 - 90)).sum() < 0.05 * dark["turned"].sum()  # 225 px, 0.4 each
+    columns = [np.nonzero(dark[name])[1].mean() for name in ("turned", "moved")]
+    assert columns[1] - columns[0] == pytest.approx(60, abs=6)
+    assert (shots["back"] == shots["first"]).all()
+    assert dark["smaller"].sum() == pytest.approx(np.exp(-1.2) * dark["first"].sum(), rel=0.1)
+
+
+def test_a_page_of_a_file(tmp_path, monkeypatch):
+    import visualize
+
+    monkeypatch.chdir(tmp_path)
+    geometry.write("letter.ply", shapes.mesh("letter"))
+    visualize.main(visualize.parse_args("html -f letter.ply --color normal --up z".split()))
+    page = (tmp_path / "letter.html").read_text()
+    points, faces, colors = unpacked(page)
+    assert len(faces) == len(shapes.mesh("letter").faces) and len(colors) == len(points)
+    assert '"up": "z"' in page

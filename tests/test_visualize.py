@@ -1,0 +1,221 @@
+"""Every mode of visualize.py writes what it says, without a display."""
+
+import json
+
+import geometry
+from geometry import Geometry
+import helper
+from helper import UserError
+from networks import MLP
+import plots
+import shapes
+import visualize
+
+import numpy as np
+from PIL import Image
+import pytest
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """run("mode ...") in tmp_path with letter.ply and sphere.ply, without a display."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    geometry.write("letter.ply", shapes.mesh("letter"))
+
+    def run(line: str):
+        visualize.main(visualize.parse_args(line.split()))
+
+    return run
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+SMALL = "--size 96 72"
+
+
+def test_default_outputs_and_sizes(run):
+    for line, output, size in (
+        (f"mesh -f letter.ply {SMALL}", "letter.png", (72, 96, 3)),
+        (f"pcd -f letter.ply {SMALL} --background transparent", "letter.png", (72, 96, 4)),
+        (f"pcdmesh -f letter.ply -r 50 {SMALL}", "letter.png", (72, 192, 3)),
+        ("mesh -f letter.ply", "letter.png", (720, 960, 3)),
+        (f"mesh -f letter.ply -o a.jpeg {SMALL}", "a.jpeg", (72, 96, 3)),
+        (f"compare letter.ply letter.ply letter.ply {SMALL}", "compare.png", (96, 288, 3)),
+    ):
+        run(line)
+        assert pixels(output).shape == size, line
+
+
+def test_mesh_and_its_cloud_stand_side_by_side(run):
+    run("pcdmesh -f letter.ply -r 500 --size 120 90 -o a.png")
+    dark = (pixels("a.png") < 250).any(axis=2)
+    left, right = dark[:, :120], dark[:, 120:]
+    assert (left & right).sum() > 0.8 * (left | right).sum()
+
+
+def test_compare_shows_all_by_one_camera(run):
+    mesh = shapes.mesh("letter")
+    geometry.write("half.ply", mesh._replace(points=0.5 * mesh.points))
+    run(f"compare letter.ply half.ply {SMALL} -o a.png")
+    dark = (pixels("a.png")[:72] < 250).any(axis=2)
+    assert dark[:, :96].sum() > 3 * dark[:, 96:].sum() > 0
+    assert (pixels("a.png")[72:] < 150).any()  # the names
+
+
+def test_images_are_views_from_random_directions(run):
+    run(f"images -f letter.ply -n 3 {SMALL}")
+    views = [pixels(f"letter/{i:05d}.jpeg").astype(int) for i in range(3)]
+    assert np.abs(views[0] - views[1]).mean() > 1 and np.abs(views[1] - views[2]).mean() > 1
+    run(f"images -f letter.ply -n 1 {SMALL} -o again --seed 412")
+    assert (pixels("again/00000.jpeg") == views[0]).all()
+
+
+def test_turntable_goes_once_around(run):
+    run(f"images -f letter.ply -n 4 --turntable --movie a.gif -o turn {SMALL} "
+        "--background transparent --elevation 25")
+    run(f"mesh -f letter.ply --azimuth 90 --elevation 25 -o a.png {SMALL} "
+        "--background transparent")
+    assert np.abs(pixels("turn/00001.png").astype(int) - pixels("a.png")).max() <= 1
+    assert Image.open("a.gif").n_frames == 4 and Image.open("a.gif").size == (96, 72)
+
+
+def test_camera_of_a_window_serves_a_picture(run):
+    from test_render import pinhole
+
+    middle = shapes.mesh("letter").points.mean(axis=0)
+    camera = pinhole(middle + np.array([0, 0, 9.0]), middle, 80, 50)
+    with open("c.json", "w") as file:
+        json.dump(camera, file)
+    run("mesh -f letter.ply -c c.json -o a.png")
+    assert pixels("a.png").shape == (50, 80, 3)
+    run("mesh -f letter.ply -c c.json -o a.png --size 160 100")
+    assert pixels("a.png").shape == (100, 160, 3)
+
+
+@pytest.mark.parametrize("color, seen", [
+    ("red", (1, 0, 0)), ("#00ff00", (0, 1, 0)), ("normal", (0.5, 0.5, 1))])
+def test_colours(run, color, seen):
+    """A plate that faces the camera (normal +z: x, y, z as red, green, blue)."""
+    plate = Geometry(np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0.0]]), None,
+                     np.array([[0, 1, 2], [0, 2, 3]]))
+    geometry.write("plate.ply", plate)
+    run(f"mesh -f plate.ply --azimuth 0 --elevation 0 --color {color} -o a.png {SMALL}")
+    light = (pixels("a.png")[36, 48] / 255.0) ** 2.2
+    assert light / light.max() == pytest.approx(np.array(seen) ** 2.2, abs=0.02)
+
+
+@pytest.mark.parametrize("line, message", [
+    ("mesh -f letter.ply --color bluish -o a.png", "bluish"),
+    ("pcd -f letter.ply --color normal -o a.png", "no normals"),
+    ("mesh -f letter.ply -o a.jpeg --background transparent", "jpeg has no transparency"),
+    ("mesh -f letter.ply -o a.bmp", "cannot write"),
+    ("images -f letter.ply --movie a.avi", "cannot write"),
+    ("mesh -f letter.ply -o a.png -c missing.json", "missing.json"),
+    ("error -f letter.ply -o a.png", "no checkpoint beside"),
+    ("curves -f . -o a.png", "log.jsonl"),
+    ("slices -mlp missing.h5 -o a.png", "missing.h5"),
+    ("html -f letter.ply -o a.png", "cannot write")])
+def test_what_cannot_be_shown_is_refused(run, line, message):
+    with pytest.raises(UserError, match=message):
+        run(line)
+
+
+# --- error
+
+
+def test_errors_are_distances_in_the_reference_frame():
+    ball = shapes.mesh("sphere")
+    reference = ball._replace(points=7 * ball.points + 3)  # unit frame: half its longest side is 7
+    larger = ball._replace(points=7.07 * ball.points + 3)
+    colors, top, beyond = visualize.errors(larger, reference, 0.02)
+    assert np.abs(colors - plots.color_map(np.array([0.01]), 0.02)).max() < 0.01
+    assert top == 0.02 and not beyond
+    _, top, beyond = visualize.errors(larger, reference, None)
+    assert top == 0.02
+    cloud = Geometry(reference.points)
+    assert np.allclose(visualize.errors(larger, cloud, 0.02)[0], colors, atol=0.02)
+    assert visualize.errors(larger, reference, 0.005)[2]
+
+
+def test_error_picture_has_a_legend(run):
+    geometry.write("moved.ply", shapes.mesh("letter"))
+    run("error -f moved.ply -r letter.ply --max 0.1 --size 200 150")
+    image = pixels("moved_error.png").astype(int)
+    assert image.shape[0] == 150 and image.shape[1] > 420
+    left = image[:, :200][(image[:, :200] < 250).any(axis=2)]
+    darkest = 255 * plots.color_map(np.zeros(1), 1)[0]  # no distance: the scale's lower end
+    assert (left[:, 2] > left[:, 1]).mean() > 0.9 and darkest[2] > darkest[1]
+    bar = image[:, 400:]
+    for share in (0.1, 0.5, 0.9):
+        wanted = 255 * plots.color_map(np.array([share]), 1)[0]
+        assert (np.abs(bar - wanted).max(axis=2) < 12).any(), share
+
+
+# --- charts
+
+
+def test_curves_follow_the_log(tmp_path):
+    rows = [{"step": s, "epoch": s / 10, "seconds": s / 5, "rate": 10.0 ** (-2 - s / 500),
+             "loss": 10.0 ** (-s / 250), "points": 10.0 ** (-s / 250) / 2}
+            for s in range(0, 1001, 50)]
+    with open(tmp_path / "log.jsonl", "w") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 10, "lo')
+    assert plots.read_log(tmp_path) == rows
+    image = plots.curves(rows, "run").astype(int)
+    blue = np.abs(image - [0x1F, 0x77, 0xB4]).max(axis=2) < 30
+    height = len(image)
+    upper, middle = blue[: height // 3], blue[height // 3 : 2 * height // 3]
+    for panel in (upper, middle):  # both fall from the upper left to the lower right
+        found, columns = np.nonzero(panel)
+        first, last = found[columns < 150].mean(), found[(columns > 500) & (columns < 700)].mean()
+        assert first < last - 40
+    assert not blue[2 * height // 3 :].any()  # no distances were logged
+    rows.append({"step": 1000, "chamfer": 0.01, "hausdorff": 0.1})
+    assert np.abs(plots.curves(rows, "run") - image)[2 * height // 3 :].any()
+
+
+def test_a_log_with_a_bad_line_is_refused(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(UserError, match="line 2"):
+        plots.read_log(path)
+
+
+def distance_to_sphere(slope):
+    def value_and_gradient(points):
+        length = np.linalg.norm(points, axis=1, keepdims=True)
+        return slope * (length[:, 0] - 0.5), slope * points / np.maximum(length, 1e-9)
+
+    return value_and_gradient
+
+
+def test_slices_show_the_field_and_its_slope():
+    image = plots.slices(distance_to_sphere(1.0), 1.0, "sphere", n=101).astype(int)
+    steep = plots.slices(distance_to_sphere(1.3), 1.0, "sphere", n=101).astype(int)
+    height, width = image.shape[:2]
+    blue = (image[..., 2] > image[..., 0] + 60) & (image[..., 2] > image[..., 1] + 20)
+    red = (image[..., 0] > image[..., 2] + 60) & (image[..., 0] > image[..., 1] + 60)
+    panels = slice(0, int(0.85 * width))  # without the legends
+    assert blue[: height // 2, panels].sum() > 2000 and red[: height // 2, panels].sum() > 2000
+    lower = slice(height // 2 + 40, height - 60)
+
+    def colored(picture):
+        return (np.ptp(picture[lower, panels], axis=2) > 40).mean()
+
+    assert colored(image) < 0.01 < 0.3 < colored(steep)
+
+
+def test_slices_of_a_checkpoint(run):
+    """The first field is nearly |x| - r: the picture has inside and outside."""
+    mlp = MLP(64, kernel=True)
+    info = {"architecture": mlp.architecture, "volume_factor": 1.5,
+            "frame": {"center": [0, 0, 0], "scale": 1.0}}
+    helper.save_checkpoint("param_00001.h5", mlp.parameters, info)
+    run("slices")
+    image = pixels("param_00001_slices.png").astype(int)[:, :1000]
+    assert (image[..., 2] > image[..., 0] + 40).sum() > 2000
+    assert (image[..., 0] > image[..., 2] + 40).sum() > 2000

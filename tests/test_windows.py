@@ -1,0 +1,116 @@
+"""Windows on a virtual screen: they open, "S" saves picture and camera, the camera comes back."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+import geometry
+import render
+from render import Camera, Style
+import shapes
+from test_render import pinhole
+
+import numpy as np
+from PIL import Image
+import pytest
+
+NEEDED = ("Xvfb", "xdotool")
+pytestmark = pytest.mark.skipif(
+    not all(shutil.which(program) for program in NEEDED),
+    reason=f"no {' or '.join(NEEDED)} on this machine (apt-get install xvfb xdotool)")
+
+
+@pytest.fixture(scope="module")
+def display():
+    """A virtual screen, as DISPLAY."""
+    read, write = os.pipe()
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "2000x900x24",
+                               "-nolisten", "tcp"], pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    with os.fdopen(read) as answer:  # closed too early, its newline would kill the server
+        yield f":{answer.readline().strip()}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def window(display, tmp_path):
+    """window("mesh -f letter.ply", n, file) opens n windows, types "s" into one of them until
+    the file is there, and closes all; returns what was printed."""
+    environment = {**os.environ, "DISPLAY": display}
+
+    def xdotool(*words) -> str:
+        done = subprocess.run(["xdotool", *words], env=environment, text=True, capture_output=True)
+        return done.stdout
+
+    def until(found, again=lambda: None):
+        end = time.monotonic() + 60
+        while not found():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end, "the window does not do it"
+            again()
+            time.sleep(0.3)
+
+    def run(line: str, n: int, waits_for: str, typed_into=0):
+        nonlocal process
+        process = subprocess.Popen([sys.executable, str(ROOT / "visualize.py"), *line.split()],
+                                   cwd=tmp_path, env=environment, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+        def key(name: str, window: int) -> None:
+            title = "^" + line.split("-f ")[1].split(".")[0] + f" {window}$"
+            found = xdotool("search", "--name", title).split()
+            if found:
+                xdotool("windowfocus", "--sync", found[0], "key", "--window", found[0], name)
+
+        # again and again: what is typed before a window has its first frame is lost
+        until((tmp_path / waits_for).is_file, lambda: key("s", typed_into))
+        windows = xdotool("search", "--name", "^letter [0-9]$").split()
+        key("q", 0)
+        out, _ = process.communicate(timeout=60)
+        assert len(windows) == n
+        return out
+
+    process = None
+    yield run
+    if process and process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def seen(path):
+    image = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return np.abs(image - image[2, 2]).max(axis=2) > 12
+
+
+def test_s_saves_what_is_seen_and_its_camera(window, tmp_path):
+    mesh = shapes.mesh("letter")
+    geometry.write(tmp_path / "letter.ply", mesh)
+    out = window("mesh -f letter.ply", 1, "letter_camera.json")
+    assert "letter.jpeg and letter_camera.json" in out
+    camera, width, height = Camera.from_pinhole(tmp_path / "letter_camera.json")
+    in_window = seen(tmp_path / "letter.jpeg")
+    assert in_window.shape == (height, width) and in_window.any()
+    # the renderer sees by that camera what the window saw
+    alpha = render.mesh(mesh, camera, Style(width, height, background="transparent"))[..., 3]
+    assert ((alpha > 127) ^ in_window).sum() < 0.03 * in_window.sum()
+
+
+def test_mesh_and_cloud_turn_together(window, tmp_path):
+    """With a camera given, both windows show the shape from there."""
+    mesh = shapes.mesh("letter")
+    geometry.write(tmp_path / "letter.ply", mesh)
+    middle, side = mesh.points.mean(axis=0), np.ptp(mesh.points, axis=0).max()
+    given = pinhole(middle + np.array([1.0, 0.5, 2.5]) * side, middle, 960, 720, 700.0)
+    (tmp_path / "c.json").write_text(json.dumps(given))
+    window("pcdmesh -f letter.ply -r 500 -c c.json", 2, "letter_1_camera.json", typed_into=1)
+    found = json.loads((tmp_path / "letter_1_camera.json").read_text())
+    assert np.allclose(found["extrinsic"], given["extrinsic"], atol=1e-3)
+    camera, width, height = Camera.from_pinhole(tmp_path / "c.json")
+    alpha = render.mesh(mesh, camera, Style(width, height, background="transparent"))[..., 3]
+    in_window = seen(tmp_path / "letter_1.jpeg")
+    assert ((alpha > 127) ^ in_window).sum() < 0.03 * in_window.sum()
