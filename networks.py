@@ -59,7 +59,7 @@ class MLP:
         return h
 
     def value_and_gradient(self, x: nn.Variable, m: int):
-        """(f(x), (N, 1); grad f, (m, 3), at the last m points) of x (N, 3), for softplus.
+        """(f(x), (N, 1); grad f, (m, 3), at the last m points) of x (N, 3).
 
         A loss in both can be differentiated with respect to the parameters.
         """
@@ -96,12 +96,7 @@ class MLP:
         for start in range(0, len(points), rows):
             part = slice(start, start + rows)
             x = nn.Variable.from_numpy_array(points[part])
-            if self.architecture["activation"] == "softplus":
-                f, gradient = self.value_and_gradient(x, len(x.d))
-            else:
-                x.need_grad = True
-                f = self.value(x)
-                (gradient,) = nn.grad([f], [x])
+            f, gradient = self.value_and_gradient(x, x.shape[0])
             nn.forward_all([f, gradient])
             values[part], gradients[part] = f.d[:, 0], gradient.d
         return values, gradients
@@ -120,8 +115,8 @@ class MLP:
         affine function by Python functions.)
 
         All that is between the layers is beta times what it is in kernels.py: so softplus' slope is
-        a plain sigmoid. There is a leading axis of length 1, for F.batch_matmul: it multiplies by
-        a transposed W without transposing it.
+        a plain sigmoid (and leaky ReLU's is what it was). There is a leading axis of length 1, for
+        F.batch_matmul: it multiplies by a transposed W without transposing it.
         """
         beta, scale = self._constants
         W, b = ([self.parameters[f"fc{layer}/affine/{name}"] for layer in range(LAYERS)]
@@ -134,8 +129,13 @@ class MLP:
             if layer == SKIP:
                 h = F.concatenate(x, h, axis=2)
             z = F.affine(h, W[layer], beta * b[layer], base_axis=2)
-            slopes.append(F.sigmoid(z if m == n else z[:, n - m :]))
-            h = F.softplus(z)
+            sloped = z if m == n else z[:, n - m :]
+            if self.architecture["activation"] == "softplus":
+                h, slope = F.softplus(z), F.sigmoid(sloped)
+            else:
+                sign = F.greater_scalar(F.identity(sloped).apply(need_grad=False), 0)
+                h, slope = F.leaky_relu(z), 0.1 + 0.9 * sign  # which has no derivative to follow
+            slopes.append(slope)
         f = F.affine(h, W[-1], beta * b[-1], base_axis=2) / beta
         u = F.constant(1, (1, m, 1))
         for layer in range(LAYERS - 1, -1, -1):

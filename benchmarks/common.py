@@ -31,17 +31,23 @@ class Twin:
     def __init__(self, python: str):
         self.process = subprocess.Popen(
             [python, str(Path(__file__).with_name("torch_twin.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={k: v for k, v in os.environ.items() if k != "NVIDIA_TF32_OVERRIDE"})  # ours
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment())
 
     @classmethod
     def find(cls, python):
         for candidate in [python] if python else [ROOT / ".venv-torch/bin/python", sys.executable]:
             if shutil.which(str(candidate)) and subprocess.run(
-                    [str(candidate), "-c", "import torch"], capture_output=True).returncode == 0:
+                    [str(candidate), "-c", "import torch"], capture_output=True,
+                    env=cls.environment()).returncode == 0:
                 return cls(str(candidate))
         print("no PyTorch found (see benchmarks/requirements.txt): its column is left out")
         return None
+
+    @staticmethod
+    def environment() -> dict:
+        """Without what is meant for this Python and its libraries."""
+        ours = {"PYTHONHOME", "PYTHONPATH", "NVIDIA_TF32_OVERRIDE"}
+        return {name: value for name, value in os.environ.items() if name not in ours}
 
     def timer(self, **order):
         """A function repeat -> seconds of each run, or CannotRun with PyTorch's reason."""

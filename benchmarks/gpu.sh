@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The measurements on a machine with an NVIDIA GPU. Every step takes less than 10 minutes and writes
-# into $OUT (default: gpu-results), in this order:
+# into $RESULTS (default: gpu-results), in this order:
 #
 #   bash benchmarks/gpu.sh check      the tests that need a GPU, and those of the graph
 #   bash benchmarks/gpu.sh step       a training step, float32 and TF32, beside PyTorch
@@ -9,15 +9,16 @@
 #   bash benchmarks/gpu.sh extract    512^3 and dense 512^3 of the first of these, after `bunny`
 #
 # PYTHON (default: python) has nnabla and its extension, TORCH (default: python3) has PyTorch with
-# CUDA, BUNNY is bun_zipper.ply. The distances are measured where open3d is:
-#   python evaluate.py -f bun_zipper.ply -mdp $OUT/.../param_NNNNN_mesh.ply
+# CUDA (a script will do, that first sets what it needs), BUNNY is bun_zipper.ply. The distances
+# are measured where open3d is:
+#   python evaluate.py -f bun_zipper.ply -mdp $RESULTS/.../param_NNNNN_mesh.ply
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python}
 TORCH=${TORCH:-python3}
-OUT=${OUT:-gpu-results}
+RESULTS=${RESULTS:-gpu-results}
 BUNNY=${BUNNY:-stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply}
-mkdir -p "$OUT"
+mkdir -p "$RESULTS"
 
 check() {
     "$PYTHON" -c 'import helper; print(helper.set_context("cuda").text)'
@@ -29,17 +30,17 @@ step() {
     for precision in float32 tf32; do
         "$PYTHON" benchmarks/step.py --context cuda --precision "$precision" --dims 512 256 \
             --batch 512 4096 16384 --uniform 512 512 2048 --rounds 5 --repeat 50 \
-            --torch-python "$TORCH" --json "$OUT/step-$precision.json"
+            --torch-python "$TORCH" --json "$RESULTS/step-$precision.json"
     done
 }
 
 forward() {
     "$PYTHON" benchmarks/forward.py --context cuda --points 1048576 --rounds 5 --repeat 2 \
-        --torch-python "$TORCH" --json "$OUT/forward-cuda.json"
+        --torch-python "$TORCH" --json "$RESULTS/forward-cuda.json"
 }
 
 steps_in_time() { # steps_in_time BATCH PRECISION: how many of 8 x 512 take 100 s
-    "$PYTHON" - "$OUT/step-$2.json" "$1" <<'PYTHON'
+    "$PYTHON" - "$RESULTS/step-$2.json" "$1" <<'PYTHON'
 import json
 import sys
 
@@ -55,11 +56,11 @@ newest() { # newest RUN: its last checkpoint
 
 bunny() {
     local precision batch run
-    "$PYTHON" datasets.py create -f "$BUNNY" --sampling uniform -o "$OUT/bunny_pcd.ply"
+    "$PYTHON" datasets.py create -f "$BUNNY" --sampling uniform -o "$RESULTS/bunny_pcd.ply"
     for precision in float32 tf32; do
         for batch in 512 4096; do
-            run=$OUT/bunny-$precision-$batch
-            "$PYTHON" train.py --context cuda --precision "$precision" -f "$OUT/bunny_pcd.ply" \
+            run=$RESULTS/bunny-$precision-$batch
+            "$PYTHON" train.py --context cuda --precision "$precision" -f "$RESULTS/bunny_pcd.ply" \
                 -m "$run" -b "$batch" --uniform 512 -ti "$(steps_in_time "$batch" "$precision")" \
                 -sie 1000000 --overwrite --quiet
             tail -n 2 "$run/log.jsonl"
@@ -70,7 +71,7 @@ bunny() {
 
 extract() {
     "$PYTHON" benchmarks/extract.py --context cuda --grids 512 --dense 512 \
-        --json "$OUT/extract-cuda.json" "$(newest "$OUT/bunny-float32-512")"
+        --json "$RESULTS/extract-cuda.json" "$(newest "$RESULTS/bunny-float32-512")"
 }
 
 case ${1:-} in

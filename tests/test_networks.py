@@ -99,10 +99,11 @@ def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng):
         assert relative(gradients[1][name], gradients[0][name]) < 1e-5, name
 
 
-def test_the_graphs_gradient_is_nn_grads(x):
+@pytest.mark.parametrize("activation", ["softplus", "leaky_relu"])
+def test_the_graphs_gradient_is_nn_grads(x, activation):
     """The chain of plain functions against nnabla's own derivative, at some of the points and in
     what flows back to every parameter."""
-    mlp, found = MLP(64, seed=5), []
+    mlp, found = MLP(64, activation, seed=5), []
     for chain in (True, False):
         points = variable(x)
         if chain:
