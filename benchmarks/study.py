@@ -1,0 +1,238 @@
+"""What brings the surface distance down per minute: variants of a training, a JSON line each.
+
+    python benchmarks/study.py -f bunny_pcd.ply --truth bun_zipper.ply "" "radius=0.5 rate=1e-2"
+
+trains each variant (changes against DEFAULT, "" is none) on a cloud, extracts the surface on a
+grid and measures it against the true mesh. A line that study.jsonl has already is not run again.
+`--render` writes results/study.md from all lines. The cost of a run is the CPU time of its training
+loop, all threads, so that runs side by side and pauses do not disturb it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+import time
+
+from common import ROOT, helper, kernels
+import datasets
+import geometry
+import metrics
+from networks import MLP
+import parts
+import surface
+import train
+
+import numpy as np
+
+LINES = Path(__file__).with_suffix(".jsonl")
+TABLE = ROOT / "results" / "study.md"
+DEFAULT = {
+    "dims": 256, "steps": 2000, "seed": 0,
+    "batch": 512, "grow": 1,  # the batch doubles until it is `grow` times as large at the end
+    "uniform": 1.0, "near": 1.0,  # free points of either kind for a surface point
+    "rate": 5e-3, "floor": 0.01, "decay": "cosine", "warm": 100, "beta1": 0.999,
+    "lam": 0.1, "lam_end": 0.0,  # lam_end: lam moves there, along the logarithm; 0: it does not
+    "k": 50, "test": 0.25, "normals": 0,
+    "radius": 1.0, "optimiser": "adam", "ns": 5, "wide": 0.2,
+    "ema": 0.0,
+}
+
+
+def changes_of(variant: str) -> dict:
+    """{"rate": 0.01, ...} of "rate=1e-2 ..."; raises KeyError for what DEFAULT does not have."""
+    changes = {}
+    for word in variant.split():
+        name, value = word.split("=")
+        changes[name] = type(DEFAULT[name])(value)
+    return {name: value for name, value in sorted(changes.items()) if value != DEFAULT[name]}
+
+
+class Muon(kernels.Adam):
+    """Muon (Jordan 2024): the momentum of a hidden matrix, orthogonalised, is its step; what is no
+    hidden matrix steps as Adam does. A step has the root mean square `wide` times the rate of
+    Adam's (Liu et al. 2025 take 0.2)."""
+
+    def __init__(self, beta1, beta2, ns, wide):
+        super().__init__(beta1, beta2)
+        self.ns, self.wide = ns, wide
+
+    def set_parameters(self, parameters):
+        self.hidden = {name: p for name, p in parameters.items() if min(p.shape) > 3
+                       and len(p.shape) == 2}
+        super().set_parameters({n: p for n, p in parameters.items() if n not in self.hidden})
+        self.momentum = {name: np.zeros(p.shape, np.float32) for name, p in self.hidden.items()}
+        self.everything = parameters
+
+    def zero_grad(self):
+        for parameter in self.everything.values():
+            parameter.grad.zero()
+
+    def update(self):
+        super().update()
+
+        def one(names):
+            for name in names:
+                m, p = self.momentum[name], self.hidden[name]
+                m *= 0.95
+                m += 0.05 * p.g
+                step = orthogonal(0.95 * m + 0.05 * p.g, self.ns)
+                p.d -= np.float32(self.rate * self.wide * max(m.shape) ** 0.5) * step
+
+        names = list(self.hidden)
+        kernels._map(one, [names[i :: kernels.threads()] for i in range(kernels.threads())])
+
+
+def orthogonal(G: np.ndarray, steps: int) -> np.ndarray:
+    """G with all singular values moved to about 1, by a quintic Newton-Schulz iteration."""
+    a, b, c = (np.float32(x) for x in (3.4445, -4.7750, 2.0315))
+    X = G.T if G.shape[0] > G.shape[1] else G
+    X = X / (np.linalg.norm(X) + np.float32(1e-12))
+    for _ in range(steps):
+        A = X @ X.T
+        X = a * X + (b * A + c * (A @ A.T)) @ X  # A is symmetric, which X @ X.T and A @ A.T make cheap
+    return X.T if G.shape[0] > G.shape[1] else X
+
+
+def rate_of(c: dict, step: int) -> float:
+    warm = min(1.0, (step + 1) / c["warm"])
+    s = step / c["steps"]
+    down = {"cosine": 0.5 * (1 + math.cos(math.pi * s)), "linear": 1 - s,
+            "late": min(1.0, 2 * (1 - s)),  # constant, then linear in the second half
+            "quad": (1 - s) ** 2}[c["decay"]]
+    return warm * c["rate"] * (c["floor"] + (1 - c["floor"]) * down)
+
+
+def batch_of(c: dict, step: int) -> int:
+    """The batch doubles at equal parts of the run."""
+    doublings = int(math.log2(c["grow"]))
+    return c["batch"] * 2 ** min(doublings, (doublings + 1) * step // c["steps"])
+
+
+def free_space(c, x, sigma, rng):
+    u, v = (round(len(x) * c[name]) for name in ("uniform", "near"))
+    pick = np.resize(np.arange(len(x)), v)
+    near = x[pick] + sigma[pick] * rng.standard_normal((v, 3), np.float32)
+    return np.concatenate([rng.uniform(-1.5, 1.5, (u, 3)), near]).astype(np.float32)
+
+
+class Average:
+    """Exponential average of the weights with the given decay."""
+
+    def __init__(self, mlp, decay):
+        self.decay, self.arrays = decay, {n: p.d.copy() for n, p in mlp.parameters.items()}
+
+    def add(self, mlp, step):
+        a = np.float32(1 - min(self.decay, (1 + step) / (10 + step)))
+        for name, p in mlp.parameters.items():
+            self.arrays[name] += a * (p.d - self.arrays[name])
+
+
+class Step(train.Trainer):
+    """train.Trainer with its own number of free points and a solver that is shared."""
+
+    def __init__(self, mlp, batch, c, solver, lam):
+        import losses
+        import nnabla as nn
+
+        self.x = nn.Variable((batch, 3))
+        self.y = nn.Variable((round(batch * c["uniform"]) + round(batch * c["near"]), 3))
+        self.n = nn.Variable((batch, 3)) if c["normals"] else None
+        self.lam = nn.Variable(())
+        self.lam.d = lam
+        self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, self.lam if c["lam_end"] else lam, 1.0)
+        for term in self.terms.values():
+            term.persistent = True
+        self.solver = solver
+
+
+def distances(mlp, frame, truth, samples, grid_size) -> dict:
+    """Truth to mesh in the unit frame of the truth, and the mesh's topology."""
+    grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, grid_size)
+    mesh, stats = surface.extract(mlp.evaluate, grid)
+    mesh = mesh._replace(points=truth.to_unit(frame.to_world(mesh.points)))
+    d = metrics.point_to_surface(samples, mesh)
+    topology = parts.topology(mesh)
+    return {"mean": float(d.mean()), "p99": float(np.percentile(d, 99)), "max": float(d.max()),
+            "components": topology["components"], "euler": topology["euler_characteristic"]}
+
+
+def run(path, truth_path, changes: dict, grid_size: int, progress=None) -> dict:
+    c = {**DEFAULT, **changes}
+    cloud = datasets.load(path, c["k"], c["test"], bool(c["normals"]), c["seed"])
+    truth = geometry.read_mesh(truth_path)
+    unit = geometry.Frame.of(truth.surface_points)
+    samples = geometry.sample_mesh(truth._replace(points=unit.to_unit(truth.points)), 200_000,
+                                   np.random.default_rng(1)).points
+    mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True)
+    solver = (kernels.Adam(0.9, c["beta1"]) if c["optimiser"] == "adam"
+              else Muon(0.9, c["beta1"], c["ns"], c["wide"]))
+    solver.set_parameters(mlp.parameters)
+    average = Average(mlp, c["ema"]) if c["ema"] else None
+    made = {}
+    seconds, batch, curve = time.process_time(), 0, []
+    spent, consumed = 0.0, 0
+    for step in range(c["steps"]):
+        if batch_of(c, step) != batch:
+            batch = batch_of(c, step)
+            order = datasets.batches(len(cloud.points), batch, c["seed"])
+            made[batch] = Step(mlp, batch, c, solver, c["lam"])
+        trainer = made[batch]
+        if c["lam_end"]:
+            trainer.lam.d = c["lam"] * (c["lam_end"] / c["lam"]) ** (step / c["steps"])
+        index = next(order)
+        x = cloud.points[index]
+        y = free_space(c, x, cloud.sigma[index], np.random.default_rng((c["seed"], 1, step)))
+        trainer.feed(x, y, cloud.normals[index] if c["normals"] else None)
+        trainer.step(rate_of(c, step))
+        if average:
+            average.add(mlp, step)
+        if progress and (step + 1) % progress == 0:
+            spent += time.process_time() - seconds
+            found = distances(mlp, cloud.frame, unit, samples, grid_size)
+            curve.append([step + 1, round(spent), found["mean"], found["components"]])
+            print(curve[-1], {n: float(t.d) for n, t in trainer.terms.items()}, flush=True)
+            helper.save_arrays(Path(f"long/{c['steps']}_{step + 1}.h5"), {n: p.d for n, p in mlp.parameters.items()})
+            seconds = time.process_time()
+    spent += time.process_time() - seconds
+    losses = {n: float(f"{float(t.d):.4g}") for n, t in trainer.terms.items()}
+    found = distances(mlp, cloud.frame, unit, samples, grid_size)
+    if average:
+        for name, p in mlp.parameters.items():
+            p.d = average.arrays[name]
+        found["averaged"] = distances(mlp, cloud.frame, unit, samples, grid_size)["mean"]
+    return {"cpu_seconds": round(spent, 1), **found, "losses": losses, **({"curve": curve} if curve else {})}
+
+
+def lines() -> list:
+    return [json.loads(row) for row in LINES.read_text().splitlines()] if LINES.exists() else []
+
+
+def main(args) -> None:
+    kernels.set_threads(args.threads)
+    helper.set_context("cpu")
+    shape = Path(args.fpath).name.split("_pcd")[0]
+    for variant in args.variants:
+        changes = changes_of(variant)
+        key = {"shape": shape, "changes": changes, "grid": args.grid_size}
+        if any({name: row[name] for name in key} == key for row in lines()):
+            continue
+        try:
+            found = run(args.fpath, args.truth, changes, args.grid_size, args.progress)
+        except helper.UserError as error:
+            found = {"error": str(error)}
+        with open(LINES, "a") as file:
+            file.write(json.dumps({**key, **found}) + "\n")
+        print(variant or "default", found, flush=True)
+
+
+if __name__ == "__main__":
+    parser = helper.parser(__doc__)
+    parser.add_argument("variants", nargs="*")
+    parser.add_argument("-f", "--fpath")
+    parser.add_argument("--truth")
+    parser.add_argument("--grid-size", type=int, default=256)
+    parser.add_argument("--progress", type=int)
+    parser.add_argument("--threads", type=int, default=1)
+    main(parser.parse_args())
