@@ -27,12 +27,11 @@ import kernels
 import losses
 import metrics
 from networks import MLP
-import runs
 from runs import Run
+import solvers
 import surface
 
 import nnabla as nn
-import nnabla.solvers as S
 import numpy as np
 from tqdm import tqdm
 
@@ -43,15 +42,14 @@ WARM_UP = 100  # steps; Adam's first ones at the full rate throw wide networks o
 class Trainer:
     """The static graph of one step and its solver."""
 
-    def __init__(self, mlp, batch_size, with_normals, lam, tau, beta0, beta1):
+    def __init__(self, mlp, solver, batch_size, with_normals, lam, tau):
         self.x = nn.Variable((batch_size, 3))
         self.y = nn.Variable((2 * batch_size, 3))
         self.n = nn.Variable((batch_size, 3)) if with_normals else None
         self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, lam, tau)
         for term in self.terms.values():
             term.persistent = True
-        make_solver = kernels.Adam if mlp.kernel else S.Adam
-        self.solver = make_solver(beta1=beta0, beta2=beta1)  # the rate is set at each step
+        self.solver = solver  # the rate is set at each step
         self.solver.set_parameters(mlp.parameters)
 
     def feed(self, x, y, n=None) -> None:
@@ -120,8 +118,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="surface points a step; twice as many in free space")
     add("-te", "--train-epoch", type=number(int, 1), default=1500, help="epochs to train")
     add("-ti", "--train-iter", type=number(int, 1), help="steps to train; replaces -te")
+    add("--solver", choices=["muon", "adam"], default="muon",
+        help="muon: orthogonalised steps for the hidden layers' matrices, Adam's for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0), default=5e-3,
-        help="Adam's rate after a short warm-up; it decays to 1 %% by a cosine")
+        help="of both solvers, after a short warm-up; it decays to 1 %% by a cosine")
     add("--beta0", type=number(float, 0, below=1), default=0.9, help="Adam's first decay")
     add("--beta1", type=number(float, 0, below=1), default=0.999, help="Adam's second decay")
     add("--lam", type=number(float, 0), default=0.1, help="weight of the eikonal term")
@@ -204,8 +204,8 @@ def main(args: argparse.Namespace) -> None:
     cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
     mlp = MLP(args.dims, seed=args.seed, kernel=device.kernel,
               arrays=checkpoint.parameters if checkpoint else None)
-    trainer = Trainer(mlp, args.batch_size, args.with_normals, args.lam, args.tau,
-                      args.beta0, args.beta1)
+    solver = solvers.make(args.solver, device.kernel, args.beta0, args.beta1)
+    trainer = Trainer(mlp, solver, args.batch_size, args.with_normals, args.lam, args.tau)
     per_epoch = max(1, len(cloud.points) // args.batch_size)
     steps = args.train_iter or args.train_epoch * per_epoch
     info = {"architecture": mlp.architecture, "frame": cloud.frame._asdict(),
@@ -217,7 +217,7 @@ def main(args: argparse.Namespace) -> None:
         if checkpoint.info["cloud_sha256"] != info["cloud_sha256"]:
             raise UserError(f"{args.fpath}: other points than the run in {run.folder} has seen; "
                             "--resume needs the same cloud")
-        runs.set_solver_state(trainer.solver, checkpoint.moments)
+        solvers.set_state_of(solver, checkpoint.moments)
         done, path, first, before = (checkpoint.info["step"], checkpoint.path,
                                      checkpoint.info["first_losses"], checkpoint.info["seconds"])
         run.go_on(checkpoint)
@@ -267,7 +267,7 @@ def main(args: argparse.Namespace) -> None:
             if distances:
                 run.log.write(done, **distances)
             path = run.save(-(-done // per_epoch), mlp.parameters,
-                            runs.solver_state(trainer.solver),
+                            solvers.state_of(solver),
                             {**info, "step": done, "first_losses": first,
                              "seconds": time.perf_counter() - start})
             if caught:

@@ -13,6 +13,7 @@ import time
 from common import alternate, begin, helper, kernels, parser, report
 import datasets
 import networks
+import solvers
 import train
 
 import numpy as np
@@ -38,7 +39,8 @@ def our_step(dims: int, batch: int, kernel: bool):
     points = rng.uniform(-1, 1, (100_000, 3)).astype(np.float32)
     sigma = np.full((100_000, 1), 0.05, np.float32)
     mlp = networks.MLP(dims, kernel=kernel)
-    trainer = train.Trainer(mlp, batch, False, 0.1, 1.0, 0.9, 0.999)
+    solver = solvers.make("adam", kernel, 0.9, 0.999)  # as the others
+    trainer = train.Trainer(mlp, solver, batch, False, 0.1, 1.0)
     order = datasets.batches(len(points), batch, 0)
 
     def step():

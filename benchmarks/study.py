@@ -18,12 +18,15 @@ import time
 from common import ROOT, helper, kernels
 import datasets
 import geometry
+import losses
 import metrics
 from networks import MLP
 import parts
+import solvers
 import surface
 import train
 
+import nnabla as nn
 import numpy as np
 
 LINES = Path(__file__).with_suffix(".jsonl")
@@ -47,52 +50,6 @@ def changes_of(variant: str) -> dict:
         name, value = word.split("=")
         changes[name] = type(DEFAULT[name])(value)
     return {name: value for name, value in sorted(changes.items()) if value != DEFAULT[name]}
-
-
-class Muon(kernels.Adam):
-    """Muon (Jordan 2024): the momentum of a hidden matrix, orthogonalised, is its step; what is no
-    hidden matrix steps as Adam does. A step has the root mean square `wide` times the rate of
-    Adam's (Liu et al. 2025 take 0.2)."""
-
-    def __init__(self, beta1, beta2, ns, wide):
-        super().__init__(beta1, beta2)
-        self.ns, self.wide = ns, wide
-
-    def set_parameters(self, parameters):
-        self.hidden = {name: p for name, p in parameters.items() if min(p.shape) > 3
-                       and len(p.shape) == 2}
-        super().set_parameters({n: p for n, p in parameters.items() if n not in self.hidden})
-        self.momentum = {name: np.zeros(p.shape, np.float32) for name, p in self.hidden.items()}
-        self.everything = parameters
-
-    def zero_grad(self):
-        for parameter in self.everything.values():
-            parameter.grad.zero()
-
-    def update(self):
-        super().update()
-
-        def one(names):
-            for name in names:
-                m, p = self.momentum[name], self.hidden[name]
-                m *= 0.95
-                m += 0.05 * p.g
-                step = orthogonal(0.95 * m + 0.05 * p.g, self.ns)
-                p.d -= np.float32(self.rate * self.wide * max(m.shape) ** 0.5) * step
-
-        names = list(self.hidden)
-        kernels._map(one, [names[i :: kernels.threads()] for i in range(kernels.threads())])
-
-
-def orthogonal(G: np.ndarray, steps: int) -> np.ndarray:
-    """G with all singular values moved to about 1, by a quintic Newton-Schulz iteration."""
-    a, b, c = (np.float32(x) for x in (3.4445, -4.7750, 2.0315))
-    X = G.T if G.shape[0] > G.shape[1] else G
-    X = X / (np.linalg.norm(X) + np.float32(1e-12))
-    for _ in range(steps):
-        A = X @ X.T
-        X = a * X + (b * A + c * (A @ A.T)) @ X  # A is symmetric, which X @ X.T and A @ A.T make cheap
-    return X.T if G.shape[0] > G.shape[1] else X
 
 
 def rate_of(c: dict, step: int) -> float:
@@ -133,15 +90,13 @@ class Step(train.Trainer):
     """train.Trainer with its own number of free points and a solver that is shared."""
 
     def __init__(self, mlp, batch, c, solver, lam):
-        import losses
-        import nnabla as nn
-
         self.x = nn.Variable((batch, 3))
         self.y = nn.Variable((round(batch * c["uniform"]) + round(batch * c["near"]), 3))
         self.n = nn.Variable((batch, 3)) if c["normals"] else None
         self.lam = nn.Variable(())
         self.lam.d = lam
-        self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, self.lam if c["lam_end"] else lam, 1.0)
+        lam = self.lam if c["lam_end"] else lam
+        self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, lam, 1.0)
         for term in self.terms.values():
             term.persistent = True
         self.solver = solver
@@ -150,7 +105,7 @@ class Step(train.Trainer):
 def distances(mlp, frame, truth, samples, grid_size) -> dict:
     """Truth to mesh in the unit frame of the truth, and the mesh's topology."""
     grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, grid_size)
-    mesh, stats = surface.extract(mlp.evaluate, grid)
+    mesh, _ = surface.extract(mlp.evaluate, grid)
     mesh = mesh._replace(points=truth.to_unit(frame.to_world(mesh.points)))
     d = metrics.point_to_surface(samples, mesh)
     topology = parts.topology(mesh)
@@ -166,13 +121,13 @@ def run(path, truth_path, changes: dict, grid_size: int, progress=None) -> dict:
     samples = geometry.sample_mesh(truth._replace(points=unit.to_unit(truth.points)), 200_000,
                                    np.random.default_rng(1)).points
     mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True)
-    solver = (kernels.Adam(0.9, c["beta1"]) if c["optimiser"] == "adam"
-              else Muon(0.9, c["beta1"], c["ns"], c["wide"]))
+    solvers.ITERATIONS, solvers.STEP = c["ns"], c["wide"]
+    solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
     solver.set_parameters(mlp.parameters)
     average = Average(mlp, c["ema"]) if c["ema"] else None
     made = {}
     seconds, batch, curve = time.process_time(), 0, []
-    spent, consumed = 0.0, 0
+    spent = 0.0
     for step in range(c["steps"]):
         if batch_of(c, step) != batch:
             batch = batch_of(c, step)

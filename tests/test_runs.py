@@ -16,6 +16,7 @@ import kills
 from networks import MLP
 import runs
 import shapes
+import solvers
 
 import h5py
 import numpy as np
@@ -49,7 +50,7 @@ def stop(folder, signum, line):
 
 
 @pytest.mark.parametrize("signum, status, normals", [
-    (signal.SIGINT, 130, "--with-normals"), (signal.SIGTERM, 143, "")])
+    (signal.SIGINT, 130, "--with-normals"), (signal.SIGTERM, 143, "--solver adam")])
 def test_a_stopped_run_goes_on_bit_for_bit(script, cloud, signum, status, normals):
     line = f"{LINE} {normals}".replace("-ti 40", "-ti 300").replace("-sie 2", "-sie 30")
     script(f"train.py {line} -m truth")
@@ -263,12 +264,10 @@ def test_divergence_stops_the_run(script, cloud):
 
 
 def test_solver_state_that_does_not_fit():
-    from kernels import Adam
-
-    solver = Adam()
+    solver = solvers.make("muon", True, 0.9, 0.999)
     solver.set_parameters(MLP(16).parameters)
     with pytest.raises(UserError, match="does not fit"):
-        runs.set_solver_state(solver, {"t": np.array(3)})
+        solvers.set_state_of(solver, {"t": np.array(3)})
 
 
 def test_small_meshes_keep_their_digits(tmp_path):
