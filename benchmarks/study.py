@@ -30,7 +30,7 @@ import nnabla as nn
 import numpy as np
 
 LINES = Path(__file__).with_suffix(".jsonl")
-TABLE = ROOT / "results" / "study.md"
+PAGE, HEADING = ROOT / "results" / "study.md", "## Every run"
 DEFAULT = {
     "dims": 256, "steps": 2000, "seed": 0,
     "batch": 512, "grow": 1,  # the batch doubles until it is `grow` times as large at the end
@@ -38,7 +38,7 @@ DEFAULT = {
     "rate": 5e-3, "floor": 0.01, "decay": "cosine", "warm": 100, "beta1": 0.999,
     "lam": 0.1, "lam_end": 0.0,  # lam_end: lam moves there, along the logarithm; 0: it does not
     "k": 50, "test": 0.25, "normals": 0,
-    "radius": 1.0, "optimiser": "adam", "ns": 5, "wide": 0.2,
+    "radius": 1.0, "optimiser": "adam", "ns": 5, "wide": 0.2, "sbeta": 0.95, "every": 10,
     "ema": 0.0,
 }
 
@@ -50,6 +50,51 @@ def changes_of(variant: str) -> dict:
         name, value = word.split("=")
         changes[name] = type(DEFAULT[name])(value)
     return {name: value for name, value in sorted(changes.items()) if value != DEFAULT[name]}
+
+
+class Soap(solvers.KernelMuon):
+    """SOAP (Vyas et al. 2024): Adam in the eigenbasis of Shampoo's two factors."""
+
+    every, beta = 10, 0.95
+
+    def set_parameters(self, parameters):
+        super().set_parameters(parameters)
+        self.L, self.R, self.QL, self.QR, self.V, self.t = {}, {}, {}, {}, {}, 0
+
+    def update(self):
+        self.adam.update()
+        names, threads = list(self.hidden), kernels.threads()
+        self.t += 1
+        kernels._map(lambda some: [self.one(name) for name in some],
+                     [names[i::threads] for i in range(threads)])
+
+    def one(self, name):
+        p, m, beta = self.hidden[name], self.momentum[name].d, np.float32(self.beta)
+        G = p.g.copy()
+        if name not in self.L:
+            self.L[name], self.R[name] = G @ G.T, G.T @ G
+            self.QL[name] = np.linalg.eigh(self.L[name])[1]
+            self.QR[name] = np.linalg.eigh(self.R[name])[1]
+            self.V[name] = np.zeros_like(G)
+        QL, QR = self.QL[name], self.QR[name]
+        m *= beta
+        m += (1 - beta) * G
+        V = self.V[name]
+        V *= np.float32(self.beta2)
+        V += np.float32(1 - self.beta2) * (QL.T @ G @ QR) ** 2
+        correct = (1 - self.beta2**self.t) ** 0.5 / (1 - self.beta**self.t)
+        N = QL @ ((QL.T @ m @ QR) / (np.sqrt(V) + np.float32(1e-10))) @ QR.T
+        p.d -= np.float32(self.rate * correct * self.wide) * N
+        self.L[name] += (1 - beta) * (G @ G.T - self.L[name])
+        self.R[name] += (1 - beta) * (G.T @ G - self.R[name])
+        if self.t % self.every == 0:
+            for Q, A in ((self.QL, self.L[name]), (self.QR, self.R[name])):
+                order = np.argsort(-np.einsum("ij,ij->j", Q[name], A @ Q[name]))
+                if Q is self.QL:
+                    self.V[name] = self.V[name][order]
+                else:
+                    self.V[name] = self.V[name][:, order]
+                Q[name] = np.linalg.qr(A @ Q[name][:, order])[0]
 
 
 def rate_of(c: dict, step: int) -> float:
@@ -122,7 +167,11 @@ def run(path, truth_path, changes: dict, grid_size: int, progress=None) -> dict:
                                    np.random.default_rng(1)).points
     mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True)
     solvers.ITERATIONS, solvers.STEP = c["ns"], c["wide"]
-    solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
+    if c["optimiser"] == "soap":
+        solver = Soap(kernels.Adam(0.9, c["beta1"]))
+        solver.beta2, solver.every, solver.wide = c["sbeta"], c["every"], c["wide"]
+    else:
+        solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
     solver.set_parameters(mlp.parameters)
     average = Average(mlp, c["ema"]) if c["ema"] else None
     made = {}
@@ -164,7 +213,30 @@ def lines() -> list:
     return [json.loads(row) for row in LINES.read_text().splitlines()] if LINES.exists() else []
 
 
+def table(rows: list) -> str:
+    """The runs as Markdown, one a line, the shapes in the order in which they came."""
+    text = ["| shape | change | steps | CPU s | mean | p99 | max | parts |", "|" + "---|" * 8]
+    for row in sorted(rows, key=lambda row: [r["shape"] for r in rows].index(row["shape"])):
+        changes = {name: value for name, value in row["changes"].items() if name != "steps"}
+        what = " ".join(f"{name}={value}" for name, value in changes.items()) or "-"
+        averaged = f", averaged {1000 * row['averaged']:.2f}" if "averaged" in row else ""
+        steps = row["changes"].get("steps", DEFAULT["steps"])
+        mean, p99, most = (f"{1000 * row[name]:.3g}" for name in ("mean", "p99", "max"))
+        text.append(f"| {row['shape']} | {what} | {steps:,} | {row['cpu_seconds']:.0f} | "
+                    f"{mean}{averaged} | {p99} | {most} | {row['components']} |")
+    return "\n".join(text) + "\n"
+
+
+def render(text: str, rows: list) -> str:
+    """The page `text` with a fresh table behind its last heading, HEADING."""
+    return text[: text.index(HEADING)] + f"{HEADING}\n\n{table(rows)}"
+
+
 def main(args) -> None:
+    if args.render:
+        with helper.replacing(PAGE) as temporary:
+            temporary.write_text(render(PAGE.read_text(), lines()))
+        return
     kernels.set_threads(args.threads)
     helper.set_context("cpu")
     shape = Path(args.fpath).name.split("_pcd")[0]
@@ -184,7 +256,8 @@ def main(args) -> None:
 
 if __name__ == "__main__":
     parser = helper.parser(__doc__)
-    parser.add_argument("variants", nargs="*")
+    parser.add_argument("variants", nargs="*", help="changes against DEFAULT, \"rate=1e-2 ...\"")
+    parser.add_argument("--render", action="store_true", help="write the table and do nothing else")
     parser.add_argument("-f", "--fpath")
     parser.add_argument("--truth")
     parser.add_argument("--grid-size", type=int, default=256)
