@@ -2,9 +2,9 @@
 
     python train.py -d 1 -f demo/knot_pcd.ply -m demo/knot -k 50 --lam 0.1
 
-writes demo/knot/param_NNNNN.h5 (N: epoch), log.jsonl and nnabla's monitor series. Steps and rate
-decay are fixed by -te (epochs) or -ti (steps). infer.py makes a mesh of a checkpoint. A run that
-was stopped, in whatever way, goes on with
+writes demo/knot/param_NNNNN.h5 (N: epoch), log.jsonl and nnabla's monitor series. The steps, over
+which the rate decays, are fixed by -te (epochs) or -ti (steps). infer.py makes a mesh of a
+checkpoint. A run that was stopped, in whatever way, goes on with
 
     python train.py --resume -m demo/knot
 """
@@ -36,7 +36,8 @@ import numpy as np
 from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
-WARM_UP = 100  # steps; Adam's first ones at the full rate throw wide networks off the sphere
+STEPS = 6000  # without -te and -ti; results/study.md has the distance by steps
+WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 
 
 class Trainer:
@@ -116,8 +117,9 @@ def make_parser() -> argparse.ArgumentParser:
     helper.add_device_flags(parser)
     add("-b", "--batch-size", type=number(int, 1), default=512,
         help="surface points a step; twice as many in free space")
-    add("-te", "--train-epoch", type=number(int, 1), default=1500, help="epochs to train")
-    add("-ti", "--train-iter", type=number(int, 1), help="steps to train; replaces -te")
+    add("-te", "--train-epoch", type=number(int, 1), help="epochs to train")
+    add("-ti", "--train-iter", type=number(int, 1),
+        help=f"steps to train; replaces -te; default, without -te: {STEPS}")
     add("--solver", choices=["muon", "adam"], default="muon",
         help="muon: orthogonalised steps for the hidden layers' matrices, Adam's for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0), default=5e-3,
@@ -127,7 +129,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--lam", type=number(float, 0), default=0.1, help="weight of the eikonal term")
     add("--tau", type=number(float, 0), default=1.0, help="weight of the normals term")
     add("--with-normals", action="store_true", help="use the cloud's normals")
-    add("--dims", type=number(int, 8), default=512, help="width of the network")
+    add("--dims", type=number(int, 8), default=128, help="width of the network; the paper's is 512")
     add("-k", "--knn", type=number(int, 1), default=50,
         help="neighbour whose distance sets the spread of the samples near the surface")
     add("-vf", "--volume-factor", type=number(float, 1), default=1.5,
@@ -207,7 +209,7 @@ def main(args: argparse.Namespace) -> None:
     solver = solvers.make(args.solver, device.kernel, args.beta0, args.beta1)
     trainer = Trainer(mlp, solver, args.batch_size, args.with_normals, args.lam, args.tau)
     per_epoch = max(1, len(cloud.points) // args.batch_size)
-    steps = args.train_iter or args.train_epoch * per_epoch
+    steps = args.train_iter or (args.train_epoch or 0) * per_epoch or STEPS
     info = {"architecture": mlp.architecture, "frame": cloud.frame._asdict(),
             "volume_factor": args.volume_factor, "cloud": str(Path(args.fpath).resolve()),
             "cloud_sha256": digest(cloud),

@@ -171,10 +171,10 @@ def test_resume_from_another_folder(script, cloud):
     assert (cloud / "run/param_00008.h5").is_file()
 
 
-def test_the_default_network_trains(script, tmp_path):
+def test_the_papers_network_trains(script, tmp_path):
     """512 wide at the default rate: the first steps must not throw it off."""
     geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
-    script("train.py -f c.ply -m run -ti 30 --quiet -tr 0")
+    script("train.py -f c.ply -m run --dims 512 -ti 30 --quiet -tr 0")
     rows = [json.loads(row) for row in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < 1
 
