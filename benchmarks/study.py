@@ -4,12 +4,14 @@
 
 trains each variant (changes against DEFAULT, "" is none) on a cloud, extracts the surface on a
 grid and measures it against the true mesh. A line that study.jsonl has already is not run again.
-`--render` writes results/study.md from all lines. The cost of a run is the CPU time of its training
-loop, all threads, so that runs side by side and pauses do not disturb it.
+`--render` writes the table of results/study.md from all lines. The cost of a run is the CPU time of
+its training loop, so that runs side by side and pauses do not disturb it. What train.py
+lacks (other solvers, growing batches, averages, ...) is here, as a hook, and only here.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from pathlib import Path
@@ -20,7 +22,7 @@ import datasets
 import geometry
 import losses
 import metrics
-from networks import MLP
+from networks import MLP, layer_shapes
 import parts
 import solvers
 import surface
@@ -31,15 +33,17 @@ import numpy as np
 
 LINES = Path(__file__).with_suffix(".jsonl")
 PAGE, HEADING = ROOT / "results" / "study.md", "## Every run"
-DEFAULT = {
+DEFAULT = {  # what train.py did before the study, at the width and steps of the README then
     "dims": 256, "steps": 2000, "seed": 0,
     "batch": 512, "grow": 1,  # the batch doubles until it is `grow` times as large at the end
     "uniform": 1.0, "near": 1.0,  # free points of either kind for a surface point
     "rate": 5e-3, "floor": 0.01, "decay": "cosine", "warm": 100, "beta1": 0.999,
-    "lam": 0.1, "lam_end": 0.0,  # lam_end: lam moves there, along the logarithm; 0: it does not
-    "k": 50, "test": 0.25, "normals": 0,
-    "radius": 1.0, "optimiser": "adam", "ns": 5, "wide": 0.2, "sbeta": 0.95, "every": 10,
-    "ema": 0.0,
+    "lam": 0.1, "k": 50, "test": 0.25, "normals": 0, "radius": 1.0,
+    "optimiser": "adam",  # or muon, of which `ns` are the iterations and `wide` the step's size, or
+    "ns": 5, "wide": 0.2,  # soap, with its decay `sbeta` and `every` steps between two bases
+    "sbeta": 0.95, "every": 10,
+    "ema": 0.0,  # decay of an average of the weights, which is measured as well
+    "init": "geometric",  # or he: no sphere to begin with
 }
 
 
@@ -97,12 +101,22 @@ class Soap(solvers.KernelMuon):
                 Q[name] = np.linalg.qr(A @ Q[name][:, order])[0]
 
 
+def he_init(dims: int, seed: int) -> dict:
+    """W ~ N(0, 2 / in), b = 0 (He et al. 2015)."""
+    rng, arrays = np.random.default_rng(seed), {}
+    for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
+        W = rng.normal(0, (2 / fan_in) ** 0.5, (fan_in, fan_out))
+        arrays[f"fc{layer}/affine/W"] = W.astype(np.float32)
+        arrays[f"fc{layer}/affine/b"] = np.zeros(fan_out, np.float32)
+    return arrays
+
+
 def rate_of(c: dict, step: int) -> float:
+    """As train.cosine_rate, with other decays, floors and warm-ups."""
     warm = min(1.0, (step + 1) / c["warm"])
     s = step / c["steps"]
     down = {"cosine": 0.5 * (1 + math.cos(math.pi * s)), "linear": 1 - s,
-            "late": min(1.0, 2 * (1 - s)),  # constant, then linear in the second half
-            "quad": (1 - s) ** 2}[c["decay"]]
+            "late": min(1.0, 2 * (1 - s))}[c["decay"]]  # constant, then linear in the second half
     return warm * c["rate"] * (c["floor"] + (1 - c["floor"]) * down)
 
 
@@ -112,7 +126,8 @@ def batch_of(c: dict, step: int) -> int:
     return c["batch"] * 2 ** min(doublings, (doublings + 1) * step // c["steps"])
 
 
-def free_space(c, x, sigma, rng):
+def free_space(c: dict, x: np.ndarray, sigma: np.ndarray, rng) -> np.ndarray:
+    """As datasets.free_space, with `uniform` and `near` points of either kind for each of x."""
     u, v = (round(len(x) * c[name]) for name in ("uniform", "near"))
     pick = np.resize(np.arange(len(x)), v)
     near = x[pick] + sigma[pick] * rng.standard_normal((v, 3), np.float32)
@@ -134,21 +149,19 @@ class Average:
 class Step(train.Trainer):
     """train.Trainer with its own number of free points and a solver that is shared."""
 
-    def __init__(self, mlp, batch, c, solver, lam):
+    def __init__(self, mlp, batch, c, solver):
         self.x = nn.Variable((batch, 3))
         self.y = nn.Variable((round(batch * c["uniform"]) + round(batch * c["near"]), 3))
         self.n = nn.Variable((batch, 3)) if c["normals"] else None
-        self.lam = nn.Variable(())
-        self.lam.d = lam
-        lam = self.lam if c["lam_end"] else lam
-        self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, lam, 1.0)
+        self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, c["lam"], 1.0)
         for term in self.terms.values():
             term.persistent = True
         self.solver = solver
 
 
 def distances(mlp, frame, truth, samples, grid_size) -> dict:
-    """Truth to mesh in the unit frame of the truth, and the mesh's topology."""
+    """Exact distances of `samples` (N, 3) of the truth to the mesh, both in the truth's unit frame
+    (truth and frame: the Frames of truth and cloud), and the mesh's topology."""
     grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, grid_size)
     mesh, _ = surface.extract(mlp.evaluate, grid)
     mesh = mesh._replace(points=truth.to_unit(frame.to_world(mesh.points)))
@@ -158,14 +171,17 @@ def distances(mlp, frame, truth, samples, grid_size) -> dict:
             "components": topology["components"], "euler": topology["euler_characteristic"]}
 
 
-def run(path, truth_path, changes: dict, grid_size: int, progress=None) -> dict:
+def run(path, truth_path, changes: dict, grid_size: int) -> dict:
+    """One training on the cloud file at `path`: {"cpu_seconds", the entries of distances()
+    [, "averaged"], "losses" of the last step}."""
     c = {**DEFAULT, **changes}
     cloud = datasets.load(path, c["k"], c["test"], bool(c["normals"]), c["seed"])
     truth = geometry.read_mesh(truth_path)
     unit = geometry.Frame.of(truth.surface_points)
     samples = geometry.sample_mesh(truth._replace(points=unit.to_unit(truth.points)), 200_000,
                                    np.random.default_rng(1)).points
-    mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True)
+    mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True,
+              arrays=he_init(c["dims"], c["seed"]) if c["init"] == "he" else None)
     solvers.ITERATIONS, solvers.STEP = c["ns"], c["wide"]
     if c["optimiser"] == "soap":
         solver = Soap(kernels.Adam(0.9, c["beta1"]))
@@ -174,17 +190,13 @@ def run(path, truth_path, changes: dict, grid_size: int, progress=None) -> dict:
         solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
     solver.set_parameters(mlp.parameters)
     average = Average(mlp, c["ema"]) if c["ema"] else None
-    made = {}
-    seconds, batch, curve = time.process_time(), 0, []
-    spent = 0.0
+    made, batch, start = {}, 0, time.process_time()
     for step in range(c["steps"]):
         if batch_of(c, step) != batch:
             batch = batch_of(c, step)
             order = datasets.batches(len(cloud.points), batch, c["seed"])
-            made[batch] = Step(mlp, batch, c, solver, c["lam"])
+            made[batch] = Step(mlp, batch, c, solver)
         trainer = made[batch]
-        if c["lam_end"]:
-            trainer.lam.d = c["lam"] * (c["lam_end"] / c["lam"]) ** (step / c["steps"])
         index = next(order)
         x = cloud.points[index]
         y = free_space(c, x, cloud.sigma[index], np.random.default_rng((c["seed"], 1, step)))
@@ -192,21 +204,14 @@ def run(path, truth_path, changes: dict, grid_size: int, progress=None) -> dict:
         trainer.step(rate_of(c, step))
         if average:
             average.add(mlp, step)
-        if progress and (step + 1) % progress == 0:
-            spent += time.process_time() - seconds
-            found = distances(mlp, cloud.frame, unit, samples, grid_size)
-            curve.append([step + 1, round(spent), found["mean"], found["components"]])
-            print(curve[-1], {n: float(t.d) for n, t in trainer.terms.items()}, flush=True)
-            helper.save_arrays(Path(f"long/{c['steps']}_{step + 1}.h5"), {n: p.d for n, p in mlp.parameters.items()})
-            seconds = time.process_time()
-    spent += time.process_time() - seconds
-    losses = {n: float(f"{float(t.d):.4g}") for n, t in trainer.terms.items()}
+    spent = time.process_time() - start
+    terms = {name: float(f"{value:.4g}") for name, value in trainer.losses().items()}
     found = distances(mlp, cloud.frame, unit, samples, grid_size)
     if average:
         for name, p in mlp.parameters.items():
             p.d = average.arrays[name]
         found["averaged"] = distances(mlp, cloud.frame, unit, samples, grid_size)["mean"]
-    return {"cpu_seconds": round(spent, 1), **found, "losses": losses, **({"curve": curve} if curve else {})}
+    return {"cpu_seconds": round(spent, 1), **found, "losses": terms}
 
 
 def lines() -> list:
@@ -214,7 +219,8 @@ def lines() -> list:
 
 
 def table(rows: list) -> str:
-    """The runs as Markdown, one a line, the shapes in the order in which they came."""
+    """The runs as Markdown, one a line, the shapes in the order in which they came; distances in
+    thousandths of half the shape's longest side."""
     text = ["| shape | change | steps | CPU s | mean | p99 | max | parts |", "|" + "---|" * 8]
     for row in sorted(rows, key=lambda row: [r["shape"] for r in rows].index(row["shape"])):
         changes = {name: value for name, value in row["changes"].items() if name != "steps"}
@@ -232,7 +238,19 @@ def render(text: str, rows: list) -> str:
     return text[: text.index(HEADING)] + f"{HEADING}\n\n{table(rows)}"
 
 
-def main(args) -> None:
+def parse_args() -> argparse.Namespace:
+    parser = helper.parser(__doc__)
+    add = parser.add_argument
+    add("variants", nargs="*", help="changes against DEFAULT, \"rate=1e-2 ...\"")
+    add("--render", action="store_true", help="write the table and do nothing else")
+    add("-f", "--fpath", help="cloud; its name up to _pcd is the shape's")
+    add("--truth", help="mesh to measure against")
+    add("--grid-size", type=int, default=256, help="of the mesh that is measured")
+    add("--threads", type=int, default=1, help="of the CPU's kernel; 1 costs the least CPU time")
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     if args.render:
         with helper.replacing(PAGE) as temporary:
             temporary.write_text(render(PAGE.read_text(), lines()))
@@ -245,22 +263,11 @@ def main(args) -> None:
         key = {"shape": shape, "changes": changes, "grid": args.grid_size}
         if any({name: row[name] for name in key} == key for row in lines()):
             continue
-        try:
-            found = run(args.fpath, args.truth, changes, args.grid_size, args.progress)
-        except helper.UserError as error:
-            found = {"error": str(error)}
+        found = run(args.fpath, args.truth, changes, args.grid_size)
         with open(LINES, "a") as file:
             file.write(json.dumps({**key, **found}) + "\n")
         print(variant or "default", found, flush=True)
 
 
 if __name__ == "__main__":
-    parser = helper.parser(__doc__)
-    parser.add_argument("variants", nargs="*", help="changes against DEFAULT, \"rate=1e-2 ...\"")
-    parser.add_argument("--render", action="store_true", help="write the table and do nothing else")
-    parser.add_argument("-f", "--fpath")
-    parser.add_argument("--truth")
-    parser.add_argument("--grid-size", type=int, default=256)
-    parser.add_argument("--progress", type=int)
-    parser.add_argument("--threads", type=int, default=1)
-    main(parser.parse_args())
+    main(parse_args())
