@@ -36,7 +36,7 @@ import numpy as np
 from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
-STEPS = 6000  # without -te and -ti; results/study.md has the distance by steps
+STEPS = 10_000  # without -te and -ti; results/study.md has the distance by steps
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 
 

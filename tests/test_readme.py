@@ -4,6 +4,7 @@ import json
 import re
 
 from conftest import ROOT
+import study
 
 import pytest
 
@@ -44,3 +45,21 @@ def test_extraction_table():
         assert f"| {name} | {row['grid']} | {row['evaluations']:,} |" in text
         assert row.get("same_as_dense", True) and not row.get("missed_cells", 0)
         assert not row["boundary_edges"] and not row["nonmanifold_edges"]
+
+
+def test_table_of_the_study():
+    """results/study.md shows the lines of benchmarks/study.jsonl."""
+    rows, page = study.lines(), study.PAGE.read_text()
+    assert study.render(page, rows) == page
+    assert rows and all(row["changes"].keys() <= study.DEFAULT.keys() for row in rows)
+    assert study.render(page, rows[1:]) != page
+
+
+def test_variants_of_the_study():
+    assert study.changes_of("") == study.changes_of("rate=5e-3") == {}
+    assert study.changes_of("rate=1e-2 dims=128") == {"rate": 0.01, "dims": 128}
+    with pytest.raises(KeyError):
+        study.changes_of("speed=9")
+    c = {**study.DEFAULT, "batch": 128, "grow": 16, "steps": 2500}
+    sizes = [study.batch_of(c, step) for step in range(2500)]
+    assert [sizes.count(128 * 2**i) for i in range(5)] == [500] * 5
