@@ -170,7 +170,7 @@ def resumed(args: argparse.Namespace, info: dict) -> argparse.Namespace:
 
     Raises UserError naming every flag on the command line that contradicts the run.
     """
-    saved = info["flags"]
+    saved = {"solver": "adam", **info["flags"]}  # the only one before --solver
     other = [f"--{name.replace('_', '-')} {vars(args)[name]} (the run has {saved.get(name)})"
              for name in sorted(args.given - FREE_FLAGS) if vars(args)[name] != saved.get(name)]
     if other:

@@ -76,6 +76,19 @@ def test_the_graph_resumes_as_well(script, cloud):
     np.testing.assert_array_equal(weights(last[-1]), weights(cloud / "truth" / last[-1].name))
 
 
+def test_a_run_from_before_the_solver_flag_goes_on_with_adam(script, cloud):
+    script(f"train.py {LINE} -m run --solver adam")
+    truth = weights(cloud / "run/param_00008.h5")
+    (cloud / "run/param_00008.h5").unlink()
+    with h5py.File(cloud / "run/param_00006.h5", "r+") as file:
+        info = json.loads(file.attrs["igr"])
+        del info["flags"]["solver"]
+        file.attrs["igr"] = json.dumps(info)
+    assert "--solver muon" in script("train.py --resume -m run --solver muon", status=1).stderr
+    script("train.py --resume -m run --quiet")
+    np.testing.assert_array_equal(weights(cloud / "run/param_00008.h5"), truth)
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(script, cloud):
     script(f"train.py {LINE} -m run")
     truth = weights(cloud / "run/param_00008.h5")
