@@ -27,7 +27,7 @@ class MLP:
     """
 
     def __init__(self, dims=512, activation="softplus", beta=100.0, skip_scale=2**-0.5,
-                 radius=1.0, seed=0, kernel=False, arrays=None):
+                 radius=0.5, seed=0, kernel=False, arrays=None):
         """arrays: parameters by name; default: geometric_init with `radius` and `seed`. Raises
         ValueError where an array is missing or has the wrong shape."""
         self.architecture = {"dims": dims, "activation": activation, "beta": beta,

@@ -150,30 +150,3 @@ class _Log:
             if name not in self.series:
                 self.series[name] = M.MonitorSeries(name, self.monitor, interval=1, verbose=False)
             self.series[name].add(step, value)
-
-
-def solver_state(solver) -> dict:
-    """The state of kernels.Adam or of nnabla's as arrays, alike."""
-    if hasattr(solver, "state"):
-        return solver.state()
-    found = {}
-    for name, state in solver.get_states().items():
-        found["t"] = np.array(state.t)
-        found.update({f"{kind}/{name}": np.array(m.d) for kind, m in state.pstate.items()})
-    return found
-
-
-def set_solver_state(solver, arrays: dict) -> None:
-    """The reverse of solver_state. Raises UserError where the arrays do not fit."""
-    try:
-        if hasattr(solver, "set_state"):
-            solver.set_state(arrays)
-            return
-        states = solver.get_states()
-        for name, state in states.items():
-            state.t = int(arrays["t"])
-            for kind, moment in state.pstate.items():
-                moment.d = arrays[f"{kind}/{name}"].reshape(moment.shape)
-        solver.set_states(states)
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"the solver's state does not fit the network ({error})") from None

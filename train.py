@@ -2,9 +2,9 @@
 
     python train.py -d 1 -f demo/knot_pcd.ply -m demo/knot -k 50 --lam 0.1
 
-writes demo/knot/param_NNNNN.h5 (N: epoch), log.jsonl and nnabla's monitor series. Steps and rate
-decay are fixed by -te (epochs) or -ti (steps). infer.py makes a mesh of a checkpoint. A run that
-was stopped, in whatever way, goes on with
+writes demo/knot/param_NNNNN.h5 (N: epoch), log.jsonl and nnabla's monitor series. The steps, over
+which the rate decays, are fixed by -te (epochs) or -ti (steps). infer.py makes a mesh of a
+checkpoint. A run that was stopped, in whatever way, goes on with
 
     python train.py --resume -m demo/knot
 """
@@ -30,31 +30,31 @@ import metrics
 from networks import MLP
 import ranks
 import render
-import runs
 from runs import Run
 from sampling import GraphSamples, HostSamples
+import solvers
 import surface
 
-import nnabla.solvers as S
 import numpy as np
 from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
-WARM_UP = 100  # steps; Adam's first ones at the full rate throw wide networks off the sphere
+STEPS = 10_000  # without -te and -ti; results/study.md has the distance by steps
+WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 
 
 class Trainer:
     """The static graph of one step and its solver."""
 
-    def __init__(self, mlp, samples, lam, tau, beta0, beta1, group):
-        """samples: of sampling.py; group: ranks.Ranks, which step together."""
+    def __init__(self, mlp, solver, samples, lam, tau, group):
+        """solver: of solvers.py; samples: of sampling.py; group: ranks.Ranks, which step together.
+        """
         self.samples, self.parameters, self.group = samples, mlp.parameters, group
         self.cheap_to_read = mlp.kernel  # the losses; on a GPU every look would wait for it
         self.terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, lam, tau)
         for term in self.terms.values():
             term.persistent = True
-        make_solver = kernels.Adam if mlp.kernel else S.Adam
-        self.solver = make_solver(beta1=beta0, beta2=beta1)  # the rate is set at each step
+        self.solver = solver  # the rate is set at each step
         self.solver.set_parameters(mlp.parameters)
 
     def step(self, rate: float) -> None:
@@ -125,16 +125,19 @@ def make_parser() -> argparse.ArgumentParser:
         help="points a step anywhere in the cube of free space; default: as many as -b")
     add("--precision", choices=["float32", "tf32"], default="float32",
         help="of the matrix products on a GPU; tf32: faster, with 10 bits behind the point")
-    add("-te", "--train-epoch", type=number(int, 1), default=1500, help="epochs to train")
-    add("-ti", "--train-iter", type=number(int, 1), help="steps to train; replaces -te")
+    add("-te", "--train-epoch", type=number(int, 1), help="epochs to train")
+    add("-ti", "--train-iter", type=number(int, 1),
+        help=f"steps to train; replaces -te; default, without -te: {STEPS}")
+    add("--solver", choices=["muon", "adam"], default="muon",
+        help="muon: orthogonalised steps for the hidden layers' matrices, Adam's for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0), default=5e-3,
-        help="Adam's rate after a short warm-up; it decays to 1 %% by a cosine")
+        help="of both solvers, after a short warm-up; it decays to 1 %% by a cosine")
     add("--beta0", type=number(float, 0, below=1), default=0.9, help="Adam's first decay")
     add("--beta1", type=number(float, 0, below=1), default=0.999, help="Adam's second decay")
     add("--lam", type=number(float, 0), default=0.1, help="weight of the eikonal term")
     add("--tau", type=number(float, 0), default=1.0, help="weight of the normals term")
     add("--with-normals", action="store_true", help="use the cloud's normals")
-    add("--dims", type=number(int, 8), default=512, help="width of the network")
+    add("--dims", type=number(int, 8), default=128, help="width of the network; the paper's is 512")
     add("-k", "--knn", type=number(int, 1), default=50,
         help="neighbour whose distance sets the spread of the samples near the surface")
     add("-vf", "--volume-factor", type=number(float, 1), default=1.5,
@@ -178,7 +181,7 @@ def resumed(args: argparse.Namespace, info: dict) -> argparse.Namespace:
 
     Raises UserError naming every flag on the command line that contradicts the run.
     """
-    saved = info["flags"]
+    saved = {"solver": "adam", **info["flags"]}  # the only one before --solver
     other = [f"--{name.replace('_', '-')} {vars(args)[name]} (the run has {saved.get(name)})"
              for name in sorted(args.given - FREE_FLAGS) if vars(args)[name] != saved.get(name)]
     if other:
@@ -320,7 +323,7 @@ class Fit:
         info = {**self.info, "step": self.done, "first_losses": self.first,
                 "seconds": self.seconds()}
         self.path = self.run.save(self.epoch, self.trainer.parameters,
-                                  runs.solver_state(self.trainer.solver), info)
+                                  solvers.state_of(self.trainer.solver), info)
         return distances
 
 
@@ -354,11 +357,13 @@ def main(args: argparse.Namespace) -> None:
     uniform, done = args.uniform or args.batch_size, checkpoint.info["step"] if checkpoint else 0
     sizes = (cloud, args.batch_size, uniform, args.volume_factor, args.seed, done)
     samples = HostSamples(*sizes) if device.kernel else GraphSamples(*sizes, group.rank)
-    trainer = Trainer(mlp, samples, args.lam, args.tau, args.beta0, args.beta1, group)
+    solver = solvers.make(args.solver, device.kernel, args.beta0, args.beta1)
+    trainer = Trainer(mlp, solver, samples, args.lam, args.tau, group)
     if checkpoint:
-        runs.set_solver_state(trainer.solver, checkpoint.moments)
+        solvers.set_state_of(solver, checkpoint.moments)
     per_epoch = max(1, len(cloud.points) // (args.batch_size * group.size))
-    plan = Plan(args.train_iter or args.train_epoch * per_epoch, per_epoch,
+    steps = args.train_iter or (args.train_epoch or 0) * per_epoch or STEPS
+    plan = Plan(steps, per_epoch,
                 args.save_interval_epoch * per_epoch, (args.preview or 0) * per_epoch,
                 args.learning_rate)
     with group.failing_at_once():

@@ -17,6 +17,7 @@ from geometry import Frame
 import networks
 import ranks
 import sampling
+import solvers
 import train
 
 import nnabla as nn
@@ -34,7 +35,8 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool):
     cloud = datasets.PointCloud(points, None, sigma, points[:0], Frame())
     make = sampling.HostSamples if kernel else sampling.GraphSamples
     samples = make(cloud, batch, uniform, 1.5, 0, 0)
-    trainer = train.Trainer(networks.MLP(dims, kernel=kernel), samples, 0.1, 1.0, 0.9, 0.999,
+    solver = solvers.make("adam", kernel, 0.9, 0.999)  # as the others
+    trainer = train.Trainer(networks.MLP(dims, kernel=kernel), solver, samples, 0.1, 1.0,
                             ranks.Ranks())
     return lambda: trainer.step(1e-4)
 

@@ -11,6 +11,7 @@ from networks import MLP
 import results
 import results_tables as tables
 import sampling
+import study
 
 import nnabla.function
 import numpy as np
@@ -89,3 +90,21 @@ def test_functions_of_a_step():
     text = (ROOT / "benchmarks" / "README.md").read_text()
     assert f"a step's graph is {len(names)} nnabla functions" in text
     assert all(hasattr(nnabla.function, name) for name in names)
+
+
+def test_table_of_the_study():
+    """results/study.md shows the lines of benchmarks/study.jsonl."""
+    rows, page = study.lines(), study.PAGE.read_text()
+    assert study.render(page, rows) == page
+    assert rows and all(row["changes"].keys() <= study.DEFAULT.keys() for row in rows)
+    assert study.render(page, rows[1:]) != page
+
+
+def test_variants_of_the_study():
+    assert study.changes_of("") == study.changes_of("rate=5e-3") == {}
+    assert study.changes_of("rate=1e-2 dims=128") == {"rate": 0.01, "dims": 128}
+    with pytest.raises(KeyError):
+        study.changes_of("speed=9")
+    c = {**study.DEFAULT, "batch": 128, "grow": 16, "steps": 2500}
+    sizes = [study.batch_of(c, step) for step in range(2500)]
+    assert [sizes.count(128 * 2**i) for i in range(5)] == [500] * 5

@@ -1,0 +1,170 @@
+"""The solvers: Adam (Kingma & Ba 2015) and Muon (Jordan 2024), on the CPU's kernel and in a graph.
+
+Muon steps a hidden matrix W (in, out) with gradient G along its momentum, orthogonalised:
+
+    M <- mu M + (1 - mu) G,   S = mu M + (1 - mu) G  (Nesterov),   S = U s V^T
+    W <- W - rate 0.2 sqrt(max(in, out)) U V^T
+
+so that the small directions of a step count as much as the large ones. The factor gives a step
+the root mean square of Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so one rate serves both.
+U V^T comes from five steps of the quintic Newton-Schulz iteration, which moves all singular
+values to between 0.7 and 1.2: three matrix products each and no decomposition. What is no hidden
+matrix (biases, the first and the last layer) steps as Adam does.
+"""
+
+from __future__ import annotations
+
+from helper import UserError
+import kernels
+
+import nnabla as nn
+import nnabla.functions as F
+import nnabla.solvers as S
+import numpy as np
+
+MU = 0.95  # decay of Muon's momentum
+ITERATIONS = 5
+QUINTIC = 3.4445, -4.7750, 2.0315  # a x + b x^3 + c x^5, Jordan's coefficients
+STEP = 0.2  # root mean square of a step of rate 1, as Adam's
+
+
+def make(name: str, kernel: bool, beta0: float, beta1: float):
+    """"adam" or "muon", on the CPU's kernel or with nnabla's functions."""
+    adam = (kernels.Adam if kernel else S.Adam)(beta1=beta0, beta2=beta1)
+    if name == "adam":
+        return adam
+    return (KernelMuon if kernel else GraphMuon)(adam)
+
+
+def is_hidden(parameter) -> bool:
+    """Is it a matrix between two hidden layers?"""
+    return len(parameter.shape) == 2 and min(parameter.shape) > 3
+
+
+class KernelMuon:
+    """Muon in numpy on the kernel's threads. Used as nnabla's solvers are."""
+
+    def __init__(self, adam):
+        self.adam = adam
+
+    def set_parameters(self, parameters: dict) -> None:
+        self.hidden = {name: p for name, p in parameters.items() if is_hidden(p)}
+        self.adam.set_parameters({n: p for n, p in parameters.items() if n not in self.hidden})
+        self.momentum = {name: nn.Variable(p.shape) for name, p in self.hidden.items()}
+        for m in self.momentum.values():
+            m.d = 0
+
+    def state(self) -> dict:
+        """Momentum and Adam's moments as arrays, by name."""
+        return {**state_of(self.adam),
+                **{f"momentum/{name}": m.d.copy() for name, m in self.momentum.items()}}
+
+    def set_state(self, state: dict) -> None:
+        """The reverse of state(). Raises KeyError, ValueError where the arrays do not fit."""
+        set_state_of(self.adam, state)
+        for name, m in self.momentum.items():
+            m.d = state[f"momentum/{name}"].reshape(m.shape)
+
+    def set_learning_rate(self, rate: float) -> None:
+        self.rate = rate
+        self.adam.set_learning_rate(rate)
+
+    def zero_grad(self) -> None:
+        self.adam.zero_grad()
+        for parameter in self.hidden.values():
+            parameter.grad.zero()
+
+    def update(self) -> None:
+        self.adam.update()
+        names, threads = list(self.hidden), kernels.threads()
+
+        def some(names):
+            for name in names:
+                m, p = self.momentum[name].d, self.hidden[name]
+                m *= np.float32(MU)
+                m += np.float32(1 - MU) * p.g
+                step = orthogonal(np.float32(MU) * m + np.float32(1 - MU) * p.g)
+                step *= np.float32(self.rate * STEP * max(m.shape) ** 0.5)
+                p.d -= step
+
+        kernels._map(some, [names[i::threads] for i in range(threads)])
+
+
+def orthogonal(matrix: np.ndarray) -> np.ndarray:
+    """About U V^T of the matrix U s V^T (float32)."""
+    a, b, c = (np.float32(x) for x in QUINTIC)
+    X = matrix / (np.linalg.norm(matrix) + np.float32(1e-12))
+    for _ in range(ITERATIONS):
+        A = X @ X.T  # numpy takes half the products for these two: what they give is symmetric
+        B = A @ A.T
+        B *= c
+        B += b * A
+        X = a * X + B @ X
+    return X
+
+
+class GraphMuon(KernelMuon):
+    """Muon with nnabla's functions, all hidden matrices in one product: for a GPU.
+
+    Narrower matrices are filled with zeros to squares, which orthogonalising leaves alone.
+    """
+
+    def set_parameters(self, parameters: dict) -> None:
+        super().set_parameters(parameters)
+        self.scaled_rate = nn.Variable((1, 1, 1))
+        width = max(max(p.shape) for p in self.hidden.values())
+        new, padded = [], []
+        for name, p in self.hidden.items():
+            g = nn.Variable(p.shape)
+            g.data = p.grad  # shared, not copied
+            m = self.momentum[name]
+            new.append(F.assign(m, MU * m + (1 - MU) * g))
+            rows, columns = (width - size for size in p.shape)
+            padded.append(F.pad(MU * new[-1] + (1 - MU) * g, (0, rows, 0, columns)))
+        X = F.stack(*padded, axis=0)
+        X = X / (F.sum(X * X, axis=(1, 2), keepdims=True) ** 0.5 + 1e-12)
+        a, b, c = QUINTIC
+        for _ in range(ITERATIONS):
+            A = F.batch_matmul(X, X, transpose_b=True)
+            X = a * X + F.batch_matmul(b * A + c * F.batch_matmul(A, A), X)
+        step = self.scaled_rate * X
+        self.assigned = []
+        for i, p in enumerate(self.hidden.values()):
+            part = F.slice(step, (i, 0, 0), (i + 1, *p.shape))
+            old = nn.Variable(p.shape)
+            old.data = p.data
+            self.assigned.append(F.assign(old, old - F.reshape(part, p.shape)))
+        self.everything = F.sink(*self.assigned)
+        self.width = width
+
+    def update(self) -> None:
+        self.adam.update()
+        self.scaled_rate.d = self.rate * STEP * self.width**0.5
+        self.everything.forward()
+
+
+def state_of(solver) -> dict:
+    """The state of kernels.Adam or of nnabla's as arrays, alike."""
+    if hasattr(solver, "state"):
+        return solver.state()
+    found = {}
+    for name, state in solver.get_states().items():
+        found["t"] = np.array(state.t)
+        found.update({f"{kind}/{name}": np.array(m.d) for kind, m in state.pstate.items()})
+    return found
+
+
+def set_state_of(solver, arrays: dict) -> None:
+    """The reverse of state_of. Raises UserError where the arrays do not fit."""
+    try:
+        if hasattr(solver, "set_state"):
+            solver.set_state(arrays)
+            return
+        states = solver.get_states()
+        for name, state in states.items():
+            state.t = int(arrays["t"])
+            for kind, moment in state.pstate.items():
+                moment.d = arrays[f"{kind}/{name}"].reshape(moment.shape)
+        solver.set_states(states)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"the solver's state does not fit the network ({error})") from None

@@ -1,0 +1,66 @@
+"""The solvers against independent references."""
+
+import kernels
+from networks import MLP
+import solvers
+
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 21), (21, 24)])
+def test_orthogonal_keeps_the_directions_and_levels_the_values(rng, shape):
+    U, _, Vt = np.linalg.svd(rng.standard_normal(shape), full_matrices=False)
+    matrix = (U * np.geomspace(0.1, 20, len(Vt))) @ Vt
+    inside = U.T @ solvers.orthogonal(matrix.astype(np.float32)) @ Vt.T
+    values = np.diag(inside)
+    assert values.min() > 0.6 and values.max() < 1.3
+    np.testing.assert_allclose(inside, np.diag(values), atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_graphs_muon_steps_as_the_kernels(rng, threads):
+    """Two implementations, also across state() and set_state(); the biases step as Adam's."""
+    kernels.set_threads(threads)
+    rates, moved = [1e-2, 2e-2, 5e-3, 1e-2], {}
+    gradients = [{name: rng.standard_normal(p.shape) for name, p in MLP(32).parameters.items()}
+                 for _ in rates]
+    for name, kernel in (("muon", True), ("muon", False), ("adam", True)):
+        parameters = MLP(32, seed=1).parameters
+        solver = solvers.make(name, kernel, 0.9, 0.999)
+        solver.set_parameters(parameters)
+        for rate, gradient in zip(rates, gradients):
+            solver.set_learning_rate(rate)
+            solver.zero_grad()
+            assert all((p.g == 0).all() for p in parameters.values())
+            for key, p in parameters.items():
+                p.g = gradient[key]
+            solver.update()
+            state = solvers.state_of(solver)
+            solver = solvers.make(name, kernel, 0.9, 0.999)
+            solver.set_parameters(parameters)
+            solvers.set_state_of(solver, state)
+        moved[name, kernel] = {key: p.d.copy() for key, p in parameters.items()}
+    kernels.set_threads(2)
+    for key, p in moved["muon", True].items():
+        np.testing.assert_allclose(moved["muon", False][key], p, atol=2e-6)
+        same = np.allclose(moved["adam", True][key], p, atol=1e-6)
+        assert same == (key.endswith("b") or key in ("fc0/affine/W", "fc7/affine/W"))
+
+
+def test_muons_momentum_and_size_of_a_step():
+    """One hidden step by hand: Nesterov's momentum, then an orthogonal matrix of known size."""
+    parameters = MLP(16).parameters
+    solver = solvers.make("muon", True, 0.9, 0.999)
+    solver.set_parameters(parameters)
+    rng, name = np.random.default_rng(3), "fc3/affine/W"
+    momentum, p = np.zeros((16, 13)), parameters[name]
+    for _ in range(3):
+        before, G = p.d.copy(), rng.standard_normal((16, 13)).astype(np.float32)
+        solver.set_learning_rate(0.01)
+        solver.zero_grad()
+        p.g = G
+        solver.update()
+        momentum = 0.95 * momentum + 0.05 * G
+        wanted = solvers.orthogonal((0.95 * momentum + 0.05 * G).astype(np.float32))
+        np.testing.assert_allclose(before - p.d, 0.01 * 0.2 * 4 * wanted, atol=1e-6)
