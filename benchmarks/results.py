@@ -51,6 +51,7 @@ OURS = {"ours": SHORT, "ours-normals": f"{SHORT} --with-normals", "ours-long": L
 # more flags: 50 neighbours of 2,000 points span a limb, and what is not the surface's is not to be
 # learnt in every detail
 OF_CASE = {"sparse": "-k 10 -ti 2000", "noisy": "-ti 2000"}
+EASY, THIN = "-ti 2000", "-ti 12000"  # simple shapes need less, thin parts more
 INFER = "--grid-size 512 --threads 1"
 SAVE_STEPS = 1000  # between two checkpoints; what a kill costs at most
 
@@ -70,6 +71,7 @@ class Shape(NamedTuple):
     cases: tuple = ("clean",)
     methods: tuple = ("ours", "poisson-estimated", "poisson")
     protocols: tuple = ("default",)  # of the clean case
+    flags: str = ""  # more for train.py
 
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
@@ -79,8 +81,8 @@ UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
                    (*ALL_METHODS, "ours-long"), UPSTREAM),
-    "knot": Shape((), ALL_CASES, ALL_METHODS),
-    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), protocols=UPSTREAM),
+    "knot": Shape((), ALL_CASES, ALL_METHODS, flags=EASY),
+    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), protocols=UPSTREAM, flags=THIN),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
                        protocols=UPSTREAM),
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
@@ -91,10 +93,10 @@ SHAPES = {
                         protocols=UPSTREAM),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
                       methods=ALL_METHODS, protocols=("default", "srb")),
-    "sphere": Shape(),
-    "torus": Shape(),
-    "sponge": Shape(),
-    "letter": Shape(),
+    "sphere": Shape(flags=EASY),
+    "torus": Shape(flags=EASY),
+    "sponge": Shape(flags=EASY),
+    "letter": Shape(flags=EASY),
 }
 
 
@@ -253,6 +255,7 @@ class Job(NamedTuple):
     info: dict  # of the case, see cases()
     protocols: tuple
     field: bool  # is the reference's signed distance known?
+    flags: str  # more of train.py's
 
     @property
     def mesh(self) -> Path:
@@ -267,7 +270,7 @@ class Job(NamedTuple):
             return [["benchmarks/peers.py", self.method, "-f", cloud, "-o", self.mesh]]
         if self.method == "truth":
             return []
-        flags = [*OURS[self.method].split(), *OF_CASE.get(self.case, "").split()]
+        flags = f"{OURS[self.method]} {self.flags} {OF_CASE.get(self.case, '')}".split()
         epoch = max(1, self.info["points"] // 512)
         train = ["train.py", "-f", cloud, "-tr", "0", *flags,
                  "-sie", str(max(1, SAVE_STEPS // epoch)), "--quiet"]
@@ -378,7 +381,7 @@ def jobs(shape: Shape, only, **given):
             protocols = shape.protocols if case == "clean" else ("default",)
             if method in PEERS:
                 protocols = tuple(p for p in protocols if p != "upstream")
-            yield Job(method, case, info=clouds[case], protocols=protocols,
+            yield Job(method, case, info=clouds[case], protocols=protocols, flags=shape.flags,
                       field=bool(topology and topology["watertight"]), **given)
 
 

@@ -93,7 +93,7 @@ def job(tmp_path, method="poisson", script=None):
     geometry.write(tmp_path / "sphere.ply", shapes.mesh("sphere"))
     geometry.write(tmp_path / "clean.ply", cloud)
     made = results.Job(method, "clean", tmp_path, tmp_path / "sphere.ply",
-                       {"points": 300, "cloud_sha256": ""}, ("default",), True)
+                       {"points": 300, "cloud_sha256": ""}, ("default",), True, "")
     if script:
         (tmp_path / "peer.py").write_text(script)
         commands = [[tmp_path / "peer.py"]]
