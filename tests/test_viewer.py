@@ -65,6 +65,7 @@ def test_a_page_of_many_faces_is_small():
     assert len(mesh.faces) > 200_000 and len(viewer.page(shuffled, "")) < 8 << 20
 
 
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 PROBE = """<script>
 (async () => {
   const hint = document.getElementById("hint");
@@ -77,8 +78,10 @@ PROBE = """<script>
     new PointerEvent(kind, { pointerId: 1, clientX: x, clientY: y, buttons: 1, ...more }));
   const out = { ready: Number(document.body.dataset.ready), hint: hint.textContent };
   out.first = shot();
+  const before = performance.now();
   fire("pointerdown", 100, 100); fire("pointermove", 325, 100); fire("pointerup", 325, 100);
-  await frames(); out.turned = shot();
+  await frames(); out.answer = performance.now() - before;
+  out.turned = shot();
   fire("pointerdown", 100, 100);
   fire("pointermove", 160, 100, { shiftKey: true }); fire("pointerup", 160, 100);
   await frames(); out.moved = shot();
@@ -115,9 +118,8 @@ def in_chromium(page: str, folder) -> dict:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
     process = subprocess.Popen(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--window-size=500,540", f"--user-data-dir={folder}",
          f"http://127.0.0.1:{server.server_port}/"],
@@ -139,14 +141,13 @@ def picture(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
 
 
-@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")),
-                    reason="no Chromium on this machine")
+@pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
 def test_a_browser_turns_the_mesh(tmp_path):
     mesh = shapes.mesh("letter")
     found = in_chromium(viewer.page(mesh, "letter", azimuth=30, elevation=15), tmp_path)
     assert not found["hint"].startswith("cannot") and found["ready"] < 3000  # milliseconds
     shots = {name: picture(url).astype(int) for name, url in found.items()
-             if name not in ("ready", "hint")}
+             if name not in ("ready", "answer", "hint")}
     dark = {name: (image < 250).any(axis=2) for name, image in shots.items()}
     height, width = dark["first"].shape
     # the same outline as the renderer's: at the distance where a ball of radius 1 fills 1 / 1.08
