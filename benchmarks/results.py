@@ -50,7 +50,7 @@ LONG = "--threads 1 -ti 24000"
 OURS = {"ours": SHORT, "ours-normals": f"{SHORT} --with-normals", "ours-long": LONG}
 # more flags: 50 neighbours of 2,000 points span a limb, and what is not the surface's is not to be
 # learnt in every detail
-OF_CASE = {"sparse": "-k 10 -ti 2000", "noisy": "-ti 2000"}
+OF_CASE = {"sparse": "-k 10 -ti 2000", "noisy": "-ti 4000"}
 EASY, THIN = "-ti 2000", "-ti 12000"  # simple shapes need less, thin parts more
 INFER = "--grid-size 512 --threads 1"
 SAVE_STEPS = 1000  # between two checkpoints; what a kill costs at most
