@@ -212,7 +212,7 @@ main() {
         test)
             setup
             install tests/requirements.txt
-            python -m pytest "$@"
+            python -m pytest -n 2 "$@"
             ;;
         results)
             setup
