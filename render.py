@@ -32,6 +32,16 @@ BALL, DISC = 0.9, 1.3  # radius of a cloud's balls, and of its discs where it ha
 BAND = 1 << 19  # samples that are worked on together: bounds the memory
 
 
+UPWARDS = ("x", "y", "z", "-x", "-y", "-z")  # axes that may point upwards
+
+
+def turned(vector, up: str) -> np.ndarray:
+    """A vector (3,) that is meant for y upwards where another axis is: the axes in cyclic order,
+    and a negative one by half a turn around the first."""
+    sign = [1, -1, -1] if up.startswith("-") else [1, 1, 1]
+    return np.roll(np.multiply(vector, sign), "xyz".index(up[-1]) - 1)
+
+
 class Camera(NamedTuple):
     """A pinhole camera; world units."""
 
@@ -43,14 +53,13 @@ class Camera(NamedTuple):
     @classmethod
     def around(cls, points, azimuth=30.0, elevation=15.0, zoom=1.0, up="y", aspect=4 / 3):
         """A camera just far enough to see all points (N, 3) in a picture of width / height
-        `aspect`. Degrees; up: the axis "x", "y" or "z" that points upwards; azimuth 0 looks along
-        -z where y is up (the axes in cyclic order for others). zoom > 1 shows less, larger."""
+        `aspect`. Degrees; up: one of UPWARDS; azimuth 0 looks along -z where y is up (see turned()
+        for others). zoom > 1 shows less, larger."""
         center = (points.min(axis=0) + points.max(axis=0)) / 2
         a, e = np.radians([azimuth, elevation])
         towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
         upwards = np.array([-np.sin(a) * np.sin(e), np.cos(e), -np.cos(a) * np.sin(e)])
-        turn = "xyz".index(up) - 1
-        towards, upwards = np.roll(towards, turn), np.roll(upwards, turn)
+        towards, upwards = turned(towards, up), turned(upwards, up)
         half = np.tan(np.radians(cls._field_defaults["fov"] / 2))
         x, y, z = ((points - center) @ cls(towards, np.zeros(3), upwards).axes().T).T
         distance = 1.08 * (np.maximum(np.abs(x) / aspect, np.abs(y)) / half + z).max()
@@ -106,7 +115,7 @@ class Style(NamedTuple):
     samples: int = 2  # rays a pixel along each side
     background: str = "white"  # or "transparent"
     ground: bool = False  # a soft shadow on a plane below the shape
-    up: str = "y"  # the axis that the ground is level to
+    up: str = "y"  # of UPWARDS: the ground is level to it
     shading: float = 1.0  # how much the light may change a colour; less, to read it off a legend
 
     @property
@@ -390,7 +399,7 @@ class _View:
         self.points = self.exact.astype(np.float32)
         self.eye = ((camera.eye - center) / scale).astype(np.float32)
         self.half = np.tan(np.radians(camera.fov / 2))
-        self.up = np.roll([0.0, 1.0, 0.0], "xyz".index(style.up) - 1).astype(np.float32)
+        self.up = turned([0.0, 1.0, 0.0], style.up).astype(np.float32)
         self.floor = float((self.points @ self.up).min()) - OFFSET
 
     def picture(self, shoot) -> np.ndarray:

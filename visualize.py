@@ -283,7 +283,8 @@ def add_look_flags(add, default_output: str) -> None:
         help="of the camera (of a turntable's first), degrees")
     add("--elevation", type=number(float, -90, 90), default=15.0, help="likewise")
     add("--zoom", type=number(float, above=0), default=1.0, help="1: the shape fills the picture")
-    add("--up", choices="xyz", default="y", help="axis that points upwards")
+    add("--up", choices=render.UPWARDS, default="y",
+        help="axis that points upwards (--up=-z for a negative one)")
     add("--color", default="clay",
         help="of the shape (of the reference, for error): a name, #rrggbb, or normal (x, y, z as "
         "red, green, blue)")

@@ -72,6 +72,7 @@ class Shape(NamedTuple):
     methods: tuple = ("ours", "poisson-estimated", "poisson")
     protocols: tuple = ("default",)  # of the clean case
     flags: str = ""  # more for train.py
+    up: str = "y"  # in pictures
 
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
@@ -92,7 +93,7 @@ SHAPES = {
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
-                      methods=ALL_METHODS, protocols=("default", "srb")),
+                      methods=ALL_METHODS, protocols=("default", "srb"), up="-y"),
     "sphere": Shape(flags=EASY),
     "torus": Shape(flags=EASY),
     "sponge": Shape(flags=EASY),
@@ -105,7 +106,8 @@ def picture_commands(name: str, results: Path, cloud: Path, truth, mesh: Path) -
 
     <shape>.jpeg: cloud, mesh and, where it is a mesh (`truth`), the truth; <shape>_error.jpeg.
     """
-    look = ["--azimuth", "20", "--elevation", "10", "--size", "600", "600"]
+    look = ["--azimuth", "20", "--elevation", "10", "--size", "600", "600",
+            f"--up={SHAPES[name].up}"]
     commands = [["visualize.py", "compare", cloud, mesh, *([truth] if truth else []), *look,
                  "--ground", "-o", results / f"{name}.jpeg"]]
     if truth:
