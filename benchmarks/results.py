@@ -431,12 +431,11 @@ def do_shape(name: str, work: Path, results: Path, only) -> list:
 
 
 def pictures(name: str, folder: Path, reference: Path, about: dict, results: Path, lock) -> None:
-    """The pictures of our mesh of the clean cloud and, for the bunny, turned.jpeg, where they are
-    older or not there."""
-    mesh = next((m for m in (folder / "clean-ours-long.ply", folder / "clean-ours.ply")
-                 if m.is_file()), None)
-    wanted = []
-    if mesh:
+    """The pictures of our mesh of the clean cloud and, for the bunny, turned.jpeg and those of its
+    training, where they are older or not there."""
+    method = next((m for m in ("ours-long", "ours") if (folder / f"clean-{m}.ply").is_file()), None)
+    mesh, wanted = folder / f"clean-{method}.ply", []
+    if method:
         truth = reference if about["topology"] else None
         cloud = folder / "clean.ply"
         wanted += [(mesh, c) for c in picture_commands(name, results, cloud, truth, mesh)]
@@ -446,6 +445,11 @@ def pictures(name: str, folder: Path, reference: Path, about: dict, results: Pat
             apart(turned, reference, both)
         wanted.append((both, ["visualize.py", "mesh", "-f", both, "--azimuth", "0",
                               "--elevation", "5", "-o", results / "turned.jpeg"]))
+        for checkpoint in [newest(p) for p in folder.glob(f"clean-{method}-" + "?" * 8)][-1:]:
+            wanted += [(mesh, ["visualize.py", "slices", "-mlp", checkpoint, "-o",
+                               results / "bunny_slices.png"]),
+                       (mesh, ["visualize.py", "curves", "-f", checkpoint.parent, "-o",
+                               results / "bunny_curves.png"])]
     for source, command in wanted:
         output = command[-1]
         if not output.is_file() or output.stat().st_mtime < source.stat().st_mtime:

@@ -128,7 +128,7 @@ def test_upward_axis_is_a_turn_of_the_shape(up, turn):
     pictures = [render.mesh(m, Camera.around(m.points, 20, 30, up=u), style._replace(up=u))
                 for m, u in ((mesh, "y"), (turned, up))]
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 25
-    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < 1
+    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < 2
 
 
 def test_symmetric_shape_gives_the_same_picture_all_around():
