@@ -83,7 +83,7 @@ SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
                    (*ALL_METHODS, "ours-long"), UPSTREAM),
     "knot": Shape((), ALL_CASES, ALL_METHODS, flags=EASY),
-    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), protocols=UPSTREAM, flags=THIN),
+    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), protocols=UPSTREAM, flags=THIN, up="z"),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
                        protocols=UPSTREAM),
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
