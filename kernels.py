@@ -57,7 +57,7 @@ def threads() -> int:
     return _state["threads"]
 
 
-def _map(function, items: list) -> list:
+def in_threads(function, items: list) -> list:
     """[function(item) ...], the first in this thread, the others in the pool."""
     if _state["pool"] is None:
         import scipy.linalg  # noqa: F401  its BLAS is numba's np.dot: loaded, it can be limited
@@ -319,7 +319,7 @@ class _Kernel(PythonFunction):
             if shard.m:
                 g[slopes] = shard.g
 
-        _map(sweep, self.work)
+        in_threads(sweep, self.work)
 
     def backward_impl(self, inputs, outputs, propagate_down, accum):
         if propagate_down[0]:
@@ -332,7 +332,7 @@ class _Kernel(PythonFunction):
             shard.backward(np.concatenate([c[plain], c[sloped]]), d[slopes] if shard.m else None,
                            weights, self.beta, self.scale)
 
-        _map(sweep, self.work)
+        in_threads(sweep, self.work)
 
         def collect(places):
             for i in places:
@@ -343,7 +343,7 @@ class _Kernel(PythonFunction):
                     targets[i] += part
 
         wanted = [i for i in range(len(targets)) if propagate_down[1 + i]]
-        _map(collect, [wanted[k :: threads()] for k in range(threads())])
+        in_threads(collect, [wanted[k :: threads()] for k in range(threads())])
 
     def grad_depends_output_data(self, i, o):
         return False
@@ -417,7 +417,7 @@ class Adam:
         all_ = self.parameters.values()
         ps, gs = tuple(p.d.reshape(-1) for p in all_), tuple(p.g.reshape(-1) for p in all_)
         ms, vs = tuple(self.m.values()), tuple(self.v.values())
-        _map(lambda part: _adam(ps, gs, ms, vs, part, threads(), *constants),
+        in_threads(lambda part: _adam(ps, gs, ms, vs, part, threads(), *constants),
              list(range(threads())))
 
 
@@ -428,7 +428,7 @@ def compile_all() -> None:
     biases = tuple(np.zeros(w.shape[1], np.float32) for w in weights)
     shard = _Shard(2, 1, weights)
     shard.x[:] = 0
-    _map(lambda _: (
+    in_threads(lambda _: (
         shard.forward(weights, biases, f4(1), f4(1)),
         shard.backward(np.ones((2, 1), f4), np.ones((1, 3), f4), weights, f4(1), f4(1)),
         _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1)),
@@ -461,6 +461,6 @@ def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, sca
             out[start : start + n] = f[:n, 0]
 
     blocks = -(-len(points) // BLOCK)
-    _map(sweep, [slice(cut.start * BLOCK, min(cut.stop * BLOCK, len(points)))
+    in_threads(sweep, [slice(cut.start * BLOCK, min(cut.stop * BLOCK, len(points)))
                  for cut in _cut(blocks, min(threads(), max(blocks, 1)))])
     return out

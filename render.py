@@ -1,7 +1,8 @@
 """Pictures of meshes and clouds by ray casting on the CPU: no display, no GL, no Vulkan.
 
 A mesh is lit by a key, a fill and a rim light and darkened where its own surroundings hide the sky
-(ambient occlusion); a cloud is a small ball at each point, in correct depth, darkened behind edges.
+(ambient occlusion); a cloud is a small ball, or a disc lit by its normal, at each point, in correct
+depth, darkened behind edges.
 Colours are sRGB (taken as gamma 2.2) in [0, 1] outside and linear inside; pictures are bytes.
 """
 
@@ -30,8 +31,6 @@ CREASE = math.cos(math.radians(45))  # beyond this angle an edge is meant to be 
 BALL, DISC = 0.9, 1.3  # radius of a cloud's balls, and of its discs where it has normals, in
 # spacings: few gaps even where points fell at random
 BAND = 1 << 19  # samples that are worked on together: bounds the memory
-
-
 UPWARDS = ("x", "y", "z", "-x", "-y", "-z")  # axes that may point upwards
 
 
@@ -152,7 +151,8 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
     if albedo.ndim == 2:
         albedo = albedo[origin]
 
-    def shoot(rays, pixels):
+    def shoot(top, pixels):
+        rays = view.rays(pixels)
         hit = scene.cast_rays(_tensor(rays))
         depth = hit["t_hit"].numpy()
         seen = np.isfinite(depth)
@@ -173,7 +173,7 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
         view.add_ground(rgba, ~seen, scene, rays, pixels)
         return rgba
 
-    return view.picture(lambda top, pixels: shoot(view.rays(pixels), pixels))
+    return view.picture(shoot)
 
 
 def vertex_normals(geometry: Geometry) -> np.ndarray:

@@ -87,7 +87,7 @@ class KernelMuon:
                 step *= np.float32(self.rate * STEP * max(m.shape) ** 0.5)
                 p.d -= step
 
-        kernels._map(some, [names[i::threads] for i in range(threads)])
+        kernels.in_threads(some, [names[i::threads] for i in range(threads)])
 
 
 def orthogonal(matrix: np.ndarray) -> np.ndarray:

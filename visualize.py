@@ -365,18 +365,13 @@ def used(shape: Geometry) -> Geometry:
     return parts.with_faces(shape, np.ones(len(shape.faces), bool))
 
 
-def without_faces(shape: Geometry) -> Geometry:
-    """The vertices of a mesh, or a cloud as it is."""
-    return used(shape)._replace(faces=None)
-
-
 def load_shapes(command: str, paths: list, rate: float, reference) -> list:
     """The shapes that a mode shows, from left to right."""
     if command == "compare":
         return [used(geometry.read(path)) for path in paths]
     (path,) = paths
     if command == "pcd":
-        return [without_faces(geometry.read(path))]
+        return [used(geometry.read(path))._replace(faces=None)]
     if command == "images":
         return [used(geometry.read(path))]
     mesh = used(geometry.read_mesh(path))

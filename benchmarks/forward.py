@@ -29,7 +29,7 @@ def products(dims: int, points: int):
                 np.matmul(a, w, out=out)
 
     shards = kernels._cut(points // kernels.BLOCK, kernels.threads())
-    return lambda: kernels._map(run_shard, shards)
+    return lambda: kernels.in_threads(run_shard, shards)
 
 
 def main(args) -> None:

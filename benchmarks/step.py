@@ -85,7 +85,7 @@ def products(dims: int, batch: int):
                         np.matmul(e[:rows], w.T, out=v)
                 np.matmul(h.T, e, out=dw)
 
-    return lambda: kernels._map(run_shard, shards)
+    return lambda: kernels.in_threads(run_shard, shards)
 
 
 def cpu_row(args, twin, order, dims: int, batch: int, uniform: int) -> dict:

@@ -70,7 +70,7 @@ class Soap(solvers.KernelMuon):
         self.adam.update()
         names, threads = list(self.hidden), kernels.threads()
         self.t += 1
-        kernels._map(lambda some: [self.one(name) for name in some],
+        kernels.in_threads(lambda some: [self.one(name) for name in some],
                      [names[i::threads] for i in range(threads)])
 
     def one(self, name):
