@@ -40,9 +40,9 @@ DEFAULT = {  # what train.py did before the study, at the width and steps of the
     "uniform": 1.0, "near": 1.0,  # free points of either kind for a surface point
     "rate": 5e-3, "floor": 0.01, "decay": "cosine", "warm": 100, "beta1": 0.999,
     "lam": 0.1, "k": 50, "test": 0.25, "normals": 0, "radius": 1.0,
-    "optimiser": "adam",  # or muon, of which `ns` are the iterations and `wide` the step's size, or
-    "ns": 5, "wide": 0.2,  # soap, with its decay `sbeta` and `every` steps between two bases
-    "sbeta": 0.95, "every": 10,
+    "optimiser": "adam",  # or muon, of which `ns` are the iterations, `wide` the step's size and
+    "ns": 5, "wide": 0.2, "mu": 0.95,  # `mu` the momentum's decay, or soap, with its decay `sbeta`
+    "sbeta": 0.95, "every": 10,  # and `every` steps between two bases
     "ema": 0.0,  # decay of an average of the weights, which is measured as well
     "init": "geometric",  # or he: no sphere to begin with
 }
@@ -116,6 +116,8 @@ def rate_of(c: dict, step: int) -> float:
     """As train.cosine_rate, with other decays, floors and warm-ups."""
     warm = min(1.0, (step + 1) / c["warm"])
     s = step / c["steps"]
+    if c["decay"] == "exponential":
+        return warm * c["rate"] * c["floor"] ** s
     down = {"cosine": 0.5 * (1 + math.cos(math.pi * s)), "linear": 1 - s,
             "late": min(1.0, 2 * (1 - s))}[c["decay"]]  # constant, then linear in the second half
     return warm * c["rate"] * (c["floor"] + (1 - c["floor"]) * down)
@@ -196,7 +198,7 @@ def run(path, truth_path, changes: dict, grid_size: int) -> dict:
                                    np.random.default_rng(1)).points
     mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True,
               arrays=he_init(c["dims"], c["seed"]) if c["init"] == "he" else None)
-    solvers.ITERATIONS, solvers.STEP = c["ns"], c["wide"]
+    solvers.ITERATIONS, solvers.STEP, solvers.MU = c["ns"], c["wide"], c["mu"]
     if c["optimiser"] == "soap":
         solver = Soap(kernels.Adam(0.9, c["beta1"]))
         solver.beta2, solver.every, solver.wide = c["sbeta"], c["every"], c["wide"]

@@ -61,6 +61,6 @@ def test_muons_momentum_and_size_of_a_step():
         solver.zero_grad()
         p.g = G
         solver.update()
-        momentum = 0.95 * momentum + 0.05 * G
-        wanted = solvers.orthogonal((0.95 * momentum + 0.05 * G).astype(np.float32))
+        momentum = 0.98 * momentum + 0.02 * G
+        wanted = solvers.orthogonal((0.98 * momentum + 0.02 * G).astype(np.float32))
         np.testing.assert_allclose(before - p.d, 0.01 * 0.2 * 4 * wanted, atol=1e-6)
