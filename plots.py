@@ -14,7 +14,7 @@ import numpy as np
 COLOR_MAP = "viridis"  # perceptually uniform: equal steps of distance look equal
 
 
-def _figure(width: float, height: float, dpi: float = 100, layout="constrained"):
+def new_figure(width: float, height: float, dpi: float = 100, layout="constrained"):
     """A figure of width x height inches that belongs to no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def _figure(width: float, height: float, dpi: float = 100, layout="constrained")
     return figure
 
 
-def _pixels(figure) -> np.ndarray:
+def pixels(figure) -> np.ndarray:
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba()).copy()
 
@@ -46,14 +46,14 @@ def legend(height: int, top: float, label: str, beyond: bool) -> np.ndarray:
     from matplotlib.colors import Normalize
 
     dpi = height / 6
-    figure = _figure(1.3, height / dpi, dpi, layout=None)
+    figure = new_figure(1.3, height / dpi, dpi, layout=None)
     figure.patch.set_alpha(0)
     axes = figure.add_axes([0.12, 0.15, 0.16, 0.7])
     bar = figure.colorbar(ScalarMappable(Normalize(0, top), COLOR_MAP), cax=axes,
                           extend="max" if beyond else "neither")
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 # ------------------------------------------------------------------------------------------- curves
@@ -90,7 +90,7 @@ def curves(rows: list, title: str) -> np.ndarray:
         ("learning rate", ("rate",), ""),
         ("held-out distance, unit frame", ("chamfer", "hausdorff"), "o"),
     ]
-    figure = _figure(9, 8)
+    figure = new_figure(9, 8)
     figure.suptitle(title, parse_math=False)
     for axes, (label, names, marker) in zip(figure.subplots(len(panels), 1, sharex=True), panels):
         for name in names:
@@ -107,7 +107,7 @@ def curves(rows: list, title: str) -> np.ndarray:
         else:
             axes.text(0.5, 0.5, "none in the log", ha="center", transform=axes.transAxes)
     axes.set_xlabel("step")
-    return _pixels(figure)[..., :3]
+    return pixels(figure)[..., :3]
 
 
 # ------------------------------------------------------------------------------------------- slices
@@ -122,7 +122,7 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
     """
     side = np.linspace(-half, half, n)
     u, v = (g.ravel() for g in np.meshgrid(side, side, indexing="xy"))
-    figure = _figure(12.5, 8)
+    figure = new_figure(12.5, 8)
     figure.suptitle(title, parse_math=False)
     values, slopes = [], []
     for axis in range(3):
@@ -152,4 +152,4 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
             row.set(aspect="equal", xlabel=across, ylabel=along)
     figure.colorbar(upper, ax=axes[0], label=f"f (a line each {step:g})", shrink=0.9)
     figure.colorbar(lower, ax=axes[1], label="|grad f|", extend="both", shrink=0.9)
-    return _pixels(figure)[..., :3]
+    return pixels(figure)[..., :3]

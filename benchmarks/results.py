@@ -38,6 +38,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import geometry  # noqa: E402
 import helper  # noqa: E402
 from helper import Interrupted, UserError  # noqa: E402
+import results_curves as curves  # noqa: E402
 import results_tables as tables  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -45,13 +46,13 @@ import numpy as np  # noqa: E402
 # ---------------------------------------------------------------------------------------- settings
 
 # flags of train.py beside its defaults; one thread, so that two shapes may be measured at a time
-SHORT = "--threads 1 -ti 6000"
-LONG = "--threads 1 -ti 24000"
-OURS = {"ours": SHORT, "ours-normals": f"{SHORT} --with-normals", "ours-long": LONG}
+OURS = {"ours": "--threads 1", "ours-normals": "--threads 1 --with-normals",
+        "ours-long": "--threads 1 -ti 30000"}
 # more flags: 50 neighbours of 2,000 points span a limb, and what is not the surface's is not to be
 # learnt in every detail
 OF_CASE = {"sparse": "-k 10 -ti 2000", "noisy": "-ti 4000"}
-EASY, THIN = "-ti 2000", "-ti 12000"  # simple shapes need less, thin parts more
+EASY = "-ti 2000"  # for simple shapes
+THIN = "-k 10"  # 50 neighbours reach across a wing
 INFER = "--grid-size 512 --threads 1"
 SAVE_STEPS = 1000  # between two checkpoints; what a kill costs at most
 
@@ -61,6 +62,7 @@ NOISE = 0.01  # deviation of every coordinate, unit frame: 0.5 % of the longest 
 SPARSE = 2_000
 HOLES, HOLE_RADIUS = 5, 0.1  # balls around points of the cloud, unit frame
 LIMIT = 900  # seconds a peer may take
+COURSE, COURSE_GRID = 12, 256  # looks at a long training's surface on its way
 
 PEERS = ("poisson-estimated", "poisson", "ball-pivoting")
 NEED_NORMALS = ("ours-normals", "poisson")
@@ -69,7 +71,7 @@ NEED_NORMALS = ("ours-normals", "poisson")
 class Shape(NamedTuple):
     files: tuple = ()  # where its reference may lie, below DATA; none: a built-in one
     cases: tuple = ("clean",)
-    methods: tuple = ("ours", "poisson-estimated", "poisson")
+    methods: tuple = ("ours", "ours-normals", "poisson-estimated", "poisson")
     protocols: tuple = ("default",)  # of the clean case
     flags: str = ""  # more for train.py
     up: str = "y"  # in pictures
@@ -77,12 +79,13 @@ class Shape(NamedTuple):
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
 ALL_CASES = ("clean", "noisy", "sparse", "holes")
+LONG_CASES = ("clean", "holes")  # the exact ones
 ALL_METHODS = ("ours", "ours-normals", *PEERS)
 UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
                    (*ALL_METHODS, "ours-long"), UPSTREAM),
-    "knot": Shape((), ALL_CASES, ALL_METHODS, flags=EASY),
+    "knot": Shape((), ALL_CASES, ALL_METHODS),
     "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), protocols=UPSTREAM, flags=THIN, up="z"),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
                        protocols=UPSTREAM),
@@ -91,9 +94,9 @@ SHAPES = {
     "drill": Shape(("drill/drill_shaft_vrip.ply", "drill/reconstruction/drill_shaft_vrip.ply"),
                    protocols=UPSTREAM),
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
-                        protocols=UPSTREAM),
+                        protocols=UPSTREAM, flags=THIN),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
-                      methods=ALL_METHODS, protocols=("default", "srb"), up="-y"),
+                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y"),
     "sphere": Shape(flags=EASY),
     "torus": Shape(flags=EASY),
     "sponge": Shape(flags=EASY),
@@ -317,7 +320,27 @@ class Job(NamedTuple):
             if "cpu_seconds" in made:
                 made["cpu_seconds"] += done.cpu_seconds
             made["peak_mib"] = max(made["peak_mib"], done.peak_mib)
-        return {**(made if self.commands() else {}), **self.measure(lock, checkpoint)}
+        found = {**(made if self.commands() else {}), **self.measure(lock, checkpoint)}
+        if self.method == "ours-long":
+            found["course"] = self.course(lock, folder)
+        return found
+
+    def course(self, lock, folder: Path) -> list:
+        """What the surfaces of some checkpoints of the training in `folder` are worth, the last
+        one's too: a list of {"step", "topology", "default"}."""
+        paths, rows = sorted(folder.glob("param_*.h5"), reverse=True), []
+        for path in reversed(paths[:: -(-len(paths) // COURSE)]):
+            mesh, output = folder / "course.ply", folder / "course.json"
+            check(run(["infer.py", "-mlp", path, "--grid-size", str(COURSE_GRID), "--threads", "1",
+                       "-o", mesh, "--quiet"], lock), "infer.py")
+            check(run(["evaluate.py", "-f", self.reference, "-mdp", mesh, "-o", output, "--json"],
+                      lock), "evaluate.py")
+            result = json.loads(output.read_text())
+            rows.append({"step": helper.load_checkpoint(path)[1]["step"],
+                         "topology": result["topology"],
+                         "default": {key: value for key, value in result["default"].items()
+                                     if key in tables.BOTH_WAYS}})
+        return rows
 
     def measure(self, lock, checkpoint) -> dict:
         output = self.folder / f"{self.case}-{self.method}.json"
@@ -372,7 +395,7 @@ def jobs(shape: Shape, only, **given):
     """The jobs of a shape in order, those of the methods `only` (None: all)."""
     clouds, topology = given.pop("clouds"), given.pop("topology")
     for case in shape.cases:
-        methods = [m for m in shape.methods if case == "clean" or m != "ours-long"]
+        methods = [m for m in shape.methods if case in LONG_CASES or m != "ours-long"]
         if case == "clean" and topology and "upstream" in shape.protocols:
             methods.append("truth")
         for method in methods:
@@ -445,7 +468,8 @@ def pictures(name: str, folder: Path, reference: Path, about: dict, results: Pat
             apart(turned, reference, both)
         wanted.append((both, ["visualize.py", "mesh", "-f", both, "--azimuth", "0",
                               "--elevation", "5", "-o", results / "turned.jpeg"]))
-        for checkpoint in [newest(p) for p in folder.glob(f"clean-{method}-" + "?" * 8)][-1:]:
+        trainings = folder.glob(f"clean-{method}-" + "[0-9a-f]" * 8)
+        for checkpoint in map(newest, sorted(trainings, key=os.path.getmtime)[-1:]):
             wanted += [(mesh, ["visualize.py", "slices", "-mlp", checkpoint, "-o",
                                results / "bunny_slices.png"]),
                        (mesh, ["visualize.py", "curves", "-f", checkpoint.parent, "-o",
@@ -454,6 +478,12 @@ def pictures(name: str, folder: Path, reference: Path, about: dict, results: Pat
         output = command[-1]
         if not output.is_file() or output.stat().st_mtime < source.stat().st_mtime:
             check(run(command, lock), "visualize.py")
+
+
+def write(results: Path) -> None:
+    """Bring tables and curves up to date."""
+    tables.write(results, SHAPES)
+    apart(curves.write, results, SHAPES)
 
 
 def machine() -> dict:
@@ -507,8 +537,8 @@ def main(args) -> None:
             failed += do_shape(name, args.work.resolve(), args.results.resolve(), args.only)
         except Failed as error:
             raise UserError(f"{name}: {error}") from None
-        tables.write(args.results, SHAPES)
-    tables.write(args.results, SHAPES)
+        write(args.results)
+    write(args.results)
     if any(what.endswith((*OURS, "picture")) for what in failed):  # a peer may fail
         raise UserError(f"failed: {'; '.join(failed)}")
 

@@ -10,6 +10,7 @@ import time
 from conftest import ROOT
 import geometry
 import results
+import results_curves as curves
 import results_tables as tables
 import shapes
 
@@ -22,8 +23,10 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "benchmarks")!r}]
 import results
 results.OURS["ours"] = "--dims 16 -ti 600 -k 5 -b 64"
+results.OURS["ours-long"] = "--dims 16 -ti 700 -k 5 -b 64"
 results.INFER, results.POINTS, results.SAVE_STEPS = "--grid-size 32", 400, 50
-results.SHAPES = {{"letter": results.Shape(methods=("ours",))}}
+results.COURSE, results.COURSE_GRID = 2, 24
+results.SHAPES = {{"letter": results.Shape(methods=("ours", "ours-long"))}}
 results.main(results.parse_args(sys.argv[1:]))
 """
 
@@ -63,13 +66,17 @@ def test_killed_and_gone_on_with(driver, tmp_path):
     assert process.returncode == 0, said + error
     result = json.loads((tmp_path / "results" / "letter.json").read_text())
     found = result["cases"]["clean"]["methods"]
-    assert list(found) == ["ours"] and result["cases"]["clean"]["points"] == 400
+    assert list(found) == ["ours", "ours-long"] and result["cases"]["clean"]["points"] == 400
+    course = found["ours-long"]["course"]
+    assert len(course) == 2 and 0 < course[0]["step"] < course[1]["step"] == 700
+    assert (tables.both(course[1]) < tables.both(course[0]) < 0.3
+            and (tmp_path / "results" / "course.png").stat().st_size > 1000)
     entry = found["ours"]
     assert entry["seconds"] > 0.1 and entry["peak_mib"] > 50
     assert 0 < entry["default"]["reference_to_surface"]["mean"] < 0.3
     assert {"cube", "band"} <= set(entry["field"]) and entry["topology"]["faces"] > 50
     assert str(tmp_path) not in json.dumps({**entry, "settings": None})
-    assert len(list((tmp_path / "work" / "letter").glob("clean-ours-*/"))) == 1
+    assert len(list((tmp_path / "work" / "letter").glob("clean-ours-" + "[0-9a-f]" * 8))) == 1
     before = (tmp_path / "results" / "letter.json").read_text()
     said = driver().communicate(timeout=100)[0]
     assert "letter" not in said  # nothing was done again
@@ -189,3 +196,23 @@ def test_tables_say_who_is_best_and_what_is_not_reached():
     targets = tables.targets(found)
     assert "0.0040 | 0.0050 | no |" in targets and "| genus 1, 1 piece | yes |" in targets
     assert "bunny" in targets and "not measured" in targets
+
+
+def test_course_with_what_was_to_be_reached():
+    course = [{"step": 100 * k, **figures(0.1 / k, 0.3 / k)} for k in (1, 2, 4)]
+    for row in course:
+        row["default"]["reference_to_surface"]["max"] = 1 / row["step"]
+    longest = figures(0.02, 0.06, course=course)
+    reference = {"topology": None, "scale": 10.0}
+    case = {"points": 9, "methods": {"ours-long": longest,
+                                     "poisson-estimated": figures(0.001, 0.003)}}
+    figure = curves.chart(list(curves.lines({
+        "gargoyle": {"reference": reference, "cases": {"clean": case}},
+        "knot": {"reference": reference, "cases": {"holes": case}},
+        "torus": {"reference": reference, "cases": {"clean": {"points": 9, "methods": {}}}}})))
+    mean, both, farthest = ([(list(line.get_xdata()), list(line.get_ydata()), line.get_linestyle())
+                             for line in axes.lines] for axes in figure.axes)
+    steps = [100, 200, 400]
+    assert mean == [(steps, [0.1, 0.05, 0.025], "-")] * 2
+    assert both == [(steps, [0.2, 0.1, 0.05], "-")] * 2 + [([0, 1], [0.002, 0.002], "--")]
+    assert farthest[1] == ([0, 1], [0.068, 0.068], "--")  # the benchmark's 0.68 in the unit frame

@@ -1,0 +1,57 @@
+"""The picture of how near the long trainings came while they ran, from results/*.json; see
+results.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import plots
+import render
+import results_tables as tables
+
+
+def lines(results: dict):
+    """(name, steps, entries, limits) of every long training; an entry has the figures of the
+    surface after so many steps, limits are what was to be reached, by panel."""
+    for name, result in results.items():
+        for case in result["cases"]:
+            course = tables.entry(result, case, "ours-long").get("course")
+            if course:
+                yield (f"{name}, {case}", [row["step"] for row in course], course,
+                       tables.limits(name, case, result))
+
+
+def mean(found: dict) -> float:
+    return tables.means(found)[0]
+
+
+def farthest(found: dict) -> float:
+    return found["default"]["reference_to_surface"]["max"]
+
+
+PANELS = {"mean": ("truth to mesh, mean", mean),
+          "both": ("both ways, mean", tables.both),
+          "farthest": ("truth to mesh, farthest", farthest)}
+
+
+def chart(found: list):
+    """Figure of the distances in the unit frame over the steps of `lines`, what was to be reached
+    dashed in the line's colour."""
+    figure = plots.new_figure(12, 4.5)
+    for axes, (panel, (label, measure)) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
+        for name, steps, course, limits in found:
+            line, = axes.plot(steps, [measure(row) for row in course], label=name, marker="o",
+                              markersize=3, linewidth=1.2)
+            if panel in limits:
+                axes.axhline(limits[panel], color=line.get_color(), linestyle="--", linewidth=1)
+        axes.set(xscale="log", yscale="log", xlabel="step", title=label, ylabel="unit frame")
+        axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def write(folder, order) -> None:
+    """Bring `folder`/course.png up to date, where there is a long training."""
+    found = list(lines(tables.read(folder, order)))
+    if found:
+        render.save(Path(folder) / "course.png", plots.pixels(chart(found))[..., :3])
