@@ -6,7 +6,8 @@ prints a table and writes bunny/param_01500_mesh.json. See metrics.py for the pr
 
     python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_00035.h5
 
-also what the network's f is worth as a distance to a watertight reference.
+also what the network's f is worth as a distance to the reference, a mesh; where that is open, the
+sign is left out of account.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ import numpy as np
 
 
 def field(checkpoint, reference: geometry.Geometry) -> dict:
-    """metrics.field of a checkpoint's network against a watertight mesh in world coordinates, in
-    the mesh's unit frame: the network's own may be another, its cloud misses the outermost points.
+    """metrics.field of a checkpoint's network against a mesh in world coordinates, in the mesh's
+    unit frame: the network's own may be another, its cloud misses the outermost points.
     """
     import networks  # and nnabla with it: not for those who measure meshes only
 
     frame = geometry.Frame.of(reference.surface_points)
     truth = reference._replace(points=frame.to_unit(reference.points))
-    true_distance = metrics.signed_distance(truth)
+    distance, signed = metrics.true_distance(truth)
     network = networks.load(checkpoint, helper.set_context("cpu").kernel)
     ratio = network.frame.scale / frame.scale
 
@@ -41,7 +42,7 @@ def field(checkpoint, reference: geometry.Geometry) -> dict:
         return ratio * f, gradient
 
     surface = geometry.sample_mesh(truth, metrics.FIELD_SAMPLES, np.random.default_rng(0))
-    return metrics.field(value_and_gradient, true_distance, surface, network.volume_factor)
+    return metrics.field(value_and_gradient, distance, surface, network.volume_factor, signed)
 
 
 def rows(result: dict, prefix: str = ""):
@@ -62,7 +63,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("--protocol", nargs="+", choices=list(metrics.PROTOCOLS), default=["default"],
         help="one or more")
     add("-mlp", "--model-load-path", help="checkpoint: measure its f as a distance as well; the "
-        "reference must be a watertight mesh")
+        "reference must be a mesh")
     add("-o", "--output", help="json to write; default: beside the mesh, by its name")
     add("--json", action="store_true", help="print the json and no table")
     # upstream's command has it; nothing here runs on a GPU

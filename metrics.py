@@ -168,14 +168,11 @@ def srb_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict:
     }
 
 
-def signed_distance(mesh: Geometry):
-    """A function points (N, 3) -> distance (N,) to a mesh, negative inside; float32 arithmetic.
-
-    Raises UserError where the mesh is open: nobody knows what is inside then.
-    """
+def true_distance(mesh: Geometry):
+    """(points (N, 3) -> distance (N,) to a mesh, signed): negative inside a watertight mesh, whose
+    distance is signed; of an open one nobody knows what is inside. float32 arithmetic."""
     if not parts.topology(mesh)["watertight"]:
-        raise UserError("the reference is not watertight, so its signed distance is not known: "
-                        "leave out -mlp")
+        return (lambda points: point_to_surface(points, mesh)), False
     o3d = helper.open3d()
     scene = o3d.t.geometry.RaycastingScene()
     scene.add_triangles(o3d.core.Tensor(mesh.points.astype(np.float32)),
@@ -185,15 +182,17 @@ def signed_distance(mesh: Geometry):
         query = o3d.core.Tensor(np.asarray(points, np.float32))
         return scene.compute_signed_distance(query, nsamples=3).numpy()  # 3 rays vote for inside
 
-    return distance
+    return distance, True
 
 
-def field(value_and_gradient, true_distance, surface: Geometry, half_side, seed: int = 0) -> dict:
+def field(value_and_gradient, distance, surface: Geometry, half_side, signed: bool = True,
+          seed: int = 0) -> dict:
     """What a function is worth as a distance, in the unit frame: means of | |grad f| - 1 | and of
     |f - d|, in the cube and in a narrow band around the surface.
 
-    value_and_gradient: points (N, 3) -> f (N,) and grad f (N, 3); true_distance: points -> d (N,),
-    negative inside as f should be; surface: points and unit normals on it. cube: points uniform in
+    value_and_gradient: points (N, 3) -> f (N,) and grad f (N, 3); distance: points -> d (N,),
+    negative inside as f should be; not `signed`: d is at least 0, for an open surface, and it is
+    | |f| - d | that is averaged; surface: points and unit normals on it. cube: points uniform in
     [-half_side, half_side]^3. band: points of the surface moved along their normals, by a uniform
     number of [-FIELD_BAND, FIELD_BAND].
     """
@@ -203,12 +202,13 @@ def field(value_and_gradient, true_distance, surface: Geometry, half_side, seed:
     places = {"cube": rng.uniform(-half_side, half_side, (FIELD_SAMPLES, 3)),
               "band": surface.points[picked] + offset * surface.normals[picked]}
     result = {"units": "half the longest side of the reference = 1", "samples": FIELD_SAMPLES,
-              "cube_half_side": half_side, "band_half_width": FIELD_BAND}
+              "signed": signed, "cube_half_side": half_side, "band_half_width": FIELD_BAND}
     for name, points in places.items():
         f, gradient = value_and_gradient(points)
+        f = f if signed else np.abs(f)
         result[name] = {
             "gradient_off_1": float(np.abs(np.linalg.norm(gradient, axis=1) - 1).mean()),
-            "distance_off": float(np.abs(f - true_distance(points)).mean()),
+            "distance_off": float(np.abs(f - distance(points)).mean()),
         }
     return result
 

@@ -8,12 +8,15 @@
 A shape's reference is a mesh or a scan; a case makes one cloud of it, written once and given to
 every method; each method makes a mesh of the cloud in processes of its own, whose wall clock and
 peak memory are taken, and evaluate.py measures it. Ours is run by the command lines that users
-type. An entry of results/<shape>.json is made again only when its commands or its data are others.
-Clouds, checkpoints and meshes lie in runs/results. Killed at any instant, it goes on from there.
+type. An entry of results/<shape>.json is made again only when its commands, its data or RECIPE are
+others. Clouds, checkpoints and meshes lie in runs/results. Killed at any instant, it goes on from
+there.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 import fcntl
 import hashlib
 from importlib.metadata import version
@@ -45,12 +48,15 @@ import numpy as np  # noqa: E402
 
 # ---------------------------------------------------------------------------------------- settings
 
+RECIPE = 2  # raise it when train.py gives other weights by the same flags: ours is made again
 # flags of train.py beside its defaults; one thread, so that two shapes may be measured at a time
 OURS = {"ours": "--threads 1", "ours-normals": "--threads 1 --with-normals",
         "ours-long": "--threads 1 -ti 30000"}
 # more flags: 50 neighbours of 2,000 points span a limb, and what is not the surface's is not to be
 # learnt in every detail
 OF_CASE = {"sparse": "-k 10 -ti 2000", "noisy": "-ti 4000"}
+# and Poisson's, by the same reasons
+PEER_OF_CASE = {"sparse": "--neighbours 10", "noisy": "--depth 6 --neighbours 100"}
 EASY = "-ti 2000"  # for simple shapes
 THIN = "-k 10"  # 50 neighbours reach across a wing
 INFER = "--grid-size 512 --threads 1"
@@ -69,12 +75,13 @@ NEED_NORMALS = ("ours-normals", "poisson")
 
 
 class Shape(NamedTuple):
-    files: tuple = ()  # where its reference may lie, below DATA; none: a built-in one
+    files: tuple = ()  # its reference below DATA, the first that is there; none: a built-in one
     cases: tuple = ("clean",)
     methods: tuple = ("ours", "ours-normals", "poisson-estimated", "poisson")
     protocols: tuple = ("default",)  # of the clean case
     flags: str = ""  # more for train.py
     up: str = "y"  # in pictures
+    hint: str = ""  # where its reference comes from, if not by downloads.sh
 
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
@@ -96,7 +103,8 @@ SHAPES = {
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM, flags=THIN),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
-                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y"),
+                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y",
+                      hint="the README says where it is"),
     "sphere": Shape(flags=EASY),
     "torus": Shape(flags=EASY),
     "sponge": Shape(flags=EASY),
@@ -156,7 +164,9 @@ def look_at(path: Path) -> dict:
     import parts
 
     reference = geometry.read(path)
-    return {"sha256": sha256(path), "points": len(reference.points),
+    faces = None if reference.faces is None else len(reference.faces)
+    return {"file": path.name, "sha256": sha256(path), "points": len(reference.points),
+            "faces": faces,
             "scale": geometry.Frame.of(reference.surface_points).scale,
             "topology": None if reference.faces is None else parts.topology(reference)}
 
@@ -182,9 +192,13 @@ def sha256(path) -> str:
 
 
 def apart(function, *values):
-    """function(*values), in a process of its own."""
-    with multiprocessing.get_context("fork").Pool(1, leave_signals) as pool:
-        return pool.apply(function, values)
+    """function(*values), in a process of its own. Raises Failed where that is killed."""
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, context, initializer=leave_signals) as pool:
+        try:
+            return pool.submit(function, *values).result()
+        except BrokenProcessPool:
+            raise Failed(f"{function.__name__} was killed, perhaps for want of memory") from None
 
 
 def leave_signals() -> None:
@@ -259,7 +273,7 @@ class Job(NamedTuple):
     reference: Path
     info: dict  # of the case, see cases()
     protocols: tuple
-    field: bool  # is the reference's signed distance known?
+    field: bool  # is the reference a mesh, to which f can be compared?
     flags: str  # more of train.py's
 
     @property
@@ -272,7 +286,9 @@ class Job(NamedTuple):
         """The command lines that make the mesh, [] for the truth itself."""
         cloud = self.folder / f"{self.case}.ply"
         if self.method in PEERS:
-            return [["benchmarks/peers.py", self.method, "-f", cloud, "-o", self.mesh]]
+            flags = PEER_OF_CASE.get(self.case, "") if "poisson" in self.method else ""
+            return [["benchmarks/peers.py", self.method, "-f", cloud, "-o", self.mesh,
+                     *flags.split()]]
         if self.method == "truth":
             return []
         flags = f"{OURS[self.method]} {self.flags} {OF_CASE.get(self.case, '')}".split()
@@ -280,7 +296,8 @@ class Job(NamedTuple):
         train = ["train.py", "-f", cloud, "-tr", "0", *flags,
                  "-sie", str(max(1, SAVE_STEPS // epoch)), "--quiet"]
         # other flags or points: another run
-        key = hashlib.sha256(json.dumps([flags, self.info["cloud_sha256"]]).encode()).hexdigest()
+        key = json.dumps([RECIPE, flags, self.info["cloud_sha256"]])
+        key = hashlib.sha256(key.encode()).hexdigest()
         folder = self.folder / f"{self.case}-{self.method}-{key[:8]}"
         return [[*train, "-m", folder],
                 ["infer.py", "-mlp", folder / "param_NNNNN.h5", *INFER.split(), "-o", self.mesh,
@@ -288,39 +305,25 @@ class Job(NamedTuple):
 
     def settings(self) -> dict:
         """What the entry depends on."""
-        return {"commands": [line(command) for command in self.commands()],
-                "protocols": list(self.protocols), "reference_sha256": sha256(self.reference),
-                "cloud_sha256": self.info["cloud_sha256"]}
+        found = {"commands": [line(command) for command in self.commands()],
+                 "protocols": list(self.protocols), "reference_sha256": sha256(self.reference),
+                 "cloud_sha256": self.info["cloud_sha256"]}
+        return {**found, "recipe": RECIPE} if self.method in OURS else found
 
     def make(self, lock) -> dict:
-        """Make the mesh and measure it. Raises Failed.
-
-        A training that goes on from a checkpoint counts the seconds up to that checkpoint, and has
-        no cpu_seconds: the stopped process took them along.
-        """
-        made, checkpoint = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_mib": 0.0}, None
+        """Make the mesh and measure it. Raises Failed."""
+        costs, checkpoint = [], None
         for command in self.commands():
-            limit = None
             if command[0] == "train.py":
                 folder = command[-1]
-                before = newest(folder)
-                if before:
-                    made["seconds"] += helper.load_checkpoint(before)[1]["seconds"]
-                    made.pop("cpu_seconds")
-                    command = ["train.py", "--resume", "-m", folder, "--quiet"]
-                else:
-                    command = [*command, "--overwrite"]
-            elif command[0] == "infer.py":
-                checkpoint = newest(folder)
+                costs.append(train(command, folder, lock))
+                continue
+            limit = LIMIT
+            if command[0] == "infer.py":
+                checkpoint, limit = newest(folder), None
                 command = ["infer.py", "-mlp", checkpoint, *command[3:]]
-            else:
-                limit = LIMIT
-            done = check(run(command, lock, limit), command[0])
-            made["seconds"] += done.seconds
-            if "cpu_seconds" in made:
-                made["cpu_seconds"] += done.cpu_seconds
-            made["peak_mib"] = max(made["peak_mib"], done.peak_mib)
-        found = {**(made if self.commands() else {}), **self.measure(lock, checkpoint)}
+            costs.append(cost(check(run(command, lock, limit), command[0])))
+        found = {**total(costs), **self.measure(lock, checkpoint)}
         if self.method == "ours-long":
             found["course"] = self.course(lock, folder)
         return found
@@ -351,6 +354,40 @@ class Job(NamedTuple):
         check(run(command, lock), "evaluate.py")
         result = json.loads(output.read_text())
         return {key: value for key, value in result.items() if key not in ("mesh", "reference")}
+
+
+def train(command: list, folder: Path, lock) -> dict:
+    """Train into `folder`, or go on with what is there; the cost(), once known, is kept there.
+
+    A training that goes on from a checkpoint counts the seconds up to that checkpoint, and has no
+    cpu_seconds: the stopped process took them along.
+    """
+    kept = folder / "cost.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    before = newest(folder)
+    command = (["train.py", "--resume", "-m", folder, "--quiet"] if before
+               else [*command, "--overwrite"])
+    done = cost(check(run(command, lock), "train.py"))
+    if before:
+        done["seconds"] += helper.load_checkpoint(before)[1]["seconds"]
+        del done["cpu_seconds"]
+    helper.write_json(kept, done)
+    return done
+
+
+def cost(done: Done) -> dict:
+    return {"seconds": done.seconds, "cpu_seconds": done.cpu_seconds, "peak_mib": done.peak_mib}
+
+
+def total(costs: list) -> dict:
+    """Of processes one after the other; {} of none. cpu_seconds are those of all or are not known.
+    """
+    if not costs:
+        return {}
+    sums = [key for key in ("seconds", "cpu_seconds") if all(key in one for one in costs)]
+    return {**{key: sum(one[key] for one in costs) for key in sums},
+            "peak_mib": max(one["peak_mib"] for one in costs)}
 
 
 def newest(folder: Path):
@@ -407,7 +444,7 @@ def jobs(shape: Shape, only, **given):
             if method in PEERS:
                 protocols = tuple(p for p in protocols if p != "upstream")
             yield Job(method, case, info=clouds[case], protocols=protocols, flags=shape.flags,
-                      field=bool(topology and topology["watertight"]), **given)
+                      field=bool(topology), **given)
 
 
 def do_shape(name: str, work: Path, results: Path, only) -> list:
@@ -425,8 +462,7 @@ def do_shape(name: str, work: Path, results: Path, only) -> list:
         clouds = apart(cases, cloud, folder, shape.cases)
         path, failed = results / f"{name}.json", []
         old = json.loads(path.read_text()) if path.is_file() else {}
-        result = {"shape": name, "reference": about, "machine": machine(),
-                  "cases": old.get("cases", {})}
+        result = {"shape": name, "reference": about, "cases": old.get("cases", {})}
         for job in jobs(shape, only, clouds=clouds, topology=about["topology"], folder=folder,
                         reference=reference):
             case = result["cases"].setdefault(job.case, {})
@@ -439,11 +475,12 @@ def do_shape(name: str, work: Path, results: Path, only) -> list:
             try:
                 made = job.make(lock)
                 print(f": {tables.summary(made)}", flush=True)
-            except Failed as error:
+            except (Failed, UserError) as error:
                 made = {"error": str(error)}
-                failed.append(f"{name}, {job.case}, {job.method}")
+                if job.method not in PEERS:  # they may fail: that is a result
+                    failed.append(f"{name}, {job.case}, {job.method}")
                 print(f": {error}", flush=True)
-            entries[job.method] = {"settings": settings, **made}
+            entries[job.method] = {"settings": settings, "machine": machine(), **made}
             helper.write_json(path, result)
         try:
             pictures(name, folder, reference, about, results, lock)
@@ -531,15 +568,17 @@ def main(args) -> None:
     failed = []
     for name in [] if args.tables else args.names or SHAPES:
         if SHAPES[name].files and find(SHAPES[name]) is None:
-            print(f"{name}: not at hand, skipped (bash downloads.sh {name})")
+            hint = SHAPES[name].hint or f"bash downloads.sh {name}"
+            print(f"{name}: not at hand, skipped ({hint})")
             continue
         try:
             failed += do_shape(name, args.work.resolve(), args.results.resolve(), args.only)
-        except Failed as error:
-            raise UserError(f"{name}: {error}") from None
+        except (Failed, UserError) as error:
+            failed.append(name)
+            print(f"{name}: {error}", flush=True)
         write(args.results)
     write(args.results)
-    if any(what.endswith((*OURS, "picture")) for what in failed):  # a peer may fail
+    if failed:
         raise UserError(f"failed: {'; '.join(failed)}")
 
 

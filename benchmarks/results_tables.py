@@ -64,7 +64,7 @@ def both(found: dict):
     return sum(there) / len(there) if there else None
 
 
-def digits(value, n=4) -> str:
+def digits(value, n=5) -> str:
     return NONE if value is None else f"{value:.{n}f}"
 
 
@@ -76,13 +76,15 @@ def minutes(found: dict) -> str:
 
 
 def shape_of(topology) -> str:
-    """'watertight, genus 1' of counts as parts.topology gives them; None of a cloud."""
+    """'genus 1, 2 pieces' of counts as parts.topology gives them; None of a cloud."""
     if topology is None:
         return "cloud"
     pieces = topology["components"]
     text = "1 piece" if pieces == 1 else f"{pieces} pieces"
-    if not topology["watertight"]:
+    if topology.get("boundary_edges"):
         return f"open, {text}"
+    if topology.get("nonmanifold_edges"):
+        return f"non-manifold, {text}"
     return f"genus {pieces - topology['euler_characteristic'] // 2}, {text}"
 
 
@@ -107,19 +109,34 @@ def best(result: dict, case="clean") -> dict:
     return entry(result, case, "ours-long") or entry(result, case, "ours")
 
 
+def pair(found: dict) -> str:
+    """'truth to mesh / mesh to truth' of an entry; the first alone where the truth is a cloud."""
+    there = [digits(mean) for mean in means(found) if mean is not None]
+    return " / ".join(there) or NONE
+
+
 def shapes(results: dict) -> str:
     rows = []
     for name, result in results.items():
         ours = best(result)
-        forth, back = means(ours)
         rows.append([
-            name, f"{result['cases']['clean']['points']:,}", minutes(ours), digits(forth),
-            digits(back), shape_of(ours["topology"]) if ours else NONE,
+            name, f"{result['cases']['clean']['points']:,}", minutes(ours), pair(ours),
+            shape_of(ours["topology"]) if ours else NONE,
             shape_of(result["reference"]["topology"]),
-            digits(means(entry(result, "clean", "ours-normals"))[0]),
-            digits(means(entry(result, "clean", "poisson-estimated"))[0])])
-    return table("shape | points | core minutes | truth to mesh | mesh to truth | topology"
-                 " | the truth's | ours with normals | Poisson, estimated normals", rows)
+            *(pair(entry(result, "clean", method))
+              for method in ("ours-normals", "poisson-estimated"))])
+    return table("shape | points | core minutes | ours | topology | the truth's | "
+                 "ours, with normals | Poisson, estimated normals", rows)
+
+
+def references(results: dict) -> str:
+    rows = []
+    for name, result in results.items():
+        about = result["reference"]
+        faces = about.get("faces")
+        rows.append([name, about.get("file", NONE), f"{about['points']:,}",
+                     f"{faces:,}" if faces else NONE, shape_of(about["topology"])])
+    return table("shape | file | points | faces | topology", rows)
 
 
 def cases(results: dict) -> str:
@@ -131,7 +148,7 @@ def cases(results: dict) -> str:
             least = min((both(f) for f in found.values() if f), default=None)
             cells = []
             for one in found.values():
-                text = " / ".join(digits(mean) for mean in means(one)) if one else NONE
+                text = pair(one)
                 cells.append(f"**{text}**" if one and both(one) == least else text)
             rows.append([name, case, *cells])
     return table(f"shape | case | {' | '.join(NAMES[m] for m in methods)}", rows)
@@ -156,14 +173,14 @@ def upstream(results: dict) -> str:
         result = results.get(name, {"cases": {}})
         ours, truth = best(result), entry(result, "clean", "truth")
 
-        def pair(found, protocol):
+        def figures(found, protocol):
             return (f"{found[protocol]['chamfer']:.3f} / {found[protocol]['hausdorff']:.3f}"
                     if found else NONE)
 
-        rows.append([name, f"{published[0]:.2f} / {published[1]:.2f}", pair(truth, "upstream"),
-                     pair(ours, "upstream"), pair(ours, "default")])
-    return table("shape | published | the truth, turned | our mesh, turned | our mesh, not turned",
-                 rows)
+        rows.append([name, f"{published[0]:.2f} / {published[1]:.2f}", figures(truth, "upstream"),
+                     figures(ours, "upstream"), figures(ours, "default")])
+    return table("shape | published | the truth, turned | our mesh, turned | our mesh, by the "
+                 "default protocol", rows)
 
 
 def everything(results: dict) -> str:
@@ -178,7 +195,7 @@ def everything(results: dict) -> str:
                     for key in ("seconds", "cpu_seconds", "peak_mib"))
             rows.append([
                 name, case, NAMES[method], *cost, *map(digits, means(found)),
-                digits(figures["reference_to_surface"]["p99"]), digits(figures["chamfer"]),
+                digits(figures["reference_to_surface"]["p99"], 4), digits(figures["chamfer"], 4),
                 digits(figures["hausdorff"], 3), digits(figures.get("normal_consistency"), 3),
                 shape_of(found["topology"])])
     return table("shape | case | method | seconds | CPU seconds | MiB | truth to mesh | mesh to "
@@ -190,11 +207,12 @@ def field(results: dict) -> str:
     for name, result in results.items():
         for case, method, found in entries(result):
             if "field" in found:
-                rows.append([name, case, NAMES[method], *(
-                    digits(found["field"][place][key])
+                signed = "yes" if found["field"].get("signed", True) else "no"
+                rows.append([name, case, NAMES[method], signed, *(
+                    digits(found["field"][place][key], 4)
                     for key in ("gradient_off_1", "distance_off") for place in ("cube", "band"))])
-    return table("shape | case | method | gradient off 1, cube | band | distance off, cube | band",
-                 rows)
+    return table("shape | case | method | sign known | gradient off 1, cube | band | "
+                 "distance off, cube | band", rows)
 
 
 def verdict(value, limit) -> list:
@@ -225,7 +243,9 @@ def targets(results: dict) -> str:
                      *verdict(means(found)[0], limit)])
     for key, limit in GARGOYLE:
         found = best(gargoyle).get("srb", {})
-        rows.append([f"gargoyle, scan to mesh, {key}", f"{limit:.2f}",
+        floor = found.get(f"{key}_reference_to_mesh_floor")
+        rows.append([f"gargoyle, scan to mesh, {key}" + (f" (its floor: {floor:.3f})" if floor
+                                                         else ""), f"{limit:.2f}",
                      *verdict(found.get(f"{key}_reference_to_mesh"), limit)])
     for name, result in results.items():
         for case in result["cases"]:
@@ -234,17 +254,19 @@ def targets(results: dict) -> str:
                 rows.append([f"{name}, {case}: mean of both ways, below Poisson's with estimated "
                              "normals", digits(peer),
                              *verdict(both(best(result, case)), peer)])
-        truth, ours = result["reference"]["topology"], best(result)
+        truth = result["reference"]["topology"]
         if truth and truth["watertight"]:
-            same = ours and shape_of(truth) == shape_of(ours["topology"])
-            rows.append([f"{name}: topology", shape_of(truth),
-                         shape_of(ours["topology"]) if ours else NONE,
-                         "yes" if same else "no" if ours else "not measured"])
+            for what, ours in (("", best(result)),
+                               (", with normals", entry(result, "clean", "ours-normals"))):
+                same = ours and shape_of(truth) == shape_of(ours["topology"])
+                rows.append([f"{name}{what}: topology", shape_of(truth),
+                             shape_of(ours["topology"]) if ours else NONE,
+                             "yes" if same else "no" if ours else "not measured"])
     return table("what | to reach | measured | reached", rows)
 
 
 TABLES = {"shapes": shapes, "cases": cases, "srb": srb, "upstream": upstream,
-          "everything": everything, "field": field, "targets": targets}
+          "everything": everything, "field": field, "targets": targets, "references": references}
 
 
 # -------------------------------------------------------------------------------------- the READMEs

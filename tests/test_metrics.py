@@ -132,13 +132,24 @@ def test_twice_the_distance_is_off_by_one(rng):
     assert result["cube"]["distance_off"] == pytest.approx(mean, rel=0.02)
 
 
-def test_signed_distance_of_a_mesh(rng):
-    points = rng.uniform(-1.5, 1.5, (5000, 3))
-    distance = metrics.signed_distance(shapes.mesh("sphere"))(points)
-    np.testing.assert_allclose(distance, sphere(points), atol=2e-4)
-    letter = shapes.mesh("letter")
-    with pytest.raises(UserError, match="not watertight"):
-        metrics.signed_distance(letter._replace(faces=letter.faces[1:]))
+def test_true_distance_to_a_mesh(rng):
+    """Signed to a closed one; to an open one not, and then the sign of f does not count."""
+    points, ball = rng.uniform(-1.5, 1.5, (5000, 3)), shapes.mesh("sphere")
+    distance, signed = metrics.true_distance(ball)
+    assert signed
+    np.testing.assert_allclose(distance(points), sphere(points), atol=2e-4)
+    distance, signed = metrics.true_distance(ball._replace(faces=ball.faces[1:]))
+    assert not signed
+    np.testing.assert_allclose(distance(points), np.abs(sphere(points)), atol=2e-4)
+
+    def inverted(points):
+        return -sphere(points), points
+
+    for signed, off in ((False, 0.0), (True, 0.05)):  # |f - d| = 2 |d|, in the band 0.05
+        found = metrics.field(inverted, distance if not signed else sphere,
+                              shapes.sample("sphere", 1000), 1.5, signed)
+        assert found["signed"] == signed
+        assert found["band"]["distance_off"] == pytest.approx(off, abs=1e-3)
 
 
 def test_srb_floor_is_that_of_points_on_the_mesh(rng):

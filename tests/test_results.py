@@ -119,6 +119,113 @@ def test_a_peer_that_crashes_is_one_line(tmp_path, monkeypatch, script, said):
         job(tmp_path, script=script).make(lock)
 
 
+@pytest.fixture
+def counted(tmp_path, monkeypatch):
+    """do_shape() of a sphere with a stand-in for Job.make(); returns it and the list of what was
+    made, as (case, method)."""
+    made = []
+
+    def make(self, lock):
+        made.append((self.case, self.method))
+        if self.method == "poisson":
+            raise results.Failed("no luck")
+        return figures(0.1, 0.2)
+
+    monkeypatch.setattr(results.Job, "make", make)
+    monkeypatch.setattr(results, "pictures", lambda *_: None)
+    monkeypatch.setattr(results, "POINTS", 300)
+    monkeypatch.setitem(results.SHAPES, "sphere", results.Shape(cases=("clean", "noisy")))
+    (tmp_path / "results").mkdir()
+
+    def run(only=None):
+        made.clear()
+        failed = results.do_shape("sphere", tmp_path / "work", tmp_path / "results", only)
+        return list(made), failed
+
+    return run
+
+
+def test_what_is_there_is_not_made_again(counted, tmp_path, monkeypatch):
+    every = [(case, method) for case in ("clean", "noisy")
+             for method in ("ours", "ours-normals", "poisson-estimated", "poisson")]
+    failing = [(case, "poisson") for case in ("clean", "noisy")]
+    assert counted(["ours"]) == ([("clean", "ours"), ("noisy", "ours")], [])
+    made, failed = counted()
+    assert sorted(made) == sorted(set(every) - {("clean", "ours"), ("noisy", "ours")})
+    assert failed == []  # a peer that fails is a result
+    assert counted()[0] == failing  # which is tried again
+    result = json.loads((tmp_path / "results" / "sphere.json").read_text())
+    assert result["cases"]["noisy"]["methods"]["poisson"]["error"] == "no luck"
+    ours = [one for one in every if "ours" in one[1]]
+    monkeypatch.setattr(results, "RECIPE", results.RECIPE + 1)
+    assert sorted(counted()[0]) == sorted(ours + failing)  # other weights by the same flags
+    monkeypatch.setitem(results.PEER_OF_CASE, "noisy", "--depth 5")
+    assert counted()[0] == [("clean", "poisson"), ("noisy", "poisson-estimated"),
+                            ("noisy", "poisson")]
+    monkeypatch.setattr(results, "NOISE", 0.02)
+    assert {one for one in counted()[0] if one[0] == "noisy"} == {
+        one for one in every if one[0] == "noisy"}  # another cloud
+
+
+def test_who_is_measured_how():
+    shape = results.Shape(("a.ply",), results.ALL_CASES, (*results.ALL_METHODS, "ours-long"),
+                          results.UPSTREAM)
+    clouds = {case: {"points": 9, "cloud_sha256": "", "normals": case != "sparse"}
+              for case in results.ALL_CASES}
+
+    def found(only=None, topology=True):
+        return {(job.case, job.method): job.protocols for job in results.jobs(
+            shape, only, clouds=clouds, topology=topology, folder=None, reference=None)}
+
+    every = found()
+    assert {case for case, method in every if method == "ours-long"} == {"clean", "holes"}
+    assert ("sparse", "poisson") not in every and ("sparse", "poisson-estimated") in every
+    assert every["clean", "ours"] == every["clean", "truth"] == ("default", "upstream")
+    assert every["clean", "poisson"] == every["noisy", "ours"] == ("default",)
+    assert ("clean", "truth") not in found(topology=None)
+    assert {method for _, method in found(["ours"])} == {"ours"}
+
+
+def test_cost_of_a_training_that_was_stopped(tmp_path, monkeypatch):
+    """Seconds of both parts, CPU time unknown; kept, so that a stop after it loses nothing."""
+    done, commands = results.Done(0, 5.0, 4.0, 100.0, ""), []
+    monkeypatch.setattr(results, "run", lambda command, lock: commands.append(command) or done)
+    command = ["train.py", "-ti", "9", "-m", tmp_path / "a"]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole = results.train(command, tmp_path / "a", None)
+    assert whole == {"seconds": 5.0, "cpu_seconds": 4.0, "peak_mib": 100.0}
+    assert results.train(command, tmp_path / "a", None) == whole
+    assert len(commands) == 1 and commands[0][-1] == "--overwrite"
+    (tmp_path / "b" / "param_00001.h5").touch()
+    monkeypatch.setattr(results.helper, "load_checkpoint", lambda path: (None, {"seconds": 7.0}))
+    rest = results.train(command, tmp_path / "b", None)
+    assert rest == {"seconds": 12.0, "peak_mib": 100.0} and "--resume" in commands[1]
+    assert results.total([rest, whole]) == {"seconds": 17.0, "peak_mib": 100.0}
+    assert results.total([whole, whole])["cpu_seconds"] == 8.0 and results.total([]) == {}
+
+
+def test_a_process_that_is_killed_does_not_hang():
+    with pytest.raises(results.Failed, match="killed"):
+        results.apart(kill_myself)
+
+
+def kill_myself():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_one_shape_that_cannot_be_read_stops_no_other(counted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "DATA", (tmp_path,))
+    monkeypatch.setattr(results, "write", lambda folder: None)
+    monkeypatch.setitem(results.SHAPES, "bunny", results.Shape(("bad.ply",)))
+    (tmp_path / "bad.ply").write_text("no ply")
+    with pytest.raises(results.UserError, match=r"^failed: bunny$"):
+        results.main(results.parse_args(["bunny", "sphere", "--work", str(tmp_path / "work"),
+                                         "--results", str(tmp_path / "results")]))
+    said = capsys.readouterr().out
+    assert "bunny: " in said and "sphere, clean, ours: truth to mesh 0.10000" in said
+
+
 @pytest.mark.parametrize("peer", results.PEERS)
 def test_peers(script, tmp_path, peer):
     """Each makes a mesh on the cloud's surface; the ones that need no normals look at none."""
@@ -178,7 +285,8 @@ def test_missing_data_is_said(monkeypatch, capsys, tmp_path):
 def figures(forth, back, **more):
     default = {"reference_to_surface": {"mean": forth, "p99": forth}, "chamfer": forth,
                "hausdorff": forth, "mesh_to_surface": {"mean": back, "p99": back}}
-    topology = {"components": 1, "watertight": True, "euler_characteristic": 0}
+    topology = {"components": 1, "watertight": True, "euler_characteristic": 0,
+                "boundary_edges": 0, "nonmanifold_edges": 0}
     return {"default": default, "topology": topology, "seconds": 60.0, "peak_mib": 100.0, **more}
 
 
@@ -189,12 +297,12 @@ def test_tables_say_who_is_best_and_what_is_not_reached():
             "ours": figures(0.004, 0.006), "poisson-estimated": figures(0.007, 0.001),
             "ball-pivoting": {"error": "died of SIGSEGV"}}}}}
     found = {"knot": result}
-    assert "| knot | 9 | 1.0 | 0.0010 | 0.0030 | genus 1, 1 piece |" in tables.shapes(found)
-    assert "0.0040 / 0.0060 |" in tables.cases(found) and "**0.0070 / 0.0010**" in tables.cases(
-        found)
+    assert "| knot | 9 | 1.0 | 0.00100 / 0.00300 | genus 1, 1 piece |" in tables.shapes(found)
+    assert "0.00400 / 0.00600 |" in tables.cases(found)
+    assert "**0.00700 / 0.00100**" in tables.cases(found)
     assert "died of SIGSEGV" in tables.everything(found)
     targets = tables.targets(found)
-    assert "0.0040 | 0.0050 | no |" in targets and "| genus 1, 1 piece | yes |" in targets
+    assert "0.00400 | 0.00500 | no |" in targets and "| genus 1, 1 piece | yes |" in targets
     assert "bunny" in targets and "not measured" in targets
 
 

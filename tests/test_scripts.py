@@ -191,6 +191,12 @@ def test_the_field_as_a_distance(script, ball):
     assert "band distance off" in said and field["cube_half_side"] == 1.5
     # in the sphere's frame f is 2 / 1.2 times the network's, which is rough at this width
     assert field["cube"]["distance_off"] < 0.4 and field["cube"]["gradient_off_1"] < 0.4
+    geometry.write(ball / "open.ply", geometry.read_mesh(ball / "truth.ply")._replace(
+        faces=mesh.faces[1:]))
+    script("evaluate.py -f open.ply -mdp truth.ply -mlp param_00001.h5 -o b.json")
+    unsigned = json.loads((ball / "b.json").read_text())["field"]
+    assert field["signed"] and not unsigned["signed"]
+    assert 0 < unsigned["cube"]["distance_off"] < 0.4
     error = script("evaluate.py -f cloud.ply -mdp truth.ply -mlp param_00001.h5", status=1).stderr
     assert "-mlp needs a mesh" in error
 
