@@ -31,9 +31,9 @@ class Unavailable(Exception):
 
 def prepare(device_id: str) -> None:
     """Make `import nnabla_ext.cuda` work. Raises Unavailable with the first thing that is missing:
-    the extension, the driver, the device, a library."""
-    check_extension()
+    the driver, the device, the extension, a library."""
     check_driver(device_id)
+    check_extension()
     for name in LIBRARIES:
         load(name)
     if "OMPI_COMM_WORLD_SIZE" in os.environ:  # several GPUs; the extension opens it by its name

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+import sys
 from typing import NamedTuple
 
 import geometry
@@ -20,6 +21,8 @@ from helper import UserError
 import shapes
 
 import numpy as np
+
+STRAY = 0.2  # 98 % of a cloud's points fill a larger part of its length, or it is said
 
 # ------------------------------------------------------------------------------- for the training
 
@@ -42,13 +45,19 @@ def load(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> Poi
     """
     cloud = geometry.read(path)
     if with_normals and cloud.normals is None:
-        raise UserError(f"{path}: has no normals; leave out --with-normals or add them")
+        raise UserError(f"{path}: has no normals (of a table, columns 4 to 6 where their length is "
+                        "1); leave out --with-normals or add them")
     pts_world = cloud.surface_points
     try:
         frame = Frame.of(pts_world)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     pts_unit = frame.to_unit(pts_world)
+    low, high = np.percentile(pts_unit, [1, 99], axis=0)
+    if (high - low).max() < 2 * STRAY:
+        print(f"warning: {path}: some points lie far from the rest, which fills "
+              f"{50 * (high - low).max():.2g} % of the frame's length; remove them, or detail is "
+              "lost", file=sys.stderr)
     spread = np.linalg.svd(pts_unit - pts_unit.mean(axis=0), compute_uv=False)
     if len(spread) < 2 or spread[1] <= 1e-6 * spread[0]:
         raise UserError(f"{path}: all points are on a line: there is no surface through them")
@@ -90,7 +99,7 @@ def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
     """Distance (N, 1) of each point (N, 3) to its k-th nearest other point (k < N)."""
     from scipy.spatial import cKDTree
 
-    distances, _ = cKDTree(points).query(points, k=[k + 1], workers=-1)  # the first is itself
+    distances, _ = cKDTree(points).query(points, k=[k + 1], workers=helper.cores())  # first itself
     return distances.astype(np.float32)
 
 
@@ -126,8 +135,8 @@ def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng,
 def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> Path:
     """Sample a mesh file into a cloud file (default <name>_pcd.ply beside it)."""
     path = Path(path)
-    stem = path.name[: -len(".gz")] if path.suffix.lower() == ".gz" else path.name
-    output = Path(output) if output else path.with_name(Path(stem).stem + "_pcd.ply")
+    stem = helper.without_suffix(path).name
+    output = Path(output) if output else path.with_name(stem + "_pcd.ply")
     geometry.check_writable(output, geometry.CLOUD_WRITERS)
     mesh = geometry.read_mesh(path)
     n = n or len(mesh.points)
@@ -147,8 +156,12 @@ def create_shape(name: str, output, n: int | None, seed: int):
     geometry.check_writable(output, geometry.CLOUD_WRITERS)
     stem = output.stem[: -len("_pcd")] if output.stem.endswith("_pcd") else output.stem + "_exact"
     surface = output.with_name(stem + ".ply")
+    exact = shapes.mesh(name)
+    if surface.exists() and len(geometry.read(surface).points) != len(exact.points):
+        raise UserError(f"{surface}: is there and is not the exact {name}, which would replace it; "
+                        "take another -o")
     geometry.write(output, shapes.sample(name, n or 20000, seed))
-    geometry.write(surface, shapes.mesh(name))
+    geometry.write(surface, exact)
     return output, surface
 
 

@@ -73,7 +73,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     path = Path(args.mesh_data_path)
-    output = geometry.check_writable(args.output or path.with_suffix(".json"), [".json"])
+    output = args.output or f"{helper.without_suffix(path)}.json"
+    output = geometry.check_writable(output, [".json"])
     mesh = geometry.read_mesh(path)
     reference = Path(args.fpath) if args.fpath else helper.trained_cloud(path)
     truth = geometry.read(reference)

@@ -59,11 +59,10 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
 
     Raises UserError where the mesh has no area.
     """
-    corners = mesh.points[mesh.faces]  # (M, 3, 3)
+    blocks = np.array_split(mesh.faces, len(mesh.faces) // 1_000_000 + 1)  # to spare memory
     with np.errstate(over="ignore", invalid="ignore"):
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        double_area = np.linalg.norm(cross, axis=1)
-        total = np.cumsum(double_area)
+        total = np.cumsum(np.concatenate(
+            [np.linalg.norm(_crosses(mesh.points[faces]), axis=1) for faces in blocks]))
     if not 0 < total[-1] < np.inf:
         raise UserError("the mesh has no area, or more than numbers hold: nothing to sample")
     picked = np.searchsorted(total, rng.uniform(0, total[-1], n), side="right")
@@ -71,8 +70,15 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
     a, b = rng.uniform(size=(2, n, 1))
     fold = a + b > 1  # the other half of the parallelogram
     a, b = np.where(fold, 1 - a, a), np.where(fold, 1 - b, b)
-    o, p, q = corners[picked].transpose(1, 0, 2)
-    return Geometry(o + a * (p - o) + b * (q - o), cross[picked] / double_area[picked, None])
+    corners = mesh.points[mesh.faces[picked]]
+    cross, (o, p, q) = _crosses(corners), corners.transpose(1, 0, 2)
+    return Geometry(o + a * (p - o) + b * (q - o),
+                    cross / np.linalg.norm(cross, axis=1, keepdims=True))
+
+
+def _crosses(corners: np.ndarray) -> np.ndarray:
+    """Normals (M, 3) of triangles (M, 3, 3), as long as twice their areas."""
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
 def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
@@ -539,6 +545,9 @@ def write(path, geometry: Geometry) -> None:
         elif suffix == ".stl":
             import trimesh
 
+            if not _fits_float32(geometry.points):
+                raise UserError(f"{path}: .stl keeps seven digits, too few so far from the origin; "
+                                "take .ply, .obj or .off")
             made = trimesh.Trimesh(geometry.points, geometry.faces, process=False)
             made.export(temporary, file_type="stl")
         elif mesh:
@@ -563,11 +572,15 @@ def _off_text(mesh: Geometry) -> str:
     return f"OFF\n{len(mesh.points)} {len(mesh.faces)} 0\n{vertices}{faces}"
 
 
+def _fits_float32(points: np.ndarray) -> bool:
+    """Does float32 move no point by more than a millionth of the size?"""
+    moved = np.abs(points.astype(np.float32) - points).max()
+    return moved <= 1e-6 * np.ptp(points, axis=0).max()
+
+
 def _ply_bytes(geometry: Geometry) -> bytes:
     points, normals, faces = geometry
-    size = np.ptp(points, axis=0).max()
-    exact = np.abs(points.astype(np.float32) - points).max() <= 1e-6 * size
-    kind, word = ("<f4", "float") if exact else ("<f8", "double")
+    kind, word = ("<f4", "float") if _fits_float32(points) else ("<f8", "double")
     names = ["x", "y", "z"] + ([] if normals is None else ["nx", "ny", "nz"])
     table = np.concatenate([points] + ([] if normals is None else [normals]), axis=1)
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]

@@ -70,6 +70,10 @@ def run(main, args: argparse.Namespace) -> None:
         sys.exit(f"{name}: {error.filename or 'input/output'}: {error.strerror or error}")
     except MemoryError:
         sys.exit(f"{name}: not enough memory; try a smaller grid, picture, batch or cloud")
+    except RuntimeError as error:
+        if "allocation failed" not in str(error):  # nnabla's words for a GPU's memory
+            raise
+        sys.exit(f"{name}: not enough memory on the GPU; try a smaller batch (-b, -sb)")
 
 
 # ------------------------------------------------------------------------------------ safe writing
@@ -139,8 +143,8 @@ def set_context(context: str, device_id: str = "0", precision: str = "float32") 
     why = "as asked"
     if context in ("auto", "cuda", "cudnn"):
         try:
-            # cuBLAS reads it when it begins; nnabla has no switch of its own
-            os.environ["NVIDIA_TF32_OVERRIDE"] = "1" if precision == "tf32" else "0"
+            # read by the extension when it is imported, and handed on to cuBLAS
+            os.environ["NNABLA_CUDA_ALLOW_TF32"] = "1" if precision == "tf32" else "0"
             cuda.prepare(device_id)
             chosen = "cuda" if context == "auto" else context
             ctx = get_extension_context(chosen, device_id=device_id)
@@ -298,7 +302,8 @@ def newest_checkpoint(folder=".") -> Path:
 
 def trained_cloud(mesh_path: Path) -> Path:
     """The cloud that the checkpoint beside a mesh <checkpoint>_mesh.* was trained on."""
-    stem = mesh_path.stem[: -len("_mesh")] if mesh_path.stem.endswith("_mesh") else mesh_path.stem
+    stem = without_suffix(mesh_path).name
+    stem = stem[: -len("_mesh")] if stem.endswith("_mesh") else stem
     checkpoint = mesh_path.with_name(stem + ".h5")
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: no checkpoint beside the mesh; name the reference yourself")
@@ -342,6 +347,32 @@ def existing_file(path) -> Path:
     return path
 
 
+def without_suffix(path) -> Path:
+    """knot of knot.ply and of knot.ply.gz, in the same folder."""
+    path = Path(path)
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).with_suffix("")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def compiled(**options):
+    """numba.njit without the GIL, kept on disk where numba finds a folder for it."""
+    import numba
+
+    def decorate(function):
+        try:
+            return numba.njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError:  # no folder: compile for this process
+            return numba.njit(nogil=True, **options)(function)
+
+    return decorate
+
+
 def parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose --help opens with the script's docstring and shows every default."""
 
@@ -356,7 +387,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
 def add_device_flags(parser: argparse.ArgumentParser) -> None:
     """-d, --context and --threads, for the scripts that run the network."""
     parser.add_argument("-d", "--device-id", default="0", help="number of the GPU")
-    parser.add_argument("--threads", type=number(int, 1), default=os.cpu_count() or 1,
+    parser.add_argument("--threads", type=number(int, 1), default=cores(),
                         help="of the CPU's kernel")
     parser.add_argument("--context", choices=CONTEXTS, default="auto",
                         help="where to compute; auto: CUDA where it works, else the CPU; "

@@ -27,11 +27,11 @@ and in work buffers made once.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-import os
+
+import helper
 
 import nnabla as nn
 from nnabla.function import PythonFunction
-import numba
 import numpy as np
 from numpy import float32 as f4
 from numpy import int32 as i4
@@ -43,7 +43,7 @@ BLOCK = 512  # rows that inference takes through all layers at once: they stay i
 
 # -------------------------------------------------------------------------------------- the threads
 
-_state = {"threads": os.cpu_count() or 1, "pool": None}
+_state = {"threads": helper.cores(), "pool": None}
 
 
 def set_threads(n: int) -> None:
@@ -76,13 +76,7 @@ def in_threads(function, items: list) -> list:
 # wider: at the skip.
 
 
-def _compiled(function):
-    """numba.njit without the GIL, kept on disk where numba finds a folder for it."""
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder: compile for this process
-        return numba.njit(**options)(function)
+_compiled = helper.compiled(fastmath={"contract"}, error_model="numpy")
 
 
 @_compiled

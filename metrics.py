@@ -33,7 +33,7 @@ def nearest(points: np.ndarray, others: np.ndarray):
 
     # plain splits: in a compact tree queries far from the cloud take 30 times as long
     tree = cKDTree(others, compact_nodes=False, balanced_tree=False)
-    return tree.query(points, workers=-1)
+    return tree.query(points, workers=helper.cores())
 
 
 def chamfer_hausdorff(mesh: np.ndarray, reference: np.ndarray) -> dict:
@@ -127,7 +127,7 @@ def _spacing(points: np.ndarray) -> np.ndarray:
     """Distance of each point to its nearest other: what a perfect mesh would still be away."""
     from scipy.spatial import cKDTree
 
-    return cKDTree(points).query(points, k=[2], workers=-1)[0][:, 0]
+    return cKDTree(points).query(points, k=[2], workers=helper.cores())[0][:, 0]
 
 
 def upstream_turn(points: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ def upstream_turn(points: np.ndarray) -> np.ndarray:
 def upstream_protocol(mesh: Geometry, reference: Geometry, seed: int = 412) -> dict:
     """The published figures: the held-out quarter of the reference's points against as many
     Poisson-disk samples of the *turned* mesh, each set in the frame of its own bounding box."""
-    points = reference.points
+    points = reference.surface_points
     order = np.random.RandomState(313).permutation(len(points))
     frame = Frame.of(points)
     truth = frame.to_unit(points[order[: len(points) // 4]])
@@ -157,11 +157,12 @@ def srb_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict:
     benchmark's scan columns are the *_reference_to_mesh entries with the scan as reference; their
     floor is what a mesh through every point of the scan would still measure."""
     samples = sample_mesh(mesh, SRB_SAMPLES, np.random.default_rng(seed))
+    points = reference.surface_points
     return {
         "units": "the reference's own",
         "samples_mesh": SRB_SAMPLES,
-        "samples_reference": len(reference.points),
-        **chamfer_hausdorff(samples.points, reference.points),
+        "samples_reference": len(points),
+        **chamfer_hausdorff(samples.points, points),
         # the mean distance of a point that lies on the mesh to the nearest of the random samples
         "chamfer_reference_to_mesh_floor":
             float(np.sqrt(parts.face_areas(mesh).sum() / SRB_SAMPLES)) / 2,

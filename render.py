@@ -16,7 +16,6 @@ from geometry import Geometry
 import helper
 from helper import UserError
 
-import numba
 import numpy as np
 
 CLAY = (0.91, 0.84, 0.73)  # sRGB
@@ -240,7 +239,7 @@ def _occlusion(scene, at, flat, normals, pixels, reach) -> np.ndarray:
     return scene.test_occlusions(_tensor(rays), 0.0, reach).numpy().mean(axis=1)
 
 
-@numba.njit(cache=True, nogil=True)
+@helper.compiled()
 def _hash(n):
     """32 bits that look random for each n (Wellons' lowbias32)."""
     n = np.uint32(n)
@@ -249,7 +248,7 @@ def _hash(n):
     return n ^ (n >> np.uint32(16))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@helper.compiled(fastmath=True)
 def _occlusion_rays(at, flat, normals, pixels, n):
     """Rays (N, n, 6), cosine-weighted around the normals and never below the face. A pixel's
     samples share one low-discrepancy sequence (Roberts' R2), shifted from pixel to pixel."""
@@ -333,7 +332,7 @@ def spacing(points: np.ndarray) -> float:
     return float(np.median(tree.query(some, k)[0][:, -1]) * np.sqrt(np.pi / (k - 1)))
 
 
-@numba.njit(cache=True, nogil=True)
+@helper.compiled()
 def _splat(local, radius, focal, width, height, first, rows, smallest):
     """Depth, index of the point (-1: none) and place on its ball (right, up, towards us; of length
     1) at each pixel of `rows` rows from `first` on, for balls at local (N, 3) in the camera's axes.

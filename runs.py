@@ -52,8 +52,9 @@ class Run:
         """Make the folder ready for a new run. Raises UserError where another run lies in it."""
         old = [p for p in self.folder.glob("*") if OURS.fullmatch(p.name)]
         if old and not overwrite:
-            raise UserError(f"{self.folder}: holds another run; --resume goes on with it, "
-                            "--overwrite begins anew, -m names another folder")
+            goes_on = "--resume goes on with it, " if self._checkpoints() else ""
+            raise UserError(f"{self.folder}: holds another run; {goes_on}--overwrite begins anew, "
+                            "-m names another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in old:
             path.unlink()
@@ -66,12 +67,13 @@ class Run:
         """
         if not self.folder.is_dir():
             raise UserError(f"{self.folder}: no such run to resume")
-        for path in sorted(self._checkpoints(), reverse=True):
+        for path in reversed(self._checkpoints()):
             try:
                 return self._load(path)
             except UserError as error:
                 print(f"{error}; taking the one before")
-        raise UserError(f"{self.folder}: no good checkpoint to resume from")
+        raise UserError(f"{self.folder}: no good checkpoint to resume from; --overwrite begins "
+                        "anew")
 
     def go_on(self, checkpoint: Checkpoint) -> None:
         """Cut the log back to the checkpoint's step and sweep up after a kill."""
@@ -81,7 +83,9 @@ class Run:
         self.log = _Log(self.folder, self._rows(checkpoint.info["step"]))
 
     def _checkpoints(self) -> list:
-        return [p for p in self.folder.glob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
+        """In the order of their epochs."""
+        found = [p for p in self.folder.glob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
+        return sorted(found, key=lambda p: int(p.stem[len("param_"):]))
 
     def _load(self, path: Path) -> Checkpoint:
         parameters, info = helper.load_checkpoint(path)
@@ -121,7 +125,7 @@ class Run:
         path = self.folder / f"param_{epoch:05d}.h5"
         helper.save_checkpoint(path, parameters, {**info, "epoch": epoch})
         needed = {self._state(info["step"])}
-        for other in sorted(self._checkpoints())[-STATES_KEPT:]:
+        for other in self._checkpoints()[-STATES_KEPT:]:
             with contextlib.suppress(UserError):
                 needed.add(self._state((helper.load_checkpoint(other)[1] or {}).get("step", 0)))
         for state in self.folder.glob("state_*.h5"):

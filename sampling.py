@@ -7,6 +7,7 @@ give the same samples to a run that goes on as to one that was never stopped.
 from __future__ import annotations
 
 import datasets
+from helper import UserError
 
 import nnabla as nn
 import nnabla.functions as F
@@ -52,6 +53,9 @@ class GraphSamples:
                  rank: int = 0):
         """batch: B; uniform: U; step: the first to come; rank: of several, which differ."""
         n = len(cloud.points)
+        if n > 1 << 24:
+            raise UserError(f"{n} points are more than a GPU's indices tell apart ({1 << 24}): "
+                            "thin the cloud")
         seeds = np.random.SeedSequence((seed, rank)).generate_state(3) >> 1  # nnabla's are int32
         part, anywhere, noise = (int(seed) for seed in seeds)
         random = [F.rand(0, n / batch, (batch,), part),

@@ -41,6 +41,7 @@ from tqdm import tqdm
 LOG_EVERY = 50  # steps between two lines of log.jsonl
 STEPS = 10_000  # without -te and -ti; results/study.md has the distance by steps
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
 
 
 class Trainer:
@@ -93,7 +94,7 @@ def held_out_distances(mesh, held_out) -> dict:
 
 
 def stop_signals() -> list:
-    """Turn SIGINT and SIGTERM into entries of the returned list; the second one leaves at once."""
+    """Turn what asks to stop into entries of the returned list; the second one leaves at once."""
     caught = []
 
     def handler(signum, frame):
@@ -102,8 +103,9 @@ def stop_signals() -> list:
             os._exit(128 + signum)
         caught.append(signum)
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, handler)
+    for signum in STOP_SIGNALS:
+        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup's wish
+            signal.signal(signum, handler)
     return caught
 
 
@@ -144,8 +146,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="half the side of the cube of free space; the shape's half side is 1")
     add("-tr", "--test-rate", type=number(float, 0, below=1), default=0.25,
         help="share of the points that is held out")
-    add("-sie", "--save-interval-epoch", type=number(int, 1), default=100,
-        help="epochs between two checkpoints")
+    add("-sie", "--save-interval-epoch", type=number(int, 1), metavar="N",
+        help="epochs between two checkpoints; default: 100, or a tenth of the run if that is less")
     add("--preview", type=number(int, 1), metavar="N",
         help="every N epochs, and at the end, a picture of the surface, where there is one: "
         "preview_NNNNN.png in the run folder")
@@ -189,6 +191,9 @@ def resumed(args: argparse.Namespace, info: dict) -> argparse.Namespace:
                         "in another folder")
     free = {name: value for name, value in vars(args).items()
             if name in args.given or name in ("resume", "overwrite", "quiet", "monitor_path")}
+    if saved.get("threads", 1) > helper.cores() and "threads" not in free:
+        print(f"{saved['threads']} threads before, {helper.cores()} here: another rounding")
+        free["threads"] = helper.cores()
     saved = {**vars(args), **saved, "fpath": info["cloud"]}
     return argparse.Namespace(**{**saved, **free, "given": args.given})
 
@@ -329,7 +334,7 @@ class Fit:
 
 def follow(plan: Plan, trainer: Trainer, done: int) -> None:
     """The loop of a rank that is not the first, which alone writes and decides to stop."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     for step in range(done, plan.steps):
         trainer.step(plan.rate_at(step))
@@ -363,9 +368,9 @@ def main(args: argparse.Namespace) -> None:
         solvers.set_state_of(solver, checkpoint.moments)
     per_epoch = max(1, len(cloud.points) // (args.batch_size * group.size))
     steps = args.train_iter or (args.train_epoch or 0) * per_epoch or STEPS
-    plan = Plan(steps, per_epoch,
-                args.save_interval_epoch * per_epoch, (args.preview or 0) * per_epoch,
-                args.learning_rate)
+    save_every = (args.save_interval_epoch * per_epoch if args.save_interval_epoch
+                  else min(100 * per_epoch, -(-steps // 10)))
+    plan = Plan(steps, per_epoch, save_every, (args.preview or 0) * per_epoch, args.learning_rate)
     with group.failing_at_once():
         if group.rank:
             follow(plan, trainer, done)

@@ -406,7 +406,7 @@ def draw_slices(checkpoint, output, context: str, device_id: str, threads: int) 
 
 def write_page(path: Path, output, color: str, azimuth, elevation, zoom, up) -> None:
     """Write a mesh's html page."""
-    output = geometry.check_writable(output or path.with_suffix(".html"), [".html"])
+    output = geometry.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"])
     mesh, title = used(geometry.read_mesh(path)), path.name.encode(errors="replace").decode()
     text = viewer.page(mesh, title, vertex_colors(mesh, color), azimuth, elevation, zoom, up)
     with helper.replacing(output) as temporary:
@@ -427,7 +427,7 @@ def main(args: argparse.Namespace) -> None:
 
     # where to; all is checked before the work
     paths = [Path(file) for file in args.files]
-    folder = paths[0].with_suffix("")
+    folder = helper.without_suffix(paths[0])
     defaults = {"compare": "compare.png", "error": f"{folder}_error.png", "images": folder}
     output = args.output or defaults.get(command)
     window = command in WINDOWS and output is None and has_display()

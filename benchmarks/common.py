@@ -106,7 +106,7 @@ def waiting(device):
         return None
     import nnabla_ext.cuda
 
-    return nnabla_ext.cuda.synchronize
+    return lambda: nnabla_ext.cuda.synchronize("0")
 
 
 def machine() -> dict:

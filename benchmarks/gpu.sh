@@ -39,19 +39,19 @@ forward() {
         --torch-python "$TORCH" --json "$RESULTS/forward-cuda.json"
 }
 
-steps_in_time() { # steps_in_time BATCH PRECISION: how many of 8 x 512 take 100 s
+steps_in_time() { # steps_in_time BATCH PRECISION: how many of 8 x 512 with Muon take 100 s
     "$PYTHON" - "$RESULTS/step-$2.json" "$1" <<'PYTHON'
 import json
 import sys
 
 rows = json.load(open(sys.argv[1]))["rows"]
 row = next(r for r in rows if r["dims"] == 512 and r["batch"] == int(sys.argv[2]))
-print(int(100 / row["ours"]))
+print(int(100 / row["muon"]))
 PYTHON
 }
 
 newest() { # newest RUN: its last checkpoint
-    find "$1" -name 'param_*.h5' | sort | tail -n 1
+    find "$1" -name 'param_*.h5' | sort -V | tail -n 1
 }
 
 bunny() {
@@ -61,8 +61,8 @@ bunny() {
         for batch in 512 4096; do
             run=$RESULTS/bunny-$precision-$batch
             "$PYTHON" train.py --context cuda --precision "$precision" -f "$RESULTS/bunny_pcd.ply" \
-                -m "$run" -b "$batch" --uniform 512 -ti "$(steps_in_time "$batch" "$precision")" \
-                -sie 1000000 --overwrite --quiet
+                -m "$run" --dims 512 -b "$batch" --uniform 512 \
+                -ti "$(steps_in_time "$batch" "$precision")" -sie 1000000 --overwrite --quiet
             tail -n 2 "$run/log.jsonl"
             "$PYTHON" infer.py --context cuda --grid-size 512 --largest -mlp "$(newest "$run")"
         done

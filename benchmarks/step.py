@@ -4,7 +4,8 @@
     python benchmarks/step.py --context cuda --torch-python python3 --batch 512 16384 \\
         --uniform 512 2048 --json benchmarks/step-cuda.json
 
-All contestants run in turn in one process tree. On the CPU the floor is the step's matrix products
+All contestants run in turn in one process tree, with Adam; "muon" is ours with the solver that is
+train.py's default. On the CPU the floor is the step's matrix products
 alone, cut into shards and threads as the kernel does. On a GPU, beside PyTorch eager and compiled,
 one large matrix product of nnabla's tells what rate there is to reach.
 """
@@ -27,16 +28,16 @@ import numpy as np
 SIDE = 8192  # of the matrices whose product tells the GPU's rate
 
 
-def our_step(dims: int, batch: int, uniform: int, kernel: bool):
-    """One step of train.py's loop, batch and samples included."""
+def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "adam"):
+    """One step of train.py's loop, batch and samples included; with Adam, as the others."""
     rng = np.random.default_rng(0)
     points = rng.uniform(-1, 1, (100_000, 3)).astype(np.float32)
     sigma = np.full((100_000, 1), 0.05, np.float32)
     cloud = datasets.PointCloud(points, None, sigma, points[:0], Frame())
     make = sampling.HostSamples if kernel else sampling.GraphSamples
     samples = make(cloud, batch, uniform, 1.5, 0, 0)
-    solver = solvers.make("adam", kernel, 0.9, 0.999)  # as the others
-    trainer = train.Trainer(networks.MLP(dims, kernel=kernel), solver, samples, 0.1, 1.0,
+    trainer = train.Trainer(networks.MLP(dims, kernel=kernel),
+                            solvers.make(solver, kernel, 0.9, 0.999), samples, 0.1, 1.0,
                             ranks.Ranks())
     return lambda: trainer.step(1e-4)
 
@@ -89,7 +90,8 @@ def products(dims: int, batch: int):
 
 
 def cpu_row(args, twin, order, dims: int, batch: int, uniform: int) -> dict:
-    contestants = {"ours": timed(our_step(dims, batch, uniform, True))}
+    contestants = {"ours": timed(our_step(dims, batch, uniform, True)),
+                   "muon": timed(our_step(dims, batch, uniform, True, "muon"))}
     if uniform == batch:
         contestants["floor"] = timed(products(dims, batch))
     if twin:
@@ -105,6 +107,7 @@ def graph_row(args, device, twin, order, dims: int, batch: int, uniform: int) ->
     """Seconds, and TFLOP/s of our step and of one large product, ours and PyTorch's."""
     wait, side = waiting(device), SIDE if device.cuda else 512
     contestants = {"ours": timed(our_step(dims, batch, uniform, False), wait),
+                   "muon": timed(our_step(dims, batch, uniform, False, "muon"), wait),
                    "product": timed(product(side), wait)}
     if twin:
         contestants["torch"] = twin.timer(**order)

@@ -189,6 +189,23 @@ def test_precision_on_the_cpu_is_refused_by_the_script(script, tmp_path):
     assert "needs CUDA" in error and "(as asked)" in error and error.count("\n") == 1
 
 
+def test_the_extension_is_told_the_precision(machine, wheels, monkeypatch):
+    """By the variable that it reads; what it says of a machine without a GPU comes after that."""
+    monkeypatch.delenv("NNABLA_CUDA_ALLOW_TF32", raising=False)
+    for precision, value in (("tf32", "1"), ("float32", "0")):
+        with pytest.raises(helper.UserError, match="does not work here"):
+            helper.set_context("cuda", "0", precision)
+        assert os.environ["NNABLA_CUDA_ALLOW_TF32"] == value
+
+
+def test_a_full_gpu_is_one_line():
+    def fails(args):
+        raise RuntimeError("memory error in alloc\nCudaMemory allocation failed.")
+
+    with pytest.raises(SystemExit, match="not enough memory on the GPU"):
+        helper.run(fails, None)
+
+
 def test_compiled_codes_stderr_is_dropped_and_comes_back(capfd):
     with cuda.without_stderr():
         os.write(2, b"openmpi library is not found")

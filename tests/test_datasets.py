@@ -103,6 +103,26 @@ def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
     np.testing.assert_allclose(cloud.points.max(axis=0), mesh.points.max(axis=0), atol=1e-4)
 
 
+def test_a_stray_point_is_said(tmp_path, capsys):
+    ball = shapes.sample("sphere", 400).points
+    geometry.write(tmp_path / "a.xyz", Geometry(ball))
+    datasets.load(tmp_path / "a.xyz", 5, 0, False, seed=0)
+    assert capsys.readouterr().err == ""
+    geometry.write(tmp_path / "b.xyz", Geometry(np.append(ball, [[100.0, 0, 0]], axis=0)))
+    datasets.load(tmp_path / "b.xyz", 5, 0, False, seed=0)
+    assert "fills 1.9 % of the frame" in capsys.readouterr().err
+
+
+def test_create_replaces_only_its_own_surface(tmp_path):
+    other = shapes.mesh("letter")
+    geometry.write(tmp_path / "bunny.ply", other)
+    with pytest.raises(UserError, match=r"bunny\.ply: is there and is not the exact sphere"):
+        datasets.create_shape("sphere", tmp_path / "bunny_pcd.ply", 50, 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["bunny.ply"]
+    for _ in range(2):
+        datasets.create_shape("sphere", tmp_path / "ball_pcd.ply", 50, 0)
+
+
 def test_create_is_seeded(tmp_path):
     geometry.write(tmp_path / "sponge.ply", shapes.mesh("sponge"))
     for sampling in ("poisson", "uniform"):

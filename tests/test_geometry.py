@@ -207,6 +207,16 @@ def test_far_coordinates_are_not_rounded(tmp_path, rng):
     np.testing.assert_allclose(geometry.read(tmp_path / "far.ply").points, points, atol=1e-9)
 
 
+def test_stl_is_refused_where_it_would_ruin_the_mesh(tmp_path):
+    mesh = shapes.mesh("letter")
+    far = mesh._replace(points=mesh.points + np.array([4.5e6, 5.2e6, 0]))
+    with pytest.raises(UserError, match="seven digits"):
+        geometry.write(tmp_path / "far.stl", far)
+    assert not list(tmp_path.iterdir())
+    geometry.write(tmp_path / "far.obj", far)
+    np.testing.assert_allclose(geometry.read(tmp_path / "far.obj").points, far.points, atol=1e-4)
+
+
 def test_samples_lie_on_the_mesh_evenly():
     cloud = geometry.sample_mesh(TETRA, 40_000, np.random.default_rng(0))
     on_slant = np.isclose(cloud.points.sum(axis=1), 1)

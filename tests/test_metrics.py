@@ -97,6 +97,16 @@ def test_upstream_protocol_gives_the_figures_of_the_turned_truth(data):
     assert result["hausdorff"] == pytest.approx(0.913, rel=0.03)
 
 
+@pytest.mark.parametrize("protocol", list(metrics.PROTOCOLS))
+def test_vertices_that_no_face_uses_do_not_count(protocol, monkeypatch):
+    monkeypatch.setattr(metrics, "SAMPLES", 2000)
+    monkeypatch.setattr(metrics, "SRB_SAMPLES", 2000)
+    mesh = shapes.mesh("sphere")
+    stray = mesh._replace(points=np.append(mesh.points, [[50.0, 0, 0]], axis=0))
+    assert metrics.measure(mesh, stray, [protocol])[protocol] == metrics.measure(
+        mesh, mesh, [protocol])[protocol]
+
+
 def test_a_cloud_is_no_mesh(rng):
     with pytest.raises(UserError, match="no faces"):
         metrics.measure(Geometry(rng.standard_normal((9, 3))), shapes.mesh("letter"))

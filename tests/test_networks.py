@@ -11,6 +11,7 @@ import h5py
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.solvers as S
+import numba
 import numpy as np
 import pytest
 
@@ -183,15 +184,15 @@ def test_softplus_loop_has_the_error_it_promises():
 
 
 def test_without_a_folder_for_the_cache_it_compiles_all_the_same(monkeypatch):
-    real = kernels.numba.njit
+    real = numba.njit
 
     def njit(**options):
         if options.get("cache"):
             raise RuntimeError("cannot cache function: no locator available")
         return real(**options)
 
-    monkeypatch.setattr(kernels.numba, "njit", njit)
-    assert kernels._compiled(lambda a: a + 1)(1) == 2
+    monkeypatch.setattr(numba, "njit", njit)
+    assert helper.compiled()(lambda a: a + 1)(1) == 2
 
 
 def test_nan_goes_through_the_kernel():

@@ -1,6 +1,7 @@
 """Nothing lost, nothing silent: interruption, resuming, damaged files, hostile clouds."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from networks import MLP
 import runs
 import shapes
 import solvers
+import train
 
 import h5py
 import numpy as np
@@ -132,6 +134,55 @@ def test_what_resuming_refuses(script, cloud):
     assert {p.name: p.read_bytes() for p in (cloud / "run").iterdir()} == before
     script(f"train.py {LINE} -m run --overwrite")
     assert (cloud / "run/param_00008.h5").read_bytes() != before["param_00008.h5"]
+
+
+def test_a_long_epoch_does_not_put_off_the_checkpoints(script, cloud):
+    """Ten in a run by default, however many points the cloud has; and before the first, a folder
+    says how to go on."""
+    script("train.py -f cloud.ply --dims 16 -b 200 -k 5 -tr 0 --quiet -ti 30 -m run")
+    assert len(list((cloud / "run").glob("param_*.h5"))) == 10
+    for path in (cloud / "run").glob("*.h5"):
+        path.unlink()
+    line = "train.py -f cloud.ply --dims 16 -b 200 -k 5 --quiet -ti 3 -m run"
+    assert "holds another run; --overwrite begins anew" in script(line, status=1).stderr
+    assert "--overwrite begins anew" in script("train.py --resume -m run", status=1).stderr
+
+
+def test_checkpoints_are_counted_and_not_spelt(tmp_path):
+    run, mlp = runs.Run(tmp_path), MLP(8)
+    run.begin(overwrite=False)
+    info = {"flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {}, "seconds": 0.0,
+            "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
+            "volume_factor": 1.5}
+    for epoch in (99_800, 99_900, 100_000, 100_100):
+        run.save(epoch, mlp.parameters, {"t": np.array(1)}, {**info, "step": epoch})
+        assert run.newest().path.name == f"param_{epoch}.h5"
+    assert sorted(p.name for p in tmp_path.glob("state_*")) == [
+        "state_00100000.h5", "state_00100100.h5"]
+
+
+def test_what_stops_a_run():
+    """A closed terminal too, but not where nohup has said that it shall not."""
+    before = {signum: signal.getsignal(signum) for signum in train.STOP_SIGNALS}
+    try:
+        caught = train.stop_signals()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert caught == [signal.SIGHUP]
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        caught = train.stop_signals()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert caught == []
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def test_threads_of_another_machine_are_not_taken_over():
+    args = train.parse_args(["--resume", "-m", "run"])
+    info = {"flags": {**vars(train.parse_args(["-f", "c.ply"])), "threads": 4096}, "cloud": "c.ply"}
+    assert train.resumed(args, info).threads == helper.cores()
+    named = train.parse_args(["--resume", "-m", "run", "--threads", "3"])
+    assert train.resumed(named, info).threads == 3
 
 
 def test_kills_at_random_instants(tmp_path):

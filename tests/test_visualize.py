@@ -1,5 +1,6 @@
 """Every mode of visualize.py writes what it says, without a display."""
 
+import gzip
 import json
 
 import geometry
@@ -72,6 +73,14 @@ def test_images_are_views_from_random_directions(run):
     assert np.abs(views[0] - views[1]).mean() > 1 and np.abs(views[1] - views[2]).mean() > 1
     run(f"images -f letter.ply -n 1 {SMALL} -o again --seed 412")
     assert (pixels("again/00000.jpeg") == views[0]).all()
+
+
+def test_a_packed_mesh_names_its_pictures_as_the_mesh_does(run, tmp_path):
+    packed = gzip.compress((tmp_path / "letter.ply").read_bytes())
+    (tmp_path / "packed.v2.ply.gz").write_bytes(packed)
+    run(f"images -f packed.v2.ply.gz -n 1 {SMALL}")
+    run("html -f packed.v2.ply.gz")
+    assert (tmp_path / "packed.v2/00000.jpeg").is_file() and (tmp_path / "packed.v2.html").is_file()
 
 
 def test_turntable_goes_once_around(run):
