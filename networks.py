@@ -89,7 +89,7 @@ class MLP:
             values[start : start + rows] = f.d[: len(points) - start, 0]
         return values
 
-    def evaluate_with_gradient(self, points: np.ndarray, rows: int = 16384):
+    def evaluate_with_gradient(self, points: np.ndarray, rows: int = 2048):
         """f (N,) and grad f (N, 3), float32, of points (N, 3), numpy in and out."""
         points = np.asarray(points, np.float32)
         values, gradients = np.empty(len(points), np.float32), np.empty(points.shape, np.float32)

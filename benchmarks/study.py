@@ -43,6 +43,7 @@ DEFAULT = {  # what train.py did before the study, at the width and steps of the
     "optimiser": "adam",  # or muon, of which `ns` are the iterations, `wide` the step's size and
     "ns": 5, "wide": 0.2, "mu": 0.95,  # `mu` the momentum's decay, or soap, with its decay `sbeta`
     "sbeta": 0.95, "every": 10,  # and `every` steps between two bases
+    "wd": 0.0,  # decay of the hidden matrices, a step of rate 1
     "ema": 0.0,  # decay of an average of the weights, which is measured as well
     "init": "geometric",  # or he: no sphere to begin with
 }
@@ -218,6 +219,8 @@ def run(path, truth_path, changes: dict, grid_size: int) -> dict:
         y = free_space(c, x, cloud.sigma[index], np.random.default_rng((c["seed"], 1, step)))
         trainer.samples.now = x, y, cloud.normals[index] if c["normals"] else None
         trainer.step(rate_of(c, step))
+        for matrix in solver.hidden.values() if c["wd"] else ():
+            matrix.d *= np.float32(1 - c["wd"] * rate_of(c, step))
         if average:
             average.add(mlp, step)
     spent = time.process_time() - start
