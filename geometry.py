@@ -62,7 +62,7 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
     blocks = np.array_split(mesh.faces, len(mesh.faces) // 1_000_000 + 1)  # to spare memory
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.cumsum(np.concatenate(
-            [np.linalg.norm(_crosses(mesh.points[faces]), axis=1) for faces in blocks]))
+            [np.linalg.norm(crosses(mesh.points[faces]), axis=1) for faces in blocks]))
     if not 0 < total[-1] < np.inf:
         raise UserError("the mesh has no area, or more than numbers hold: nothing to sample")
     picked = np.searchsorted(total, rng.uniform(0, total[-1], n), side="right")
@@ -71,12 +71,12 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
     fold = a + b > 1  # the other half of the parallelogram
     a, b = np.where(fold, 1 - a, a), np.where(fold, 1 - b, b)
     corners = mesh.points[mesh.faces[picked]]
-    cross, (o, p, q) = _crosses(corners), corners.transpose(1, 0, 2)
+    cross, (o, p, q) = crosses(corners), corners.transpose(1, 0, 2)
     return Geometry(o + a * (p - o) + b * (q - o),
                     cross / np.linalg.norm(cross, axis=1, keepdims=True))
 
 
-def _crosses(corners: np.ndarray) -> np.ndarray:
+def crosses(corners: np.ndarray) -> np.ndarray:
     """Normals (M, 3) of triangles (M, 3, 3), as long as twice their areas."""
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 

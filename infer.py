@@ -55,6 +55,17 @@ def trim(mesh: Geometry, cloud: str, distance: float):
     return without(mesh, keep, f"--trim {distance:g}")
 
 
+def description(mesh: Geometry) -> str:
+    """Its size and, where it has several components, that."""
+    text = f"{len(mesh.points)} vertices, {len(mesh.faces)} faces"
+    areas = np.bincount(parts.components(mesh), parts.face_areas(mesh))
+    if len(areas) > 1:
+        share = 100 * areas.max() / areas.sum()
+        text += (f", {len(areas)} components, the largest with {share:.3g} % of the area "
+                 "(--largest keeps it alone)")
+    return text
+
+
 def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     number, add = helper.number, parser.add_argument
@@ -131,7 +142,8 @@ def main(args: argparse.Namespace) -> None:
         mesh, report = without(mesh, parts.large_components(mesh, fraction), what)
         say(report)
     geometry.write(output, mesh)
-    say(f"{len(mesh.points)} vertices, {len(mesh.faces)} faces")
+    if not args.quiet:
+        print(description(mesh))
     print(output)
 
 

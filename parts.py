@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from geometry import Geometry
+from geometry import Geometry, crosses
+import helper
 
 import numpy as np
 
 
 def face_areas(mesh: Geometry) -> np.ndarray:
     """Areas (M,) of the faces."""
-    corners = mesh.points[mesh.faces]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    return np.linalg.norm(cross, axis=1) / 2
+    return np.linalg.norm(crosses(mesh.points[mesh.faces]), axis=1) / 2
 
 
 def components(mesh: Geometry) -> np.ndarray:
@@ -64,5 +63,5 @@ def near(mesh: Geometry, points: np.ndarray, distance: float) -> np.ndarray:
     """Mask (M,) of the faces all of whose corners are within `distance` of points (N, 3)."""
     from scipy.spatial import cKDTree
 
-    close = cKDTree(points).query(mesh.points, workers=-1)[0] <= distance
+    close = cKDTree(points).query(mesh.points, workers=helper.cores())[0] <= distance
     return close[mesh.faces].all(axis=1)

@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
 STEPS = 10_000  # without -te and -ti; results/study.md has the distance by steps
+SAVE_STEPS = 250  # a long epoch does not put off a checkpoint, a short run has few
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
 
@@ -147,7 +148,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("-tr", "--test-rate", type=number(float, 0, below=1), default=0.25,
         help="share of the points that is held out")
     add("-sie", "--save-interval-epoch", type=number(int, 1), metavar="N",
-        help="epochs between two checkpoints; default: 100, or a tenth of the run if that is less")
+        help="epochs between two checkpoints; default: 100, but no more than a tenth of the run "
+        f"or {SAVE_STEPS} steps")
     add("--preview", type=number(int, 1), metavar="N",
         help="every N epochs, and at the end, a picture of the surface, where there is one: "
         "preview_NNNNN.png in the run folder")
@@ -369,7 +371,7 @@ def main(args: argparse.Namespace) -> None:
     per_epoch = max(1, len(cloud.points) // (args.batch_size * group.size))
     steps = args.train_iter or (args.train_epoch or 0) * per_epoch or STEPS
     save_every = (args.save_interval_epoch * per_epoch if args.save_interval_epoch
-                  else min(100 * per_epoch, -(-steps // 10)))
+                  else min(100 * per_epoch, max(SAVE_STEPS, steps // 10)))
     plan = Plan(steps, per_epoch, save_every, (args.preview or 0) * per_epoch, args.learning_rate)
     with group.failing_at_once():
         if group.rank:

@@ -137,10 +137,11 @@ def test_what_resuming_refuses(script, cloud):
 
 
 def test_a_long_epoch_does_not_put_off_the_checkpoints(script, cloud):
-    """Ten in a run by default, however many points the cloud has; and before the first, a folder
-    says how to go on."""
-    script("train.py -f cloud.ply --dims 16 -b 200 -k 5 -tr 0 --quiet -ti 30 -m run")
-    assert len(list((cloud / "run").glob("param_*.h5"))) == 10
+    """There is one every 250 steps, however many points the cloud has; and before the first, a
+    folder says how to go on."""
+    script("train.py -f cloud.ply --dims 8 -b 1 --uniform 1 -k 5 -tr 0 --quiet -ti 500 -m run")
+    saved = [helper.load_checkpoint(p)[1]["step"] for p in (cloud / "run").glob("param_*.h5")]
+    assert sorted(saved) == [250, 500]
     for path in (cloud / "run").glob("*.h5"):
         path.unlink()
     line = "train.py -f cloud.ply --dims 16 -b 200 -k 5 --quiet -ti 3 -m run"

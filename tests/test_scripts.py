@@ -5,6 +5,7 @@ import json
 import geometry
 from geometry import Geometry
 import helper
+import infer
 from networks import MLP
 import shapes
 
@@ -31,7 +32,7 @@ def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
     script(f"datasets.py create -f {truth} -n 3000 -o cloud.ply")
     script("train.py -d 1 -f cloud.ply -m run -k 20 -ti 400 --dims 64 -b 256 --with-normals "
            "--quiet")
-    checkpoint = next((tmp_path / "run").glob("param_*.h5"))
+    checkpoint = max((tmp_path / "run").glob("param_*.h5"))
     said = script("infer.py --grid-size 64").stdout
     assert f"taking run/{checkpoint.name}" in said
     mesh = checkpoint.with_name(checkpoint.stem + "_mesh.ply")
@@ -199,6 +200,17 @@ def test_the_field_as_a_distance(script, ball):
     assert 0 < unsigned["cube"]["distance_off"] < 0.4
     error = script("evaluate.py -f cloud.ply -mdp truth.ply -mlp param_00001.h5", status=1).stderr
     assert "-mlp needs a mesh" in error
+
+
+def test_infer_says_of_several_components():
+    one = shapes.mesh("letter")
+    small = one._replace(points=0.1 * one.points + 9)
+    both = geometry.Geometry(np.concatenate([one.points, small.points]), None,
+                             np.concatenate([one.faces, small.faces + len(one.points)]))
+    assert infer.description(one) == "20 vertices, 36 faces"
+    assert infer.description(both) == (
+        "40 vertices, 72 faces, 2 components, the largest with 99 % of the area (--largest keeps "
+        "it alone)")
 
 
 def test_infer_trims_and_drops(script, ball):
