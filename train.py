@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
 STEPS = 10_000  # without -te and -ti; results/study.md has the distance by steps
+RATES = {"muon": 0.0025, "adam": 0.005}  # a study of both: results/study.md
 SAVE_STEPS = 250  # a long epoch does not put off a checkpoint, a short run has few
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
@@ -133,8 +134,9 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"steps to train; replaces -te; default, without -te: {STEPS}")
     add("--solver", choices=["muon", "adam"], default="muon",
         help="muon: orthogonalised steps for the hidden layers' matrices, Adam's for the rest")
-    add("-lr", "--learning-rate", type=number(float, above=0), default=5e-3,
-        help="of both solvers, after a short warm-up; it decays to 1 %% by a cosine")
+    add("-lr", "--learning-rate", type=number(float, above=0),
+        help="after a short warm-up; it decays to 1 %% by a cosine; default: "
+        + ", ".join(f"{rate:g} with {solver}" for solver, rate in RATES.items()))
     add("--beta0", type=number(float, 0, below=1), default=0.9, help="Adam's first decay")
     add("--beta1", type=number(float, 0, below=1), default=0.999, help="Adam's second decay")
     add("--lam", type=number(float, 0), default=0.1, help="weight of the eikonal term")
@@ -173,6 +175,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.fpath and not args.resume:
         parser.error("the following arguments are required: -f/--fpath (or --resume)")
+    args.learning_rate = args.learning_rate or RATES[args.solver]
     bare = make_parser()
     for action in bare._actions:
         action.default = argparse.SUPPRESS
