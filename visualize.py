@@ -246,14 +246,20 @@ def directions(n: int, seed: int, turntable: bool, azimuth: float, elevation: fl
 
 def all_around(shape: Geometry, cameras, style: Style, colors, point_size, folder: Path,
                movie) -> None:
-    """The shape before each camera as <folder>/00000.png, ... and as the movie, if one is named."""
+    """The shape before each camera as <folder>/00000.png, ... and as the movie, if one is named.
+    Pictures of a longer series that lie there are left, and that is said."""
     folder.mkdir(parents=True, exist_ok=True)
     suffix, frames = ".jpeg" if style.background == "white" else ".png", []
+    older = set(folder.glob(f"[0-9][0-9][0-9][0-9][0-9]{suffix}"))
     for i, camera in enumerate(cameras):
         image = picture(shape, camera, style, colors, point_size)
         save_image(folder / f"{i:05d}{suffix}", image)
+        older.discard(folder / f"{i:05d}{suffix}")
         if movie:
             frames.append(image)
+    if older:
+        print(f"{min(older)} and {len(older) - 1} more were there before" if len(older) > 1
+              else f"{min(older)} was there before")
     if movie:
         save_movie(movie, frames)
 

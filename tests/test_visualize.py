@@ -67,12 +67,15 @@ def test_compare_shows_all_by_one_camera(run):
     assert (pixels("a.png")[72:] < 150).any()  # the names
 
 
-def test_images_are_views_from_random_directions(run):
+def test_images_are_views_from_random_directions(run, capsys):
     run(f"images -f letter.ply -n 3 {SMALL}")
     views = [pixels(f"letter/{i:05d}.jpeg").astype(int) for i in range(3)]
     assert np.abs(views[0] - views[1]).mean() > 1 and np.abs(views[1] - views[2]).mean() > 1
     run(f"images -f letter.ply -n 1 {SMALL} -o again --seed 412")
     assert (pixels("again/00000.jpeg") == views[0]).all()
+    assert "before" not in capsys.readouterr().out
+    run(f"images -f letter.ply -n 1 {SMALL}")
+    assert "letter/00001.jpeg and 1 more were there before" in capsys.readouterr().out
 
 
 def test_a_packed_mesh_names_its_pictures_as_the_mesh_does(run, tmp_path):
