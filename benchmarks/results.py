@@ -55,8 +55,9 @@ OURS = {"ours": "--threads 1", "ours-normals": "--threads 1 --with-normals",
 # more flags: 50 neighbours of 2,000 points span a limb, and what is not the surface's is not to be
 # learnt in every detail
 OF_CASE = {"sparse": "-k 10 -ti 2000", "noisy": "-ti 4000"}
+LONG_OF_CASE = {"holes": "-ti 45000"}  # of ours-long, in LONG_CASES
 # and Poisson's, by the same reasons
-PEER_OF_CASE = {"sparse": "--neighbours 10", "noisy": "--depth 6 --neighbours 100"}
+PEER_OF_CASE = {"sparse": "--neighbours 10", "noisy": "--depth 6"}
 EASY = "-ti 2000"  # for simple shapes
 THIN = "-k 10"  # 50 neighbours reach across a wing
 INFER = "--grid-size 512 --threads 1"
@@ -291,7 +292,8 @@ class Job(NamedTuple):
                      *flags.split()]]
         if self.method == "truth":
             return []
-        flags = f"{OURS[self.method]} {self.flags} {OF_CASE.get(self.case, '')}".split()
+        of_case = LONG_OF_CASE if self.method == "ours-long" else OF_CASE
+        flags = f"{OURS[self.method]} {self.flags} {of_case.get(self.case, '')}".split()
         epoch = max(1, self.info["points"] // 512)
         train = ["train.py", "-f", cloud, "-tr", "0", *flags,
                  "-sie", str(max(1, SAVE_STEPS // epoch)), "--quiet"]
