@@ -69,7 +69,7 @@ NOISE = 0.01  # deviation of every coordinate, unit frame: 0.5 % of the longest 
 SPARSE = 2_000
 HOLES, HOLE_RADIUS = 5, 0.1  # balls around points of the cloud, unit frame
 LIMIT = 900  # seconds a peer may take
-COURSE, COURSE_GRID = 12, 256  # looks at a long training's surface on its way
+COURSE, COURSE_GRID = 12, 256  # looks at a training's surface on its way
 
 PEERS = ("poisson-estimated", "poisson", "ball-pivoting")
 NEED_NORMALS = ("ours-normals", "poisson")
@@ -83,6 +83,7 @@ class Shape(NamedTuple):
     flags: str = ""  # more for train.py
     up: str = "y"  # in pictures
     hint: str = ""  # where its reference comes from, if not by downloads.sh
+    course: bool = False  # is the training of "ours" looked at on its way? ours-long always is
 
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
@@ -94,7 +95,8 @@ SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
                    (*ALL_METHODS, "ours-long"), UPSTREAM),
     "knot": Shape((), ALL_CASES, ALL_METHODS),
-    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), protocols=UPSTREAM, flags=THIN, up="z"),
+    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), protocols=UPSTREAM, flags=THIN, up="z",
+                  course=True),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
                        protocols=UPSTREAM),
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
@@ -104,8 +106,8 @@ SHAPES = {
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM, flags=THIN),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
-                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y",
-                      hint="the README says where it is"),
+                      methods=ALL_METHODS, protocols=("default", "srb"), up="-y",
+                      hint="the README says where it is", course=True),
     "sphere": Shape(flags=EASY),
     "torus": Shape(flags=EASY),
     "sponge": Shape(flags=EASY),
@@ -276,6 +278,7 @@ class Job(NamedTuple):
     protocols: tuple
     field: bool  # is the reference a mesh, to which f can be compared?
     flags: str  # more of train.py's
+    course: bool = False  # is the training looked at on its way?
 
     @property
     def mesh(self) -> Path:
@@ -326,11 +329,11 @@ class Job(NamedTuple):
                 command = ["infer.py", "-mlp", checkpoint, *command[3:]]
             costs.append(cost(check(run(command, lock, limit), command[0])))
         found = {**total(costs), **self.measure(lock, checkpoint)}
-        if self.method == "ours-long":
-            found["course"] = self.course(lock, folder)
+        if self.course:
+            found["course"] = self.on_the_way(lock, folder)
         return found
 
-    def course(self, lock, folder: Path) -> list:
+    def on_the_way(self, lock, folder: Path) -> list:
         """What the surfaces of some checkpoints of the training in `folder` are worth, the last
         one's too: a list of {"step", "topology", "default"}."""
         paths, rows = sorted(folder.glob("param_*.h5"), reverse=True), []
@@ -445,7 +448,9 @@ def jobs(shape: Shape, only, **given):
             protocols = shape.protocols if case == "clean" else ("default",)
             if method in PEERS:
                 protocols = tuple(p for p in protocols if p != "upstream")
+            looked_at = method == "ours-long" or (shape.course and method == "ours")
             yield Job(method, case, info=clouds[case], protocols=protocols, flags=shape.flags,
+                      course=looked_at,
                       field=bool(topology), **given)
 
 

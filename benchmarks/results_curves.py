@@ -1,4 +1,4 @@
-"""The picture of how near the long trainings came while they ran, from results/*.json; see
+"""The picture of how near some trainings came while they ran, from results/*.json; see
 results.py."""
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import results_tables as tables
 
 
 def lines(results: dict):
-    """(name, steps, entries, limits) of every long training; an entry has the figures of the
-    surface after so many steps, limits are what was to be reached, by panel."""
+    """(name, steps, entries, limits) of every training that was looked at on its way; an entry has
+    the figures of the surface after so many steps, limits are what was to be reached, by panel."""
     for name, result in results.items():
-        for case in result["cases"]:
-            course = tables.entry(result, case, "ours-long").get("course")
-            if course:
-                yield (f"{name}, {case}", [row["step"] for row in course], course,
-                       tables.limits(name, case, result))
+        for case, _, found in tables.entries(result):
+            if "course" in found:
+                yield (f"{name}, {case}", [row["step"] for row in found["course"]],
+                       found["course"], tables.limits(name, case, result))
 
 
 def mean(found: dict) -> float:
@@ -51,7 +50,7 @@ def chart(found: list):
 
 
 def write(folder, order) -> None:
-    """Bring `folder`/course.png up to date, where there is a long training."""
+    """Bring `folder`/course.png up to date, where there is such a training."""
     found = list(lines(tables.read(folder, order)))
     if found:
         render.save(Path(folder) / "course.png", plots.pixels(chart(found))[..., :3])
