@@ -150,8 +150,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("-tr", "--test-rate", type=number(float, 0, below=1), default=0.25,
         help="share of the points that is held out")
     add("-sie", "--save-interval-epoch", type=number(int, 1), metavar="N",
-        help="epochs between two checkpoints; default: 100, but no more than a tenth of the run "
-        f"or {SAVE_STEPS} steps")
+        help="epochs between two checkpoints; default: 100, or a tenth of the run where that is "
+        f"less, but not less than {SAVE_STEPS} steps")
     add("--preview", type=number(int, 1), metavar="N",
         help="every N epochs, and at the end, a picture of the surface, where there is one: "
         "preview_NNNNN.png in the run folder")
