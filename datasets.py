@@ -157,12 +157,17 @@ def create_shape(name: str, output, n: int | None, seed: int):
     stem = output.stem[: -len("_pcd")] if output.stem.endswith("_pcd") else output.stem + "_exact"
     surface = output.with_name(stem + ".ply")
     exact = shapes.mesh(name)
-    if surface.exists() and len(geometry.read(surface).points) != len(exact.points):
+    if surface.exists() and not same_points(geometry.read(surface), exact):
         raise UserError(f"{surface}: is there and is not the exact {name}, which would replace it; "
                         "take another -o")
     geometry.write(output, shapes.sample(name, n or 20000, seed))
     geometry.write(surface, exact)
     return output, surface
+
+
+def same_points(a, b) -> bool:
+    """Have two Geometries the same points, up to a file's rounding, in the same order?"""
+    return len(a.points) == len(b.points) and np.allclose(a.points, b.points, atol=1e-5)
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -43,6 +43,7 @@ DEFAULT = {  # what train.py did before the study, at the width and steps of the
     "optimiser": "adam",  # or muon, of which `ns` are the iterations, `wide` the step's size and
     "ns": 5, "wide": 0.2, "mu": 0.95,  # `mu` the momentum's decay, or soap, with its decay `sbeta`
     "sbeta": 0.95, "every": 10,  # and `every` steps between two bases
+    "adam": 1.0,  # rate of what Adam steps where Muon steps the rest, in terms of Muon's
     "wd": 0.0,  # decay of the hidden matrices, a step of rate 1
     "ema": 0.0,  # decay of an average of the weights, which is measured as well
     "init": "geometric",  # or he: no sphere to begin with
@@ -56,6 +57,16 @@ def changes_of(variant: str) -> dict:
         name, value = word.split("=")
         changes[name] = type(DEFAULT[name])(value)
     return {name: value for name, value in sorted(changes.items()) if value != DEFAULT[name]}
+
+
+class TwoRates(solvers.KernelMuon):
+    """Muon with a rate of its own for what Adam steps: `ratio` times the other."""
+
+    ratio = 1.0
+
+    def set_learning_rate(self, rate):
+        self.rate = rate
+        self.adam.set_learning_rate(self.ratio * rate)
 
 
 class Soap(solvers.KernelMuon):
@@ -205,6 +216,9 @@ def run(path, truth_path, changes: dict, grid_size: int) -> dict:
         solver.beta2, solver.every, solver.wide = c["sbeta"], c["every"], c["wide"]
     else:
         solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
+    if c["adam"] != 1:
+        solver = TwoRates(solver.adam)
+        solver.ratio = c["adam"]
     solver.set_parameters(mlp.parameters)
     average = Average(mlp, c["ema"]) if c["ema"] else None
     made, batch, start = {}, 0, time.process_time()

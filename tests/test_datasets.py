@@ -113,8 +113,11 @@ def test_a_stray_point_is_said(tmp_path, capsys):
     assert "fills 1.9 % of the frame" in capsys.readouterr().err
 
 
-def test_create_replaces_only_its_own_surface(tmp_path):
-    other = shapes.mesh("letter")
+@pytest.mark.parametrize("other", [
+    shapes.mesh("letter"),
+    shapes.mesh("sphere")._replace(points=1.1 * shapes.mesh("sphere").points),
+], ids=["another", "its own, larger"])
+def test_create_replaces_only_its_own_surface(tmp_path, other):
     geometry.write(tmp_path / "bunny.ply", other)
     with pytest.raises(UserError, match=r"bunny\.ply: is there and is not the exact sphere"):
         datasets.create_shape("sphere", tmp_path / "bunny_pcd.ply", 50, 0)
