@@ -81,6 +81,7 @@ class Shape(NamedTuple):
     methods: tuple = ("ours", "ours-normals", "poisson-estimated", "poisson")
     protocols: tuple = ("default",)  # of the clean case
     flags: str = ""  # more for train.py
+    longer: str = ""  # and for ours-long's
     up: str = "y"  # in pictures
     azimuth: int = 20  # the same, of the camera
     hint: str = ""  # where its reference comes from, if not by downloads.sh
@@ -108,7 +109,8 @@ SHAPES = {
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM, flags=THIN),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
-                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y",
+                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"),
+                      longer="-ti 45000", up="-y",
                       hint="the README says where it is", course=True),
     "sphere": Shape(flags=EASY),
     "torus": Shape(flags=EASY),
@@ -451,9 +453,9 @@ def jobs(shape: Shape, only, **given):
             if method in PEERS:
                 protocols = tuple(p for p in protocols if p != "upstream")
             looked_at = method == "ours-long" or (shape.course and method == "ours")
-            yield Job(method, case, info=clouds[case], protocols=protocols, flags=shape.flags,
-                      course=looked_at,
-                      field=bool(topology), **given)
+            flags = f"{shape.flags} {shape.longer}" if method == "ours-long" else shape.flags
+            yield Job(method, case, info=clouds[case], protocols=protocols, flags=flags,
+                      course=looked_at, field=bool(topology), **given)
 
 
 def do_shape(name: str, work: Path, results: Path, only) -> list:
