@@ -306,6 +306,13 @@ def test_tables_say_who_is_best_and_what_is_not_reached():
     assert "bunny" in targets and "not measured" in targets
 
 
+@pytest.mark.parametrize("found, cell", [
+    ("genus 0, 1 piece", "yes"), ("genus 0, 3 pieces", "the genus, not the pieces"),
+    ("genus 1, 1 piece", "no"), ("open, 1 piece", "no"), (tables.NONE, "not measured")])
+def test_what_is_said_of_a_topology(found, cell):
+    assert tables.same_topology("genus 0, 1 piece", found) == cell
+
+
 def test_course_with_what_was_to_be_reached():
     course = [{"step": 100 * k, **figures(0.1 / k, 0.3 / k)} for k in (1, 2, 4)]
     for row in course:
