@@ -59,7 +59,7 @@ LONG_OF_CASE = {"holes": "-ti 45000"}  # of ours-long, in LONG_CASES
 # and Poisson's, by the same reasons
 PEER_OF_CASE = {"sparse": "--neighbours 10", "noisy": "--depth 6"}
 EASY = "-ti 2000"  # for simple shapes
-# 50 neighbours reach across a wing, and a ridge of f in every fold costs the eikonal term
+# 50 neighbours reach across a wing; a ridge of f in every fold and wing costs the eikonal term
 FINE = "-k 10 --lam 0.03"
 INFER = "--grid-size 512 --threads 1"
 SAVE_STEPS = 1000  # between two checkpoints; what a kill costs at most
@@ -82,7 +82,6 @@ class Shape(NamedTuple):
     methods: tuple = ("ours", "ours-normals", "poisson-estimated", "poisson")
     protocols: tuple = ("default",)  # of the clean case
     flags: str = ""  # more for train.py
-    longer: str = ""  # and for ours-long's
     up: str = "y"  # in pictures
     azimuth: int = 20  # the same, of the camera
     hint: str = ""  # where its reference comes from, if not by downloads.sh
@@ -98,19 +97,19 @@ SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
                    (*ALL_METHODS, "ours-long"), UPSTREAM),
     "knot": Shape((), ALL_CASES, ALL_METHODS),
-    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), protocols=UPSTREAM, flags=FINE, up="z",
+    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"),
+                  methods=(*Shape().methods, "ours-long"), protocols=UPSTREAM, flags=FINE, up="z",
                   course=True),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
-                       protocols=UPSTREAM, flags=FINE, azimuth=200),  # else it turns its back
+                       protocols=UPSTREAM, azimuth=200),  # else it turns its back
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
-                    protocols=UPSTREAM, flags=FINE),
+                    protocols=UPSTREAM),
     "drill": Shape(("drill/drill_shaft_vrip.ply", "drill/reconstruction/drill_shaft_vrip.ply"),
                    protocols=UPSTREAM),
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM, flags=FINE),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
-                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"),
-                      flags=FINE, longer="-ti 45000", up="-y",
+                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y",
                       hint="the README says where it is", course=True),
     "sphere": Shape(flags=EASY),
     "torus": Shape(flags=EASY),
@@ -453,8 +452,7 @@ def jobs(shape: Shape, only, **given):
             if method in PEERS:
                 protocols = tuple(p for p in protocols if p != "upstream")
             looked_at = method == "ours-long" or (shape.course and method == "ours")
-            flags = f"{shape.flags} {shape.longer}" if method == "ours-long" else shape.flags
-            yield Job(method, case, info=clouds[case], protocols=protocols, flags=flags,
+            yield Job(method, case, info=clouds[case], protocols=protocols, flags=shape.flags,
                       course=looked_at, field=bool(topology), **given)
 
 
