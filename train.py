@@ -139,12 +139,14 @@ def make_parser() -> argparse.ArgumentParser:
         + ", ".join(f"{rate:g} with {solver}" for solver, rate in RATES.items()))
     add("--beta0", type=number(float, 0, below=1), default=0.9, help="Adam's first decay")
     add("--beta1", type=number(float, 0, below=1), default=0.999, help="Adam's second decay")
-    add("--lam", type=number(float, 0), default=0.1, help="weight of the eikonal term")
+    add("--lam", type=number(float, 0), default=0.1, help="weight of the eikonal term; "
+        "0.03 keeps narrow folds open")
     add("--tau", type=number(float, 0), default=1.0, help="weight of the normals term")
     add("--with-normals", action="store_true", help="use the cloud's normals")
     add("--dims", type=number(int, 8), default=128, help="width of the network; the paper's is 512")
     add("-k", "--knn", type=number(int, 1), default=50,
-        help="neighbour whose distance sets the spread of the samples near the surface")
+        help="neighbour whose distance sets the spread of the samples near the surface; 10 for "
+        "thin parts")
     add("-vf", "--volume-factor", type=number(float, 1), default=1.5,
         help="half the side of the cube of free space; the shape's half side is 1")
     add("-tr", "--test-rate", type=number(float, 0, below=1), default=0.25,
