@@ -101,7 +101,7 @@ SHAPES = {
                   methods=(*Shape().methods, "ours-long"), protocols=UPSTREAM, flags=FINE, up="z",
                   course=True),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
-                       protocols=UPSTREAM, azimuth=200),  # else it turns its back
+                       protocols=UPSTREAM, flags=FINE, azimuth=200),  # else it turns its back
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
                     protocols=UPSTREAM),
     "drill": Shape(("drill/drill_shaft_vrip.ply", "drill/reconstruction/drill_shaft_vrip.ply"),

@@ -16,8 +16,9 @@ def lines(results: dict):
     for name, result in results.items():
         for case, _, found in tables.entries(result):
             if "course" in found:
-                yield (f"{name}, {case}", [row["step"] for row in found["course"]],
-                       found["course"], tables.limits(name, case, result))
+                steps = [row["step"] for row in found["course"]]
+                yield (f"{name}, {case}, {steps[-1]:,} steps", steps, found["course"],
+                       tables.limits(name, case, result))
 
 
 def mean(found: dict) -> float:
