@@ -83,7 +83,7 @@ class Shape(NamedTuple):
     protocols: tuple = ("default",)  # of the clean case
     flags: str = ""  # more for train.py
     up: str = "y"  # in pictures
-    azimuth: int = 20  # the same, of the camera
+    azimuth: int = 20  # of the camera there, in degrees
     hint: str = ""  # where its reference comes from, if not by downloads.sh
     course: bool = False  # is the training of "ours" looked at on its way? ours-long always is
 

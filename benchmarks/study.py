@@ -65,7 +65,7 @@ class TwoRates(solvers.KernelMuon):
     ratio = 1.0
 
     def set_learning_rate(self, rate):
-        self.rate = rate
+        super().set_learning_rate(rate)
         self.adam.set_learning_rate(self.ratio * rate)
 
 
