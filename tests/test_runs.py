@@ -166,6 +166,7 @@ def test_what_stops_a_run():
     """A closed terminal too, but not where nohup has said that it shall not."""
     before = {signum: signal.getsignal(signum) for signum in train.STOP_SIGNALS}
     try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         caught = train.stop_signals()
         os.kill(os.getpid(), signal.SIGHUP)
         assert caught == [signal.SIGHUP]
