@@ -143,8 +143,9 @@ def set_context(context: str, device_id: str = "0", precision: str = "float32") 
     why = "as asked"
     if context in ("auto", "cuda", "cudnn"):
         try:
-            # read by the extension when it is imported, and handed on to cuBLAS
-            os.environ["NNABLA_CUDA_ALLOW_TF32"] = "1" if precision == "tf32" else "0"
+            # cuBLAS may read it as soon as it is loaded, the extension sets it when it is imported
+            for name in ("NVIDIA_TF32_OVERRIDE", "NNABLA_CUDA_ALLOW_TF32"):
+                os.environ[name] = "1" if precision == "tf32" else "0"
             cuda.prepare(device_id)
             chosen = "cuda" if context == "auto" else context
             ctx = get_extension_context(chosen, device_id=device_id)

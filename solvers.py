@@ -50,20 +50,21 @@ class KernelMuon:
     def set_parameters(self, parameters: dict) -> None:
         self.hidden = {name: p for name, p in parameters.items() if is_hidden(p)}
         self.adam.set_parameters({n: p for n, p in parameters.items() if n not in self.hidden})
-        self.momentum = {name: nn.Variable(p.shape) for name, p in self.hidden.items()}
-        for m in self.momentum.values():
-            m.d = 0
+        self.prepare()
+
+    def prepare(self) -> None:
+        self.momentum = {name: np.zeros(p.shape, np.float32) for name, p in self.hidden.items()}
 
     def state(self) -> dict:
         """Momentum and Adam's moments as arrays, by name."""
         return {**state_of(self.adam),
-                **{f"momentum/{name}": m.d.copy() for name, m in self.momentum.items()}}
+                **{f"momentum/{name}": m.copy() for name, m in self.momentum.items()}}
 
     def set_state(self, state: dict) -> None:
         """The reverse of state(). Raises KeyError, ValueError where the arrays do not fit."""
         set_state_of(self.adam, state)
-        for name, m in self.momentum.items():
-            m.d = state[f"momentum/{name}"].reshape(m.shape)
+        self.momentum = {name: state[f"momentum/{name}"].astype(np.float32).reshape(p.shape)
+                         for name, p in self.hidden.items()}
 
     def set_learning_rate(self, rate: float) -> None:
         self.rate = rate
@@ -80,7 +81,7 @@ class KernelMuon:
 
         def some(names):
             for name in names:
-                m, p = self.momentum[name].d, self.hidden[name]
+                m, p = self.momentum[name], self.hidden[name]
                 m *= np.float32(MU)
                 m += np.float32(1 - MU) * p.g
                 step = orthogonal(np.float32(MU) * m + np.float32(1 - MU) * p.g)
@@ -104,43 +105,58 @@ def orthogonal(matrix: np.ndarray) -> np.ndarray:
 
 
 class GraphMuon(KernelMuon):
-    """Muon with nnabla's functions, all hidden matrices in one product: for a GPU.
+    """Muon with nnabla's functions, all hidden matrices in one product: for a GPU, where the number
+    of functions counts.
 
     Narrower matrices are filled with zeros to squares, which orthogonalising leaves alone.
     """
 
-    def set_parameters(self, parameters: dict) -> None:
-        super().set_parameters(parameters)
-        self.scaled_rate = nn.Variable((1, 1, 1))
-        width = max(max(p.shape) for p in self.hidden.values())
-        new, padded = [], []
-        for name, p in self.hidden.items():
+    def prepare(self) -> None:
+        self.width = width = max(max(p.shape) for p in self.hidden.values())
+        gradients = []
+        for p in self.hidden.values():
             g = nn.Variable(p.shape)
             g.data = p.grad  # shared, not copied
-            m = self.momentum[name]
-            new.append(F.assign(m, MU * m + (1 - MU) * g))
             rows, columns = (width - size for size in p.shape)
-            padded.append(F.pad(MU * new[-1] + (1 - MU) * g, (0, rows, 0, columns)))
-        X = F.stack(*padded, axis=0)
+            gradients.append(F.pad(g, (0, rows, 0, columns)) if rows or columns else g)
+        G = (1 - MU) * F.stack(*gradients, axis=0)
+        self.stacked = nn.Variable(G.shape)  # the momentum
+        self.stacked.d = 0
+        X = MU * F.assign(self.stacked, MU * self.stacked + G) + G
         X = X / (F.sum(X * X, axis=(1, 2), keepdims=True) ** 0.5 + 1e-12)
         a, b, c = QUINTIC
+        identity = np.broadcast_to(np.eye(width, dtype=np.float32), G.shape)
+        aI, bI = (nn.Variable.from_numpy_array(x * identity) for x in (a, b))
         for _ in range(ITERATIONS):
             A = F.batch_matmul(X, X, transpose_b=True)
-            X = a * X + F.batch_matmul(b * A + c * F.batch_matmul(A, A), X)
-        step = self.scaled_rate * X
-        self.assigned = []
+            X = F.batch_matmul(F.batch_matmul(A, c * A + bI) + aI, X)
+        steps = []
         for i, p in enumerate(self.hidden.values()):
-            part = F.slice(step, (i, 0, 0), (i + 1, *p.shape))
-            old = nn.Variable(p.shape)
-            old.data = p.data
-            self.assigned.append(F.assign(old, old - F.reshape(part, p.shape)))
-        self.everything = F.sink(*self.assigned)
-        self.width = width
+            steps.append(F.slice(X, (i, 0, 0), (i + 1, *p.shape)))
+            steps[-1].data = p.reshape(steps[-1].shape, unlink=True).grad  # in the gradient's place
+        self.steps = F.sink(*steps)
+        self.descent = S.Sgd()
+        self.descent.set_parameters(self.hidden)
+
+    @property
+    def momentum(self) -> dict:
+        """Copies, by name."""
+        whole = self.stacked.d
+        return {name: whole[i, : p.shape[0], : p.shape[1]].copy()
+                for i, (name, p) in enumerate(self.hidden.items())}
+
+    @momentum.setter
+    def momentum(self, arrays: dict) -> None:
+        whole = np.zeros((len(arrays), self.width, self.width), np.float32)
+        for part, m in zip(whole, arrays.values()):
+            part[: m.shape[0], : m.shape[1]] = m
+        self.stacked.d = whole
 
     def update(self) -> None:
         self.adam.update()
-        self.scaled_rate.d = self.rate * STEP * self.width**0.5
-        self.everything.forward()
+        self.steps.forward()
+        self.descent.set_learning_rate(self.rate * STEP * self.width**0.5)
+        self.descent.update()
 
 
 def state_of(solver) -> dict:

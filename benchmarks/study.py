@@ -86,7 +86,7 @@ class Soap(solvers.KernelMuon):
                      [names[i::threads] for i in range(threads)])
 
     def one(self, name):
-        p, m, beta = self.hidden[name], self.momentum[name].d, np.float32(self.beta)
+        p, m, beta = self.hidden[name], self.momentum[name], np.float32(self.beta)
         G = p.g.copy()
         if name not in self.L:
             self.L[name], self.R[name] = G @ G.T, G.T @ G

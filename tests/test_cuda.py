@@ -190,12 +190,14 @@ def test_precision_on_the_cpu_is_refused_by_the_script(script, tmp_path):
 
 
 def test_the_extension_is_told_the_precision(machine, wheels, monkeypatch):
-    """By the variable that it reads; what it says of a machine without a GPU comes after that."""
-    monkeypatch.delenv("NNABLA_CUDA_ALLOW_TF32", raising=False)
+    """By the variable that it reads, and cuBLAS by its own: before one of them is loaded."""
+    names = "NNABLA_CUDA_ALLOW_TF32", "NVIDIA_TF32_OVERRIDE"
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
     for precision, value in (("tf32", "1"), ("float32", "0")):
         with pytest.raises(helper.UserError, match="does not work here"):
             helper.set_context("cuda", "0", precision)
-        assert os.environ["NNABLA_CUDA_ALLOW_TF32"] == value
+        assert [os.environ[name] for name in names] == [value, value]
 
 
 def test_a_full_gpu_is_one_line():

@@ -73,13 +73,13 @@ def test_a_run_and_its_second_half(gpu, script, tmp_path, precision):
         rows = map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
         return [row["loss"] for row in rows if "loss" in row]
 
-    script("train.py -f c.ply -m run --dims 64 -b 256 -ti 300 -sie 25 --quiet --context cuda "
-           f"--precision {precision}")
+    script("train.py -f c.ply -m run --dims 64 -b 256 -ti 300 -sie 25 -sb 4096 --grid-size 32 "
+           f"--quiet --context cuda --precision {precision}")
     whole = losses_of_run()
     assert len(whole) == 6 and whole[-1] < 0.6 * whole[0]
     sorted((tmp_path / "run").glob("param_*.h5"))[-1].unlink()
     script("train.py --resume -m run --quiet")
     again = losses_of_run()
     assert len(again) == 6 and again[-1] == pytest.approx(whole[-1], rel=0.2)
-    script("infer.py --grid-size 64 -o mesh.ply --quiet")
+    script("infer.py --grid-size 64 --sub-batch-size 4096 -o mesh.ply --quiet")
     assert len(geometry.read(tmp_path / "mesh.ply").faces) > 1000

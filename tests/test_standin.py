@@ -1,0 +1,121 @@
+"""nnabla's CUDA extension without a GPU, on standin.cpp: what a GPU would be asked to do.
+
+Needs the extension itself (`pip install --no-deps` of its line in requirements-cuda.txt) and a C++
+compiler; skipped where one is missing.
+"""
+
+import json
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+import cuda
+import geometry
+from conftest import ROOT
+import shapes
+
+import pytest
+
+STEPS = """
+import ctypes, json, sys
+import numpy as np
+import cuda, helper, ranks, sampling, solvers, train
+from datasets import PointCloud
+from geometry import Frame
+from networks import MLP
+
+device = helper.set_context("cuda")
+libraries = [ctypes.CDLL(name) for name in cuda.LIBRARIES]
+points = np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32)
+cloud = PointCloud(points, points[:0], np.full((2000, 1), 0.05, np.float32), points, Frame())
+counts = {}
+for name in ("adam", "muon"):
+    mlp = MLP(32, kernel=device.kernel)
+    samples = sampling.GraphSamples(cloud, 64, 64, 1.5, 0, 0)
+    solver = solvers.make(name, device.kernel, 0.9, 0.999)
+    trainer = train.Trainer(mlp, solver, samples, 0.1, 1.0, ranks.Ranks())
+    for _ in range(2):
+        trainer.step(1e-3)
+    for library in libraries:
+        library.standin_reset()
+    for _ in range(3):
+        trainer.step(1e-3)
+    counts[name] = {what: sum(library.standin_count(what.encode()) for library in libraries) / 3
+                    for what in sys.argv[1:]}
+print(json.dumps(counts))
+"""
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory):
+    """The environment in which the libraries that the extension links are standin.cpp's."""
+    try:
+        cuda.check_extension()
+    except cuda.Unavailable as reason:
+        pytest.skip(str(reason))
+    compiler, nm = shutil.which("g++"), shutil.which("nm")
+    if not (compiler and nm):
+        pytest.skip("no g++ and nm to make the stand-in for CUDA's libraries with")
+    folder = tmp_path_factory.mktemp("standin")
+
+    def symbols(which, *path) -> list:
+        lines = subprocess.run([nm, *which.split(), *map(str, path)], check=True, text=True,
+                               capture_output=True).stdout.splitlines()
+        return [line.split()[-1] for line in lines]
+
+    compiled = folder / "standin.o"
+    subprocess.run([compiler, "-std=c++17", "-O3", "-march=native", "-fPIC", "-c", str(ROOT / "tests/standin.cpp"),
+                    "-o", str(compiled)], check=True)
+    defined, wanted = set(symbols("--defined-only", compiled)), {}
+    for symbol in symbols("-D --undefined-only", *extension_library()):
+        name, _, library = symbol.partition("@")
+        if name.lstrip("_").startswith("cu"):
+            wanted.setdefault(library or "libcuda.so.1", []).append(name)
+    wanted["libcuda.so.1"] += ["cuDriverGetVersion", "cuDeviceGetCount"]  # which cuda.py calls
+    for library, names in wanted.items():
+        stubs, versions = folder / "stubs.c", folder / "versions"
+        stubs.write_text("".join(f"int {name}(void) {{ return 0; }}\n"
+                                 for name in names if name not in defined))
+        exported = "; ".join([*names, "standin_reset", "standin_count"])
+        tag = "" if library == "libcuda.so.1" else library
+        versions.write_text(f"{tag} {{ global: {exported}; local: *; }};\n")
+        subprocess.run([compiler, "-shared", "-o", str(folder / library), str(compiled),
+                        "-fPIC", "-x", "c", str(stubs), f"-Wl,-soname,{library}",
+                        f"-Wl,--version-script={versions}"], check=True)
+    return {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(ROOT)}
+
+
+def extension_library() -> list:
+    import importlib.util
+
+    folders = importlib.util.find_spec("nnabla_ext.cuda").submodule_search_locations
+    return [path for folder in folders for path in Path(folder).glob("libnnabla_cuda-*.so")]
+
+
+def test_of_a_gpu(standin):
+    """test_gpu.py as it is: gradients, inference, samples, runs and their second halves."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "tests/test_gpu.py"],
+                          cwd=ROOT, env={**os.environ, **standin}, text=True, capture_output=True)
+    assert done.returncode == 0 and "SKIPPED" not in done.stdout, done.stdout + done.stderr
+
+
+def test_a_step_stays_on_the_device(standin):
+    """Nothing is allocated, copied to or from the host or waited for; and the launches, of which
+    a small step's time is made, are no more than they were when last counted."""
+    costly = ["allocate", "wait", "copy to the device", "copy to the host", "copy any"]
+    done = subprocess.run([sys.executable, "-c", STEPS, "launch", *costly], text=True, check=True,
+                          env={**os.environ, **standin}, stdout=subprocess.PIPE)
+    counts = json.loads(done.stdout.splitlines()[-1])
+    for solver, most in (("adam", 280), ("muon", 340)):
+        assert {what: counts[solver][what] for what in costly} == dict.fromkeys(costly, 0)
+        assert counts[solver]["launch"] <= most
+
+
+def test_memory_of_the_gpu(standin, script, tmp_path):
+    """Too large a batch ends in one line."""
+    geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
+    done = script("train.py -f c.ply -m run --dims 64 -b 4096 -ti 10 --context cuda --quiet", 1,
+                  **standin, STANDIN_MEMORY=str(32 << 20))
+    assert "not enough memory on the GPU" in done.stderr and "Traceback" not in done.stderr
