@@ -82,9 +82,11 @@ def check_driver(device_id: str) -> None:
 def load(name: str, remedy: str = REQUIREMENTS) -> None:
     """Load a library under its name: the system's, else that of a wheel.
 
-    Raises Unavailable where it is nowhere, with the remedy, or does not load.
+    Its own names stay out of other libraries' sight: the extension has variables that are called
+    as NCCL's functions are, and would write to those. Raises Unavailable where it is nowhere, with
+    the remedy, or does not load.
     """
-    mode = ctypes.RTLD_GLOBAL
+    mode = ctypes.RTLD_LOCAL
     with contextlib.suppress(OSError):
         ctypes.CDLL(name, mode=mode)
         return

@@ -1,6 +1,6 @@
-// A stand-in for NVIDIA's driver, runtime, cuBLAS and cuRAND, with which nnabla's CUDA extension
-// runs where there is no GPU: device memory is the host's, a kernel is a loop with the same
-// arguments, known by its name. It is for tests of what the extension is asked to do (values, and
+// A stand-in for NVIDIA's driver, runtime, cuBLAS, cuRAND and NCCL, with which nnabla's CUDA
+// extension runs where there is no GPU: device memory is the host's, a kernel is a loop with the
+// same arguments, known by its name, and ranks talk by MPI. It is for tests of what the extension is asked to do (values, and
 // how often it allocates, copies, waits); it says nothing about speed, rounding or races.
 //
 // test_standin.py links it once under the name of each library. Environment: STANDIN_MEMORY, the
@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <cxxabi.h>
+#include <dlfcn.h>
 #include <functional>
 #include <map>
 #include <random>
@@ -176,6 +177,7 @@ Kernel kernel_of(const string &name) {
   if (has("kernel_transform_unary<") || has("kernel_transform_unary_grad<"))
     return unary(name, has("_grad<"), accumulate);
   if (has("transform_binary_cuda")) return binary(name, has);
+  if (has("kernel_null(")) return [](Arguments) {};
   if (has("my_cudaMemset_kernel("))
     return [](Arguments a) { memset(a.get<void *>(1), a.get<uint8_t>(2), a.get<size_t>(0)); };
   if (has("kernel_fill<float>"))
@@ -356,7 +358,7 @@ long standin_count(const char *what) { return counts[what]; }
 // ---- driver
 int cuInit(unsigned) { return 0; }
 int cuDriverGetVersion(int *version) { return *version = 12090, 0; }
-int cuDeviceGetCount(int *count) { return *count = 1, 0; }
+int cuDeviceGetCount(int *count) { return *count = 2, 0; }
 
 // ---- runtime: kernels
 void **__cudaRegisterFatBinary(void *) {
@@ -445,7 +447,7 @@ int cudaMemsetAsync(void *pointer, int value, size_t bytes, void *) {
 
 // ---- runtime: device, streams, events
 int cudaGetDevice(int *device) { return *device = 0, 0; }
-int cudaGetDeviceCount(int *count) { return *count = 1, 0; }
+int cudaGetDeviceCount(int *count) { return *count = 2, 0; }
 int cudaDeviceGetAttribute(int *value, int attribute, int) {
   *value = 1;
   for (const Attribute &known : attributes)
@@ -458,6 +460,7 @@ int cudaEventSynchronize(void *) { return counted("wait"); }
 int cudaEventCreate(void **event) { return *event = malloc(1), 0; }
 int cudaEventCreateWithFlags(void **event, unsigned) { return *event = malloc(1), 0; }
 int cudaEventDestroy(void *event) { return free(event), 0; }
+int cudaStreamCreate(void **stream) { return *stream = malloc(1), 0; }
 int cudaStreamCreateWithFlags(void **stream, unsigned) { return *stream = malloc(1), 0; }
 int cudaStreamDestroy(void *stream) { return free(stream), 0; }
 
@@ -505,5 +508,34 @@ int curandGenerateNormal(std::mt19937_64 *generator, float *values, size_t n, fl
   std::normal_distribution<float> normal(mean, deviation);
   for (size_t i = 0; i < n; i++) values[i] = normal(*generator);
   return counted("launch");
+}
+
+// ---- NCCL for float32, by Open MPI
+void *mpi(const char *name) {
+  static void *library = dlopen("libmpi.so", RTLD_NOW);
+  return dlsym(library, name);
+}
+struct UniqueId { char bytes[128]; };
+int ncclGetVersion(int *version) { return *version = 21805, 0; }
+int ncclGetUniqueId(UniqueId *) { return 0; }
+int ncclCommInitRank(int **ranks, int size, UniqueId, int) { return *ranks = new int(size), 0; }
+int ncclCommDestroy(int *ranks) { return delete ranks, 0; }
+const char *ncclGetErrorString(int) { return "an error of the stand-in"; }
+int ncclAllReduce(const float *from, float *to, size_t n, int type, int operation, int *ranks,
+                  void *) {
+  const int float32 = 7, sum = 0, mean = 4;
+  if (type != float32 || (operation != sum && operation != mean)) return 5;
+  memmove(to, from, n * sizeof *to);
+  auto reduce = (int (*)(void *, void *, int, void *, void *, void *))mpi("MPI_Allreduce");
+  void *const in_place = (void *)1;
+  const int error = reduce(in_place, to, int(n), mpi("ompi_mpi_float"), mpi("ompi_mpi_op_sum"),
+                           mpi("ompi_mpi_comm_world"));
+  for (size_t i = 0; operation == mean && i < n; i++) to[i] /= *ranks;
+  return error;
+}
+int ncclAllGather(const void *from, void *to, size_t n, int, int *, void *) {
+  auto gather = (int (*)(const void *, int, void *, void *, int, void *, void *))mpi("MPI_Allgather");
+  return gather(from, int(n), mpi("ompi_mpi_float"), to, int(n), mpi("ompi_mpi_float"),
+                mpi("ompi_mpi_comm_world"));
 }
 }

@@ -60,7 +60,7 @@ class Machine:
         base = name.rsplit("/", 1)[-1]
         if base in self.broken or ("/" not in name and name not in self.system):
             raise OSError(f"{base}: cannot open shared object file")
-        assert mode == ctypes.RTLD_GLOBAL
+        assert mode == ctypes.RTLD_LOCAL
         self.loaded.append(name)
         return None
 

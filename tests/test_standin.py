@@ -1,9 +1,10 @@
-"""nnabla's CUDA extension without a GPU, on standin.cpp: what a GPU would be asked to do.
+"""nnabla's CUDA extension without a GPU, on standin.cpp: what GPUs would be asked to do.
 
-Needs the extension itself (`pip install --no-deps` of its line in requirements-cuda.txt) and a C++
-compiler; skipped where one is missing.
+Needs the extension itself (`pip install --no-deps` of its line in requirements-cuda.txt), a C++
+compiler, and Open MPI for the ranks; skipped where one is missing.
 """
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -11,11 +12,13 @@ import shutil
 import subprocess
 import sys
 
+from conftest import ROOT
 import cuda
 import geometry
-from conftest import ROOT
+import helper
 import shapes
 
+import numpy as np
 import pytest
 
 STEPS = """
@@ -66,7 +69,8 @@ def standin(tmp_path_factory):
         return [line.split()[-1] for line in lines]
 
     compiled = folder / "standin.o"
-    subprocess.run([compiler, "-std=c++17", "-O3", "-march=native", "-fPIC", "-c", str(ROOT / "tests/standin.cpp"),
+    source = ROOT / "tests/standin.cpp"
+    subprocess.run([compiler, "-std=c++17", "-O3", "-march=native", "-fPIC", "-c", str(source),
                     "-o", str(compiled)], check=True)
     defined, wanted = set(symbols("--defined-only", compiled)), {}
     for symbol in symbols("-D --undefined-only", *extension_library()):
@@ -74,12 +78,13 @@ def standin(tmp_path_factory):
         if name.lstrip("_").startswith("cu"):
             wanted.setdefault(library or "libcuda.so.1", []).append(name)
     wanted["libcuda.so.1"] += ["cuDriverGetVersion", "cuDeviceGetCount"]  # which cuda.py calls
+    wanted["libnccl.so.2"] = [name for name in defined if name.startswith("nccl")]
     for library, names in wanted.items():
         stubs, versions = folder / "stubs.c", folder / "versions"
         stubs.write_text("".join(f"int {name}(void) {{ return 0; }}\n"
                                  for name in names if name not in defined))
         exported = "; ".join([*names, "standin_reset", "standin_count"])
-        tag = "" if library == "libcuda.so.1" else library
+        tag = "" if library in ("libcuda.so.1", "libnccl.so.2") else library
         versions.write_text(f"{tag} {{ global: {exported}; local: *; }};\n")
         subprocess.run([compiler, "-shared", "-o", str(folder / library), str(compiled),
                         "-fPIC", "-x", "c", str(stubs), f"-Wl,-soname,{library}",
@@ -88,8 +93,6 @@ def standin(tmp_path_factory):
 
 
 def extension_library() -> list:
-    import importlib.util
-
     folders = importlib.util.find_spec("nnabla_ext.cuda").submodule_search_locations
     return [path for folder in folders for path in Path(folder).glob("libnnabla_cuda-*.so")]
 
@@ -111,6 +114,42 @@ def test_a_step_stays_on_the_device(standin):
     for solver, most in (("adam", 280), ("muon", 340)):
         assert {what: counts[solver][what] for what in costly} == dict.fromkeys(costly, 0)
         assert counts[solver]["launch"] <= most
+
+
+def test_ranks(standin, tmp_path):
+    """Under mpirun, by nnabla's own communicator: ranks train, go on from what they saved, and
+    extract what one of them would."""
+    load = [sys.executable, "-c", "import ctypes; ctypes.CDLL('libmpi.so')"]
+    if not shutil.which("mpirun") or subprocess.run(load, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("no Open MPI (mpirun, libmpi.so)")
+    geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
+
+    def run(ranks: int, line: str) -> str:
+        mpirun = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks > 1 else []
+        name, *words = line.split()
+        done = subprocess.run(
+            [*mpirun, sys.executable, str(ROOT / name), *words], cwd=tmp_path, text=True,
+            capture_output=True,
+            env={**os.environ, **standin, "OMPI_ALLOW_RUN_AS_ROOT": "1",
+                 "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(2, "train.py -f c.ply -m run --dims 32 -b 128 -ti 200 -sie 10 -tr 0 --quiet "
+           "--context cuda")
+    log = (tmp_path / "run/log.jsonl").read_text()
+    rows = [row for row in map(json.loads, log.splitlines()) if "loss" in row]
+    assert [row["step"] for row in rows] == [50, 100, 150, 200]
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    newest = sorted((tmp_path / "run").glob("param_*.h5"))[-1]
+    parameters, _ = helper.load_checkpoint(newest)
+    newest.unlink()
+    run(2, "train.py --resume -m run --quiet")
+    for name, array in helper.load_checkpoint(newest)[0].items():
+        assert np.array_equal(array, parameters[name]), name
+    for ranks in (1, 2):
+        run(ranks, f"infer.py --context cuda --grid-size 32 -sb 4096 -o {ranks}.ply --quiet")
+    assert (tmp_path / "1.ply").read_bytes() == (tmp_path / "2.ply").read_bytes()
 
 
 def test_memory_of_the_gpu(standin, script, tmp_path):
