@@ -111,7 +111,7 @@ def test_a_step_stays_on_the_device(standin):
     done = subprocess.run([sys.executable, "-c", STEPS, "launch", *costly], text=True, check=True,
                           env={**os.environ, **standin}, stdout=subprocess.PIPE)
     counts = json.loads(done.stdout.splitlines()[-1])
-    for solver, most in (("adam", 280), ("muon", 340)):
+    for solver, most in (("adam", 255), ("muon", 310)):
         assert {what: counts[solver][what] for what in costly} == dict.fromkeys(costly, 0)
         assert counts[solver]["launch"] <= most
 
