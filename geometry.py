@@ -144,7 +144,8 @@ def read_mesh(path) -> Geometry:
 
 def _checked(geometry: Geometry) -> Geometry:
     points, normals, faces = geometry
-    points = np.ascontiguousarray(points, np.float64)
+    with np.errstate(invalid="ignore"):  # a damaged file's signalling NaNs; they are refused below
+        points = np.ascontiguousarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
         raise UserError(f"holds no points (found an array of shape {points.shape})")
     bad = ~np.isfinite(points).all(axis=1)
@@ -154,7 +155,8 @@ def _checked(geometry: Geometry) -> Geometry:
             f"{bad.argmax()}); remove them"
         )
     if normals is not None:
-        normals = np.array(normals, np.float64)
+        with np.errstate(invalid="ignore"):
+            normals = np.array(normals, np.float64)
         if normals.shape != points.shape:
             raise UserError(f"{len(points)} points but normals of shape {normals.shape}")
         bad = ~np.isfinite(normals).all(axis=1)

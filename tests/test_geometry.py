@@ -166,6 +166,9 @@ def test_numpy_files(tmp_path, rng):
     ("a.xyz", b"1 2 3\n4 five 6\n", "row 2"),
     ("a.xyz", b"# nothing\n", "no points"),
     ("nan.xyz", b"0 0 0\nnan 0 0\n", "1 of 2 points are NaN"),
+    ("signalling.ply", b"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\n"
+                       b"property float y\nproperty float z\nend_header\n"
+                       + struct.pack("<I", 0x7FA00000) + bytes(8), "1 of 1 points are NaN"),
     ("two.xyz", b"1 2\n3 4\n", "rows of x y z"),
     ("a.step", b"what", "unknown format"),
     ("a.ply.gz", b"\x1f\x8bno", "gzip"),
@@ -174,6 +177,7 @@ def test_numpy_files(tmp_path, rng):
     ("a.pcd", b"no", "DATA"),
     ("index.ply", ply("ascii", ((0, 1, 2, 3), (0, 1, 9))), "outside 0..4"),
 ])
+@pytest.mark.filterwarnings("error")
 def test_broken_files_are_named(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
