@@ -38,6 +38,7 @@ def prepare(device_id: str) -> None:
         load(name)
     if "OMPI_COMM_WORLD_SIZE" in os.environ:  # several GPUs; the extension opens it by its name
         load("libnccl.so.2", "pip install nvidia-nccl-cu12")
+    # which tells of a missing Open MPI on stderr, and on stdout of a list of GPUs it could not get
     with without_stderr(), contextlib.redirect_stdout(None):
         importlib.import_module("nnabla_ext.cuda")
 
@@ -107,8 +108,7 @@ def wheel_folders() -> list:
 
 @contextlib.contextmanager
 def without_stderr():
-    """Drop what compiled code writes to stderr: the extension tells of a missing Open MPI at every
-    import, also where no one wants it. (And on stdout of a list of GPUs that it could not get.)"""
+    """Drop what compiled code writes to stderr."""
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

@@ -108,7 +108,8 @@ class GraphMuon(KernelMuon):
     """Muon with nnabla's functions, all hidden matrices in one product: for a GPU, where the number
     of functions counts.
 
-    Narrower matrices are filled with zeros to squares, which orthogonalising leaves alone.
+    Narrower matrices are filled with zeros to squares, which orthogonalising leaves alone. update()
+    puts the steps in the place of the gradients, where Sgd takes a matrix in one function.
     """
 
     def prepare(self) -> None:
@@ -116,7 +117,7 @@ class GraphMuon(KernelMuon):
         gradients = []
         for p in self.hidden.values():
             g = nn.Variable(p.shape)
-            g.data = p.grad  # shared, not copied
+            g.data = p.grad
             rows, columns = (width - size for size in p.shape)
             gradients.append(F.pad(g, (0, rows, 0, columns)) if rows or columns else g)
         G = (1 - MU) * F.stack(*gradients, axis=0)
@@ -126,14 +127,14 @@ class GraphMuon(KernelMuon):
         X = X / (F.sum(X * X, axis=(1, 2), keepdims=True) ** 0.5 + 1e-12)
         a, b, c = QUINTIC
         identity = np.broadcast_to(np.eye(width, dtype=np.float32), G.shape)
-        aI, bI = (nn.Variable.from_numpy_array(x * identity) for x in (a, b))
+        bI = nn.Variable.from_numpy_array(b * identity)  # one function less than b A + c A A
         for _ in range(ITERATIONS):
             A = F.batch_matmul(X, X, transpose_b=True)
-            X = F.batch_matmul(F.batch_matmul(A, c * A + bI) + aI, X)
+            X = a * X + F.batch_matmul(F.batch_matmul(A, c * A + bI), X)
         steps = []
         for i, p in enumerate(self.hidden.values()):
             steps.append(F.slice(X, (i, 0, 0), (i + 1, *p.shape)))
-            steps[-1].data = p.reshape(steps[-1].shape, unlink=True).grad  # in the gradient's place
+            steps[-1].data = p.reshape(steps[-1].shape, unlink=True).grad
         self.steps = F.sink(*steps)
         self.descent = S.Sgd()
         self.descent.set_parameters(self.hidden)

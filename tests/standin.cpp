@@ -1,10 +1,12 @@
 // A stand-in for NVIDIA's driver, runtime, cuBLAS, cuRAND and NCCL, with which nnabla's CUDA
 // extension runs where there is no GPU: device memory is the host's, a kernel is a loop with the
-// same arguments, known by its name, and ranks talk by MPI. It is for tests of what the extension is asked to do (values, and
-// how often it allocates, copies, waits); it says nothing about speed, rounding or races.
+// same arguments, known by its name, and ranks talk by MPI. It is for tests of what the extension is
+// asked to do (values, and how often it allocates, copies, waits); it says nothing about speed,
+// rounding or races.
 //
-// test_standin.py links it once under the name of each library. Environment: STANDIN_MEMORY, the
-// device's bytes; NVIDIA_TF32_OVERRIDE, read when the library is loaded: cuBLAS may do it later.
+// test_standin.py links it once under the name of each library, with what is missing here as
+// functions that abort. Environment: STANDIN_MEMORY, the device's bytes; NVIDIA_TF32_OVERRIDE, read
+// when the library is loaded: cuBLAS may do it later.
 
 #include <cmath>
 #include <cstdint>
@@ -32,6 +34,12 @@ int counted(const string &what) {
   return 0;
 }
 
+// An error that is returned may be dropped: nnabla launches kernels without a look at it.
+[[noreturn]] void give_up(const char *what, const string &name) {
+  fprintf(stderr, "standin.cpp %s %s\n", what, name.c_str());
+  abort();
+}
+
 // --------------------------------------------------------------------------------------- kernels
 
 struct Int2 { int x, y; };
@@ -40,6 +48,7 @@ struct Dim3 { unsigned x, y, z; };
 
 struct Arguments {
   void **at;
+  unsigned blocks;
   template <class T> T &get(int i) const { return *static_cast<T *>(at[i]); }
   int integer(int i) const { return get<int>(i); }
   float number(int i) const { return get<float>(i); }
@@ -50,7 +59,7 @@ using Kernel = std::function<void(Arguments)>;
 
 void put(float &slot, bool accumulate, float value) { slot = accumulate ? slot + value : value; }
 
-// dst[i] (+)= src[j(i)], or with `scatter` dst[j(i)] (+)= src[i], for i < the kernel's first argument
+// dst[i] (+)= src[j(i)], or with `scatter` dst[j(i)] (+)= src[i], for i < the first argument
 template <class Index>
 void moved(const Arguments &a, const float *src, float *dst, bool scatter, bool accumulate,
            Index j) {
@@ -152,7 +161,9 @@ Kernel binary(const string &name, const std::function<bool(const char *)> &has) 
   if (has("kernel_forward_dim3<"))
     return [op](Arguments a) { // (op, x0, x1, y, strides)
       const Broadcast &b = a.get<Broadcast>(4);
-      auto at = [](const long *s, long i, long j, long k) { return i * s[0] + j * s[1] + k * s[2]; };
+      auto at = [](const long *s, long i, long j, long k) {
+        return i * s[0] + j * s[1] + k * s[2];
+      };
       for (long i = 0; i < b.shape[0]; i++)
         for (long j = 0; j < b.shape[1]; j++)
           for (long k = 0; k < b.shape[2]; k++)
@@ -274,6 +285,13 @@ Kernel kernel_of(const string &name) {
         op.output[o] = float(sum);
       }
     };
+  if (has("kernel_reduce_per_block<float")) // (size, x, sums of the blocks, scale)
+    return [](Arguments a) {
+      double sum = 0;
+      for (int i = 0; i < a.integer(0); i++) sum += a.floats(1)[i];
+      std::fill_n(a.floats(2), a.blocks, 0.f);
+      a.floats(2)[0] = float(sum * a.number(3)); // all of it as the first block's
+    };
   if (has("kernel_adam_update<float>")) // (size, parameter, m, v, gradient, rate, b1, b2, eps)
     return [](Arguments a) {
       const float b1 = a.number(6), b2 = a.number(7), *g = a.floats(4);
@@ -355,7 +373,7 @@ extern "C" {
 void standin_reset() { counts.clear(); }
 long standin_count(const char *what) { return counts[what]; }
 
-// ---- driver
+// ---- driver: for cuda.py and the extension's start
 int cuInit(unsigned) { return 0; }
 int cuDriverGetVersion(int *version) { return *version = 12090, 0; }
 int cuDeviceGetCount(int *count) { return *count = 2, 0; }
@@ -382,18 +400,20 @@ int __cudaPopCallConfiguration(Dim3 *grid, Dim3 *block, size_t *shared, void **s
   return 0;
 }
 int cudaLaunchKernel(const void *stub, Dim3 grid, Dim3 block, void **arguments, size_t, void *) {
-  if (!grid.x || !grid.y || !grid.z || block.x * block.y * block.z > 1024)
-    return 9; // invalid configuration, as the runtime has it
-  counted("launch");
+  if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535 || block.z > 64 ||
+      block.x * block.y * block.z > 1024)
+    give_up("cannot launch so many threads of", names[stub]);
   auto found = kernels.find(stub);
   if (found == kernels.end()) found = kernels.emplace(stub, kernel_of(names[stub])).first;
-  if (!found->second) {
-    fprintf(stderr, "standin.cpp does not know %s\n", names[stub].c_str());
-    return 98; // invalid device function
-  }
-  found->second({arguments});
-  return 0;
+  if (!found->second) give_up("does not know", names[stub]);
+  found->second({arguments, grid.x});
+  return counted("launch");
 }
+void __cudaRegisterFatBinaryEnd(void **) {}
+void __cudaUnregisterFatBinary(void **) {}
+void __cudaRegisterVar(void **, char *, char *, const char *, int, size_t, int, int) {}
+int cudaGetLastError() { return 0; } // what fails here ends the process
+int cudaPeekAtLastError() { return 0; }
 int cudaFuncGetAttributes(int *attributes, const void *) { // cudaFuncAttributes
   memset(attributes, 0, 64);
   attributes[6] = 1024, attributes[7] = 32, attributes[8] = attributes[9] = 90;
@@ -416,6 +436,7 @@ int cudaMalloc(void **pointer, size_t bytes) {
   return 0;
 }
 int cudaFree(void *pointer) {
+  counted("wait"); // for all that runs
   used -= blocks[pointer];
   blocks.erase(pointer);
   free(pointer);
@@ -446,6 +467,8 @@ int cudaMemsetAsync(void *pointer, int value, size_t bytes, void *) {
 }
 
 // ---- runtime: device, streams, events
+int cudaSetDevice(int) { return 0; }
+int cudaGetDeviceProperties_v2(void *, int) { return 0; }
 int cudaGetDevice(int *device) { return *device = 0, 0; }
 int cudaGetDeviceCount(int *count) { return *count = 2, 0; }
 int cudaDeviceGetAttribute(int *value, int attribute, int) {
@@ -465,6 +488,8 @@ int cudaStreamCreateWithFlags(void **stream, unsigned) { return *stream = malloc
 int cudaStreamDestroy(void *stream) { return free(stream), 0; }
 
 // ---- cuBLAS
+int cublasCreate_v2(void **) { return 0; }
+int cublasDestroy_v2(void *) { return 0; }
 int cublasGetMathMode(void *, int *mode) { return *mode = 0, 0; }
 int cublasSgemmEx(void *, int ta, int tb, int m, int n, int k, const float *alpha, const float *A,
                   int, int lda, const float *B, int, int ldb, const float *beta, float *C, int,
@@ -526,16 +551,17 @@ int ncclAllReduce(const float *from, float *to, size_t n, int type, int operatio
   const int float32 = 7, sum = 0, mean = 4;
   if (type != float32 || (operation != sum && operation != mean)) return 5;
   memmove(to, from, n * sizeof *to);
-  auto reduce = (int (*)(void *, void *, int, void *, void *, void *))mpi("MPI_Allreduce");
+  using Reduce = int (*)(void *, void *, int, void *, void *, void *);
   void *const in_place = (void *)1;
-  const int error = reduce(in_place, to, int(n), mpi("ompi_mpi_float"), mpi("ompi_mpi_op_sum"),
-                           mpi("ompi_mpi_comm_world"));
+  const int error =
+      ((Reduce)mpi("MPI_Allreduce"))(in_place, to, int(n), mpi("ompi_mpi_float"),
+                                     mpi("ompi_mpi_op_sum"), mpi("ompi_mpi_comm_world"));
   for (size_t i = 0; operation == mean && i < n; i++) to[i] /= *ranks;
   return error;
 }
 int ncclAllGather(const void *from, void *to, size_t n, int, int *, void *) {
-  auto gather = (int (*)(const void *, int, void *, void *, int, void *, void *))mpi("MPI_Allgather");
-  return gather(from, int(n), mpi("ompi_mpi_float"), to, int(n), mpi("ompi_mpi_float"),
-                mpi("ompi_mpi_comm_world"));
+  using Gather = int (*)(const void *, int, void *, void *, int, void *, void *);
+  return ((Gather)mpi("MPI_Allgather"))(from, int(n), mpi("ompi_mpi_float"), to, int(n),
+                                        mpi("ompi_mpi_float"), mpi("ompi_mpi_comm_world"));
 }
 }

@@ -8,6 +8,7 @@ import losses
 from networks import MLP
 import sampling
 import shapes
+import solvers
 from test_sampling import cloud, drawn
 
 import nnabla as nn
@@ -62,6 +63,32 @@ def test_samples(gpu, rng):
     assert np.isin(x.view("V12"), data.points.view("V12")).all()
     assert np.abs(y[:, :31]).max() <= 1.5 and abs(y[:, :31].mean()) < 0.05
     assert np.abs(y[:, 31:] - x).mean() == pytest.approx(0.055 * 0.798, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_solvers(gpu, rng, name):
+    """Three steps of one object, also across set_state()."""
+    gradients = [{key: rng.standard_normal(p.shape).astype(np.float32)
+                  for key, p in MLP(64).parameters.items()} for _ in range(3)]
+    moved = []
+    for kernel in (False, True):
+        helper.set_context("cpu" if kernel else "cuda")
+        parameters, state = MLP(64, seed=1).parameters, None
+        for part in (gradients[:2], gradients[2:]):
+            solver = solvers.make(name, kernel, 0.9, 0.999)
+            solver.set_parameters(parameters)
+            if state:
+                solvers.set_state_of(solver, state)
+            solver.set_learning_rate(1e-2)
+            for gradient in part:
+                solver.zero_grad()
+                for key, p in parameters.items():
+                    p.g = gradient[key]
+                solver.update()
+            state = solvers.state_of(solver)
+        moved.append({key: p.d.copy() for key, p in parameters.items()})
+    for key, array in moved[1].items():
+        assert np.abs(moved[0][key] - array).max() < 1e-5, key
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])

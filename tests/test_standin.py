@@ -31,9 +31,17 @@ from networks import MLP
 
 device = helper.set_context("cuda")
 libraries = [ctypes.CDLL(name) for name in cuda.LIBRARIES]
+
+def counted():
+    found = {what: sum(library.standin_count(what.encode()) for library in libraries)
+             for what in sys.argv[1:]}
+    for library in libraries:
+        library.standin_reset()
+    return {what: count for what, count in found.items() if count}
+
 points = np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32)
 cloud = PointCloud(points, points[:0], np.full((2000, 1), 0.05, np.float32), points, Frame())
-counts = {}
+found = {}
 for name in ("adam", "muon"):
     mlp = MLP(32, kernel=device.kernel)
     samples = sampling.GraphSamples(cloud, 64, 64, 1.5, 0, 0)
@@ -41,13 +49,25 @@ for name in ("adam", "muon"):
     trainer = train.Trainer(mlp, solver, samples, 0.1, 1.0, ranks.Ranks())
     for _ in range(2):
         trainer.step(1e-3)
-    for library in libraries:
-        library.standin_reset()
-    for _ in range(3):
-        trainer.step(1e-3)
-    counts[name] = {what: sum(library.standin_count(what.encode()) for library in libraries) / 3
-                    for what in sys.argv[1:]}
-print(json.dumps(counts))
+    counted()
+    trainer.step(1e-3)
+    found[name] = counted()
+    trainer.losses()
+    found["losses after " + name] = counted()
+print(json.dumps(found))
+"""
+
+MEAN = """
+import json
+import ranks
+from networks import MLP
+
+device, group = ranks.start("cuda", "0")
+parameters = MLP(8).parameters
+for parameter in parameters.values():
+    parameter.g = group.rank + 1
+group.mean_gradients(parameters)
+print(json.dumps(sorted({float(x) for p in parameters.values() for x in p.g.flat})))
 """
 
 
@@ -81,15 +101,29 @@ def standin(tmp_path_factory):
     wanted["libnccl.so.2"] = [name for name in defined if name.startswith("nccl")]
     for library, names in wanted.items():
         stubs, versions = folder / "stubs.c", folder / "versions"
-        stubs.write_text("".join(f"int {name}(void) {{ return 0; }}\n"
-                                 for name in names if name not in defined))
+        stubs.write_text("#include <stdio.h>\n#include <stdlib.h>\n" + "".join(
+            f'void {name}(void) {{ fputs("no {name}\\n", stderr); abort(); }}\n'
+            for name in names if name not in defined))
         exported = "; ".join([*names, "standin_reset", "standin_count"])
         tag = "" if library in ("libcuda.so.1", "libnccl.so.2") else library
         versions.write_text(f"{tag} {{ global: {exported}; local: *; }};\n")
         subprocess.run([compiler, "-shared", "-o", str(folder / library), str(compiled),
                         "-fPIC", "-x", "c", str(stubs), f"-Wl,-soname,{library}",
                         f"-Wl,--version-script={versions}"], check=True)
-    return {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(ROOT)}
+    added = {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(ROOT)}
+    return {name: os.pathsep.join(filter(None, [path, os.environ.get(name)]))
+            for name, path in added.items()}
+
+
+def run(environment: dict, *words, ranks: int = 1, cwd=ROOT) -> str:
+    """What Python prints that is run with these words, under mpirun with more than one rank."""
+    mpirun = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks > 1 else []
+    done = subprocess.run(
+        [*mpirun, sys.executable, *words], cwd=cwd, text=True, capture_output=True, timeout=300,
+        env={**os.environ, **environment, "OMPI_ALLOW_RUN_AS_ROOT": "1",
+             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def extension_library() -> list:
@@ -98,45 +132,44 @@ def extension_library() -> list:
 
 
 def test_of_a_gpu(standin):
-    """test_gpu.py as it is: gradients, inference, samples, runs and their second halves."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "tests/test_gpu.py"],
-                          cwd=ROOT, env={**os.environ, **standin}, text=True, capture_output=True)
-    assert done.returncode == 0 and "SKIPPED" not in done.stdout, done.stdout + done.stderr
+    """test_gpu.py as it is: gradients, inference, samples, solvers, runs, and their second halves.
+    """
+    assert "SKIPPED" not in run(standin, "-m", "pytest", "-q", "-rs", "tests/test_gpu.py")
 
 
 def test_a_step_stays_on_the_device(standin):
-    """Nothing is allocated, copied to or from the host or waited for; and the launches, of which
-    a small step's time is made, are no more than they were when last counted."""
-    costly = ["allocate", "wait", "copy to the device", "copy to the host", "copy any"]
-    done = subprocess.run([sys.executable, "-c", STEPS, "launch", *costly], text=True, check=True,
-                          env={**os.environ, **standin}, stdout=subprocess.PIPE)
-    counts = json.loads(done.stdout.splitlines()[-1])
-    for solver, most in (("adam", 255), ("muon", 310)):
-        assert {what: counts[solver][what] for what in costly} == dict.fromkeys(costly, 0)
-        assert counts[solver]["launch"] <= most
+    """Nothing is allocated, copied to or from the host or waited for. The launches, of which a
+    small step's time is made, are as many as benchmarks/README.md says; the losses are read, four
+    numbers, when they are asked for."""
+    found = json.loads(run(standin, "-c", STEPS, "launch", "allocate", "wait", "copy to the device",
+                           "copy to the host", "copy any").splitlines()[-1])
+    read = {"copy to the host": 4}
+    assert found == {"adam": {"launch": 251}, "losses after adam": read,
+                     "muon": {"launch": 311}, "losses after muon": read}
 
 
-def test_ranks(standin, tmp_path):
-    """Under mpirun, by nnabla's own communicator: ranks train, go on from what they saved, and
-    extract what one of them would."""
+@pytest.fixture
+def mpi():
     load = [sys.executable, "-c", "import ctypes; ctypes.CDLL('libmpi.so')"]
     if not shutil.which("mpirun") or subprocess.run(load, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("no Open MPI (mpirun, libmpi.so)")
+
+
+def test_ranks_average_their_gradients(standin, mpi):
+    """By nnabla's own communicator."""
+    assert run(standin, "-c", MEAN, ranks=2).splitlines() == ["[1.5]", "[1.5]"]
+
+
+def test_ranks_run(standin, mpi, tmp_path):
+    """They train, go on from what they saved, and extract what one of them would."""
     geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
 
-    def run(ranks: int, line: str) -> str:
-        mpirun = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks > 1 else []
+    def script(ranks: int, line: str) -> None:
         name, *words = line.split()
-        done = subprocess.run(
-            [*mpirun, sys.executable, str(ROOT / name), *words], cwd=tmp_path, text=True,
-            capture_output=True,
-            env={**os.environ, **standin, "OMPI_ALLOW_RUN_AS_ROOT": "1",
-                 "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        run(standin, ROOT / name, *words, ranks=ranks, cwd=tmp_path)
 
-    run(2, "train.py -f c.ply -m run --dims 32 -b 128 -ti 200 -sie 10 -tr 0 --quiet "
-           "--context cuda")
+    script(2, "train.py -f c.ply -m run --dims 32 -b 128 -ti 200 -sie 10 -tr 0 --quiet "
+              "--context cuda")
     log = (tmp_path / "run/log.jsonl").read_text()
     rows = [row for row in map(json.loads, log.splitlines()) if "loss" in row]
     assert [row["step"] for row in rows] == [50, 100, 150, 200]
@@ -144,11 +177,11 @@ def test_ranks(standin, tmp_path):
     newest = sorted((tmp_path / "run").glob("param_*.h5"))[-1]
     parameters, _ = helper.load_checkpoint(newest)
     newest.unlink()
-    run(2, "train.py --resume -m run --quiet")
+    script(2, "train.py --resume -m run --quiet")
     for name, array in helper.load_checkpoint(newest)[0].items():
         assert np.array_equal(array, parameters[name]), name
     for ranks in (1, 2):
-        run(ranks, f"infer.py --context cuda --grid-size 32 -sb 4096 -o {ranks}.ply --quiet")
+        script(ranks, f"infer.py --context cuda --grid-size 32 -sb 4096 -o {ranks}.ply --quiet")
     assert (tmp_path / "1.ply").read_bytes() == (tmp_path / "2.ply").read_bytes()
 
 
