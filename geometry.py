@@ -14,7 +14,7 @@ from typing import NamedTuple
 import warnings
 import zlib
 
-from helper import UserError, existing_file, open3d, replacing
+from helper import UserError, existing_file, open3d, reason_of, replacing
 
 import numpy as np
 
@@ -508,8 +508,7 @@ def _read_with_trimesh(kind: str):
                 faces = corner.reshape(-1)[faces]
             return Geometry(points, None, faces)
         except Exception as error:  # trimesh's parsers raise whatever they stumble on
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"not a readable {kind} file ({reason[:80]})") from None
+            raise UserError(f"not a readable {kind} file ({reason_of(error)[:80]})") from None
 
     return read_bytes
 

@@ -76,6 +76,14 @@ def run(main, args: argparse.Namespace) -> None:
         sys.exit(f"{name}: not enough memory on the GPU; try a smaller batch (-b, -sb)")
 
 
+def reason_of(error: Exception) -> str:
+    """What an exception of another's code says, in one line: its first, or the last of nnabla's,
+    which name the function, the place in the source, and then what happened."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    of_nnabla = len(lines) > 2 and re.search(r":\d+$", lines[1])
+    return lines[-1].rstrip(".") if of_nnabla else lines[0]
+
+
 # ------------------------------------------------------------------------------------ safe writing
 
 
@@ -154,7 +162,7 @@ def set_context(context: str, device_id: str = "0", precision: str = "float32") 
             text = f"{chosen}, device {device_id}, {precision}"
             return Device(text, kernel=False, cuda=True, rows=CUDA_ROWS)
         except Exception as error:  # the extension raises what its loader raises: any type
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = reason_of(error)
             if context != "auto":
                 raise UserError(
                     f"--context {context} does not work here: {reason}; "
@@ -280,8 +288,7 @@ def load_arrays(path):
             file.visititems(visit)
             text = file.attrs.get("igr")
     except Exception as error:  # h5py raises every type there is for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a checkpoint ({reason[:120]})") from None
+        raise UserError(f"{path}: not a checkpoint ({reason_of(error)[:120]})") from None
     if text is None:
         return arrays, None
     try:

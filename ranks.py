@@ -84,7 +84,7 @@ def start(context: str, device_id: str, precision: str = "float32"):
         communicator = MultiProcessDataParallelCommunicator(nn.get_current_context())
         communicator.init()
     except Exception as error:  # whatever MPI and NCCL raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{size} ranks: nnabla's communicator does not start ({reason}); it needs "
-                        "Open MPI's libmpi.so and NCCL (see the README's CUDA section)") from None
+        raise UserError(f"{size} ranks: nnabla's communicator does not start "
+                        f"({helper.reason_of(error)}); it needs Open MPI's libmpi.so and NCCL (see "
+                        "the README's CUDA section)") from None
     return device, Ranks(communicator)

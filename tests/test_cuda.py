@@ -213,3 +213,12 @@ def test_compiled_codes_stderr_is_dropped_and_comes_back(capfd):
         os.write(2, b"openmpi library is not found")
     os.write(2, b"but this is said")
     assert capfd.readouterr().err == "but this is said"
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("plain", "plain"), ("two\nlines", "two"), ("", "RuntimeError"),
+    ("target_specific error in get_device\n/a/b/common.cpp:30\n(cudaGetDevice(&d)) failed.\n",
+     "(cudaGetDevice(&d)) failed"),
+])
+def test_the_reason_of_an_exception_is_one_line(text, reason):
+    assert helper.reason_of(RuntimeError(text)) == reason
