@@ -156,8 +156,8 @@ def mpi():
 
 
 def test_ranks_average_their_gradients(standin, mpi):
-    """By nnabla's own communicator."""
-    assert run(standin, "-c", MEAN, ranks=2).splitlines() == ["[1.5]", "[1.5]"]
+    """By nnabla's own communicator. (mpirun may put both lines into one.)"""
+    assert run(standin, "-c", MEAN, ranks=2).replace("\n", "") == "[1.5][1.5]"
 
 
 def test_ranks_run(standin, mpi, tmp_path):
