@@ -149,7 +149,7 @@ SRB=deep_geometric_prior_data/ground_truth
 SHAPES="
 bunny       $STANFORD/bunny/reconstruction/bun_zipper.ply       $STANFORD/bunny/reconstruction/bun_zipper_pcd.ply       50  0.1
 armadillo   $STANFORD/Armadillo.ply                             $STANFORD/Armadillo_pcd.ply                             10  0.03
-dragon      $STANFORD/dragon_recon/dragon_vrip.ply              $STANFORD/dragon_recon/dragon_vrip_pcd.ply              50  0.1
+dragon      $STANFORD/dragon_recon/dragon_vrip.ply              $STANFORD/dragon_recon/dragon_vrip_pcd.ply              10  0.03
 drill       $STANFORD/drill/reconstruction/drill_shaft_vrip.ply $STANFORD/drill/reconstruction/drill_shaft_vrip_pcd.ply 50  0.1
 happy       $STANFORD/happy_recon/happy_vrip.ply                $STANFORD/happy_recon/happy_vrip_pcd.ply                50  0.1
 lucy        $STANFORD/lucy.ply                                  $STANFORD/lucy_pcd.ply                                  10  0.03

@@ -103,7 +103,7 @@ SHAPES = {
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
                        protocols=UPSTREAM, flags=FINE, azimuth=200),  # else it turns its back
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
-                    protocols=UPSTREAM),
+                    protocols=UPSTREAM, flags=FINE),
     "drill": Shape(("drill/drill_shaft_vrip.ply", "drill/reconstruction/drill_shaft_vrip.ply"),
                    protocols=UPSTREAM),
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),

@@ -36,7 +36,7 @@ def test_list_names_every_training_of_the_reproduction(copy):
     assert len(train) == 14
     assert ("python train.py -d 0 -f stanford_3d_scanning_datasets/bunny/reconstruction/"
             "bun_zipper_pcd.ply -m bunny -k 50 --lam 0.1") in train
-    assert any(line.endswith("-m dragon -k 50 --lam 0.1") for line in train)
+    assert any(line.endswith("-m dragon -k 10 --lam 0.03") for line in train)
     assert any(line.endswith("-m lucy -k 10 --lam 0.03") for line in train)
 
 
