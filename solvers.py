@@ -53,6 +53,7 @@ class KernelMuon:
         self.prepare()
 
     def prepare(self) -> None:
+        """Make what belongs to `hidden`; the momentum begins at zero."""
         self.momentum = {name: np.zeros(p.shape, np.float32) for name, p in self.hidden.items()}
 
     def state(self) -> dict:

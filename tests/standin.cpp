@@ -1,8 +1,8 @@
 // A stand-in for NVIDIA's driver, runtime, cuBLAS, cuRAND and NCCL, with which nnabla's CUDA
 // extension runs where there is no GPU: device memory is the host's, a kernel is a loop with the
 // same arguments, known by its name, and ranks talk by MPI. It is for tests of what the extension is
-// asked to do (values, and how often it allocates, copies, waits); it says nothing about speed,
-// rounding or races.
+// asked to do (values, and how often it launches, allocates and copies); it says nothing about
+// speed, rounding or races.
 //
 // test_standin.py links it once under the name of each library, with what is missing here as
 // functions that abort. Environment: STANDIN_MEMORY, the device's bytes; NVIDIA_TF32_OVERRIDE, read
@@ -360,11 +360,6 @@ size_t memory() {
   return bytes ? strtoull(bytes, nullptr, 10) : size_t(16) << 30;
 }
 
-struct Attribute { int id, value; };
-const Attribute attributes[] = {{1, 1024}, {2, 1024}, {3, 1024}, {5, INT32_MAX}, {6, 65535},
-                                {7, 65535}, {8, 49152}, {10, 32}, {16, 132}, {39, 2048},
-                                {75, 9}, {76, 0}};
-
 } // namespace
 
 extern "C" {
@@ -413,16 +408,6 @@ void __cudaRegisterFatBinaryEnd(void **) {}
 void __cudaUnregisterFatBinary(void **) {}
 void __cudaRegisterVar(void **, char *, char *, const char *, int, size_t, int, int) {}
 int cudaGetLastError() { return 0; } // what fails here ends the process
-int cudaPeekAtLastError() { return 0; }
-int cudaFuncGetAttributes(int *attributes, const void *) { // cudaFuncAttributes
-  memset(attributes, 0, 64);
-  attributes[6] = 1024, attributes[7] = 32, attributes[8] = attributes[9] = 90;
-  return 0;
-}
-int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *count, const void *, int, size_t,
-                                                           unsigned) {
-  return *count = 2, 0;
-}
 const char *cudaGetErrorName(int) { return "error"; }
 const char *cudaGetErrorString(int) { return "an error of the stand-in"; }
 
@@ -436,19 +421,11 @@ int cudaMalloc(void **pointer, size_t bytes) {
   return 0;
 }
 int cudaFree(void *pointer) {
-  counted("wait"); // for all that runs
+  counted("free"); // which waits for all that runs
   used -= blocks[pointer];
   blocks.erase(pointer);
   free(pointer);
   return 0;
-}
-int cudaHostAlloc(void **pointer, size_t bytes, unsigned) {
-  counted("allocate");
-  return *pointer = aligned_alloc(256, (bytes + 255) / 256 * 256), 0;
-}
-int cudaFreeHost(void *pointer) { return free(pointer), 0; }
-int cudaMemGetInfo(size_t *unused, size_t *total) {
-  return *total = memory(), *unused = memory() - used, 0;
 }
 const char *const directions[] = {"host", "to the device", "to the host", "on the device", "any"};
 int cudaMemcpy(void *to, const void *from, size_t bytes, int direction) {
@@ -458,31 +435,10 @@ int cudaMemcpy(void *to, const void *from, size_t bytes, int direction) {
 int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int direction, void *) {
   return cudaMemcpy(to, from, bytes, direction);
 }
-int cudaMemset(void *pointer, int value, size_t bytes) {
-  memset(pointer, value, bytes);
-  return counted("launch");
-}
-int cudaMemsetAsync(void *pointer, int value, size_t bytes, void *) {
-  return cudaMemset(pointer, value, bytes);
-}
-
-// ---- runtime: device, streams, events
+// ---- runtime: device, streams; what waits for them aborts
 int cudaSetDevice(int) { return 0; }
 int cudaGetDeviceProperties_v2(void *, int) { return 0; }
 int cudaGetDevice(int *device) { return *device = 0, 0; }
-int cudaGetDeviceCount(int *count) { return *count = 2, 0; }
-int cudaDeviceGetAttribute(int *value, int attribute, int) {
-  *value = 1;
-  for (const Attribute &known : attributes)
-    if (known.id == attribute) *value = known.value;
-  return 0;
-}
-int cudaDeviceSynchronize() { return counted("wait"); }
-int cudaStreamSynchronize(void *) { return counted("wait"); }
-int cudaEventSynchronize(void *) { return counted("wait"); }
-int cudaEventCreate(void **event) { return *event = malloc(1), 0; }
-int cudaEventCreateWithFlags(void **event, unsigned) { return *event = malloc(1), 0; }
-int cudaEventDestroy(void *event) { return free(event), 0; }
 int cudaStreamCreate(void **stream) { return *stream = malloc(1), 0; }
 int cudaStreamCreateWithFlags(void **stream, unsigned) { return *stream = malloc(1), 0; }
 int cudaStreamDestroy(void *stream) { return free(stream), 0; }
@@ -490,7 +446,6 @@ int cudaStreamDestroy(void *stream) { return free(stream), 0; }
 // ---- cuBLAS
 int cublasCreate_v2(void **) { return 0; }
 int cublasDestroy_v2(void *) { return 0; }
-int cublasGetMathMode(void *, int *mode) { return *mode = 0, 0; }
 int cublasSgemmEx(void *, int ta, int tb, int m, int n, int k, const float *alpha, const float *A,
                   int, int lda, const float *B, int, int ldb, const float *beta, float *C, int,
                   int ldc) {
@@ -545,7 +500,6 @@ int ncclGetVersion(int *version) { return *version = 21805, 0; }
 int ncclGetUniqueId(UniqueId *) { return 0; }
 int ncclCommInitRank(int **ranks, int size, UniqueId, int) { return *ranks = new int(size), 0; }
 int ncclCommDestroy(int *ranks) { return delete ranks, 0; }
-const char *ncclGetErrorString(int) { return "an error of the stand-in"; }
 int ncclAllReduce(const float *from, float *to, size_t n, int type, int operation, int *ranks,
                   void *) {
   const int float32 = 7, sum = 0, mean = 4;

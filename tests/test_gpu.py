@@ -27,7 +27,8 @@ def gpu():
 
 
 def test_loss_and_gradients(gpu, rng):
-    x, y, n = (rng.uniform(-1, 1, (rows, 3)).astype(np.float32) for rows in (300, 500, 300))
+    # 2,500: nnabla's means of more than 2,048 values are other kernels
+    x, y, n = (rng.uniform(-1, 1, (rows, 3)).astype(np.float32) for rows in (300, 2500, 300))
     found = []
     for kernel in (False, True):
         helper.set_context("cpu" if kernel else "cuda")
