@@ -144,8 +144,8 @@ def test_a_step_stays_on_the_device(standin):
     small step's time is made, are as many as benchmarks/README.md says; the losses are read, four
     numbers, when they are asked for."""
     text = " ".join((ROOT / "benchmarks" / "README.md").read_text().split())
-    said = re.search(r"launches (\d+) kernels and library calls with Adam and (\d+) with Muon", text)
-    adam, muon = map(int, said.groups())
+    said = r"launches (\d+) kernels and library calls with Adam and (\d+) with Muon"
+    adam, muon = map(int, re.search(said, text).groups())
     found = json.loads(run(standin, "-c", STEPS, "launch", "allocate", "free", "copy to the device",
                            "copy to the host", "copy any").splitlines()[-1])
     read = {"copy to the host": 4}
