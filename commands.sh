@@ -119,7 +119,7 @@ setup() {
     PATH=$PWD/.venv/bin:$PATH
     if [ ! -e .venv/kernel-compiled ]; then
         echo "compiling the CPU kernel (once)"
-        python -c 'import helper, kernels; kernels.compile_all()'
+        python -c 'from igr import kernels, solvers; kernels.compile_all(); solvers.compile_all()'
         touch .venv/kernel-compiled
     fi
 }

@@ -14,11 +14,10 @@ from pathlib import Path
 import sys
 from typing import NamedTuple
 
-import geometry
-from geometry import Frame
 import helper
 from helper import UserError
-import shapes
+from igr import files, meshes, shapes
+from igr.frames import Frame
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def load(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> Poi
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
-    cloud = geometry.read(path)
+    cloud = files.read(path)
     if with_normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals (of a table, columns 4 to 6 where their length is "
                         "1); leave out --with-normals or add them")
@@ -103,32 +102,6 @@ def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
     return distances.astype(np.float32)
 
 
-def batches(n: int, batch_size: int, seed: int, step: int = 0):
-    """Index arrays (batch_size,) from the given step on, without end: each epoch is a fresh
-    permutation of n points.
-
-    An epoch gives n // batch_size batches, at least one: a cloud smaller than a batch is repeated.
-    The order depends on seed and epoch only.
-    """
-    epoch, skip = divmod(step, max(1, n // batch_size))
-    while True:
-        order = np.random.default_rng((seed, epoch)).permutation(n)
-        order = np.resize(order, max(n, batch_size))
-        for start in range(skip * batch_size, len(order) - batch_size + 1, batch_size):
-            yield order[start : start + batch_size]
-        epoch, skip = epoch + 1, 0
-
-
-def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng,
-               uniform: int) -> np.ndarray:
-    """The eikonal term's points y (uniform + B, 3) for x = points (B, 3): some uniform in the cube
-    [-volume_factor, volume_factor]^3 and B normal around x with deviation sigma (B, 1); float32.
-    """
-    anywhere = rng.uniform(-volume_factor, volume_factor, (uniform, 3))
-    near = points + sigma * rng.standard_normal(points.shape, np.float32)
-    return np.concatenate([anywhere, near]).astype(np.float32)
-
-
 # ------------------------------------------------------------------------------------------ create
 
 
@@ -137,31 +110,31 @@ def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> P
     path = Path(path)
     stem = helper.without_suffix(path).name
     output = Path(output) if output else path.with_name(stem + "_pcd.ply")
-    geometry.check_writable(output, geometry.CLOUD_WRITERS)
-    mesh = geometry.read_mesh(path)
+    files.check_writable(output, files.CLOUD_WRITERS)
+    mesh = files.read_mesh(path)
     n = n or len(mesh.points)
     frame = Frame.of(mesh.surface_points)  # refuses a mesh without size
     unit = mesh._replace(points=frame.to_unit(mesh.points))  # Poisson disk fails at tiny scales
     if sampling == "poisson":
-        cloud = geometry.sample_poisson(unit, n, seed)
+        cloud = meshes.sample_poisson(unit, n, seed)
     else:
-        cloud = geometry.sample_mesh(unit, n, np.random.default_rng(seed))
-    geometry.write(output, cloud._replace(points=frame.to_world(cloud.points)))
+        cloud = meshes.sample_mesh(unit, n, np.random.default_rng(seed))
+    files.write(output, cloud._replace(points=frame.to_world(cloud.points)))
     return output
 
 
 def create_shape(name: str, output, n: int | None, seed: int):
     """Write the cloud and the exact mesh of a built-in shape; returns both paths."""
     output = Path(output or f"{name}_pcd.ply")
-    geometry.check_writable(output, geometry.CLOUD_WRITERS)
+    files.check_writable(output, files.CLOUD_WRITERS)
     stem = output.stem[: -len("_pcd")] if output.stem.endswith("_pcd") else output.stem + "_exact"
     surface = output.with_name(stem + ".ply")
     exact = shapes.mesh(name)
-    if surface.exists() and not same_points(geometry.read(surface), exact):
+    if surface.exists() and not same_points(files.read(surface), exact):
         raise UserError(f"{surface}: is there and is not the exact {name}, which would replace it; "
                         "take another -o")
-    geometry.write(output, shapes.sample(name, n or 20000, seed))
-    geometry.write(surface, exact)
+    files.write(output, shapes.sample(name, n or 20000, seed))
+    files.write(surface, exact)
     return output, surface
 
 

@@ -16,24 +16,23 @@ import argparse
 import json
 from pathlib import Path
 
-import geometry
 import helper
 from helper import UserError
-import metrics
+from igr import checkpoints, devices, files, frames, meshes, metrics
 
 import numpy as np
 
 
-def field(checkpoint, reference: geometry.Geometry) -> dict:
+def field(checkpoint, reference: frames.Geometry) -> dict:
     """metrics.field of a checkpoint's network against a mesh in world coordinates, in the mesh's
     unit frame: the network's own may be another, its cloud misses the outermost points.
     """
     import networks  # and nnabla with it: not for those who measure meshes only
 
-    frame = geometry.Frame.of(reference.surface_points)
+    frame = frames.Frame.of(reference.surface_points)
     truth = reference._replace(points=frame.to_unit(reference.points))
     distance, signed = metrics.true_distance(truth)
-    network = networks.load(checkpoint, helper.set_context("cpu").kernel)
+    network = networks.load(checkpoint, devices.set_context("cpu").kernel)
     ratio = network.frame.scale / frame.scale
 
     def value_and_gradient(points):
@@ -41,7 +40,7 @@ def field(checkpoint, reference: geometry.Geometry) -> dict:
         f, gradient = network.mlp.evaluate_with_gradient(own)
         return ratio * f, gradient
 
-    surface = geometry.sample_mesh(truth, metrics.FIELD_SAMPLES, np.random.default_rng(0))
+    surface = meshes.sample_mesh(truth, metrics.FIELD_SAMPLES, np.random.default_rng(0))
     return metrics.field(value_and_gradient, distance, surface, network.volume_factor, signed)
 
 
@@ -74,10 +73,10 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     path = Path(args.mesh_data_path)
     output = args.output or f"{helper.without_suffix(path)}.json"
-    output = geometry.check_writable(output, [".json"])
-    mesh = geometry.read_mesh(path)
-    reference = Path(args.fpath) if args.fpath else helper.trained_cloud(path)
-    truth = geometry.read(reference)
+    output = files.check_writable(output, [".json"])
+    mesh = files.read_mesh(path)
+    reference = Path(args.fpath) if args.fpath else checkpoints.trained_cloud(path)
+    truth = files.read(reference)
     result = {"mesh": str(path), "reference": str(reference)}
     if args.model_load_path:
         if truth.faces is None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
-import io
 import json
 import logging
 import math
@@ -20,11 +18,6 @@ import re
 import signal
 import sys
 import tempfile
-from typing import NamedTuple
-
-import cuda
-
-import numpy as np
 
 logging.getLogger("nnabla").setLevel(logging.WARNING)  # before the import, which chats otherwise
 
@@ -118,207 +111,6 @@ def write_json(path, value) -> None:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-# ------------------------------------------------------------------------------------------ devices
-
-
-class Device(NamedTuple):
-    """Where the network runs."""
-
-    text: str  # says so, and why
-    kernel: bool  # kernels.py computes it; else nnabla's functions do
-    cuda: bool
-    rows: int  # points that inference takes at a time
-
-
-# rows: on a GPU enough to fill the largest at 8 x 512 (a layer is 64 MiB); nnabla's functions on
-# the CPU are no faster with more, and what is left over of a batch is computed in vain
-CUDA_ROWS, CPU_ROWS = 32768, 1024
-
-
-def set_context(context: str, device_id: str = "0", precision: str = "float32") -> Device:
-    """Make `context` nnabla's default.
-
-    context: "auto" (CUDA where it works, else the CPU), "cpu", "cpu-graph", "cuda", "cudnn".
-    precision: "float32", or on CUDA "tf32". Raises UserError where CUDA is asked for by name, or
-    needed for the precision, and does not work.
-    """
-    import nnabla as nn
-    from nnabla.ext_utils import get_extension_context
-
-    # nnabla's compiled modules look for each of their imports inside the package first, on disk and
-    # at every call: 200 times a training step, 4 ms. None says at once that they are not there.
-    sys.modules.update({"nnabla.nnabla": None, "nnabla.nnabla_ext": None})
-    why = "as asked"
-    if context in ("auto", "cuda", "cudnn"):
-        try:
-            # cuBLAS may read it as soon as it is loaded, the extension sets it when it is imported
-            for name in ("NVIDIA_TF32_OVERRIDE", "NNABLA_CUDA_ALLOW_TF32"):
-                os.environ[name] = "1" if precision == "tf32" else "0"
-            cuda.prepare(device_id)
-            chosen = "cuda" if context == "auto" else context
-            ctx = get_extension_context(chosen, device_id=device_id)
-            check_products(ctx, precision)
-            nn.set_default_context(ctx)
-            text = f"{chosen}, device {device_id}, {precision}"
-            return Device(text, kernel=False, cuda=True, rows=CUDA_ROWS)
-        except Exception as error:  # the extension raises what its loader raises: any type
-            reason = reason_of(error)
-            if context != "auto":
-                raise UserError(
-                    f"--context {context} does not work here: {reason}; "
-                    "see the README's CUDA section, or use --context cpu"
-                ) from None
-            why = f"no CUDA: {reason}"
-    if precision != "float32":
-        raise UserError(f"--precision {precision} needs CUDA, the network would run on the CPU "
-                        f"({why}); leave it out")
-    nn.set_default_context(get_extension_context("cpu"))
-    text = f"{'cpu' if context == 'auto' else context} ({why})"
-    return Device(text, kernel=context != "cpu-graph", cuda=False, rows=CPU_ROWS)
-
-
-def check_products(ctx, precision: str) -> None:
-    """Raises RuntimeError where a matrix product in the nnabla context `ctx` is wrong, or has
-    another precision. A factor 1 + 2^-12 is 1 in TF32, which keeps 10 bits behind the point."""
-    import nnabla as nn
-    import nnabla.functions as F
-
-    n, factor = 512, 1 + 2.0**-12
-    with nn.context_scope(ctx), nn.auto_forward():
-        product = F.affine(F.constant(factor, (n, n)), F.constant(1, (n, n))).d
-    found = {"float32": n * factor, "tf32": n}
-    if not np.abs(product - found[precision]).max() < 1e-3:
-        raise RuntimeError(f"a matrix product is not {precision}'s: {product[0, 0]:.7g} and not "
-                           f"{found[precision]:.7g}")
-
-
-# -------------------------------------------------------------------------------------- checkpoints
-
-
-def save_checkpoint(path, parameters: dict, info: dict) -> None:
-    """Write nnabla variables `parameters` and the JSON object `info` to the .h5 file `path`, laid
-    out as nnabla's save_parameters does."""
-    arrays = {name: variable.d for name, variable in parameters.items()}
-    save_arrays(path, arrays, {**info, "version": __version__})
-
-
-def load_checkpoint(path):
-    """Read a .h5 checkpoint.
-
-    Returns (arrays, info): `arrays` maps "fc0/affine/W", ... to float32 arrays; `info` is the
-    object that save_checkpoint wrote, or None for a file of the published nnabla-examples models.
-    Raises UserError where the file is missing, is no HDF5, or does not hold an MLP.
-    """
-    arrays, text = load_arrays(path)
-    layers = range(len(arrays) // 2)
-    names = [f"fc{layer}/affine/{name}" for layer in layers for name in "Wb"]
-    if not arrays or set(names) != set(arrays):
-        raise UserError(f"{path}: not a checkpoint of this network (it holds {sorted(arrays)[:3]})")
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise UserError(f"{path}: the checkpoint's parameters are not finite")
-    arrays = {name: arrays[name].astype(np.float32) for name in names}
-    if text is None:
-        return arrays, None
-    try:
-        return arrays, _checked_info(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path}: the checkpoint's igr attribute is damaged") from None
-
-
-def _checked_info(info: dict) -> dict:
-    """info, where all that is read from it later has the type it should; else ValueError."""
-    network, frame = info["architecture"], info["frame"]
-    numbers = [*frame["center"], frame["scale"], info["volume_factor"], network["beta"],
-               network["skip_scale"], network["dims"]]
-    good = len(numbers) == 8 and all(type(v) in (int, float) for v in numbers)
-    good = good and np.isfinite(numbers).all() and min(numbers[3:]) > 0
-    good = good and set(network) == {"dims", "activation", "beta", "skip_scale"}
-    good = good and type(network["dims"]) is int
-    good = good and network["activation"] in ("softplus", "leaky_relu")
-    for name, kind in (("step", int), ("flags", dict), ("cloud", str), ("cloud_sha256", str),
-                       ("first_losses", dict), ("seconds", float)):
-        good = good and isinstance(info.get(name, kind()), kind)
-    if not good:
-        raise ValueError
-    return info
-
-
-def save_arrays(path, arrays: dict, info=None) -> None:
-    """Write {name: array}, and a JSON object as the attribute igr, to the .h5 file `path`."""
-    import h5py
-
-    image = io.BytesIO()  # HDF5 itself crashes the process when a disk is full
-    with h5py.File(image, "w") as file:
-        for index, (name, array) in enumerate(arrays.items()):
-            dataset = file.create_dataset(name, data=array)
-            dataset.attrs["need_grad"], dataset.attrs["index"] = True, index
-        file.attrs["igr"] = json.dumps({**(info or {}), "sha256": _sha256(arrays)})
-    with replacing(path) as temporary:
-        temporary.write_bytes(image.getbuffer())
-
-
-def _sha256(arrays: dict) -> str:
-    """A fingerprint of {name: array}."""
-    found = hashlib.sha256()
-    for name in sorted(arrays):
-        found.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
-    return found.hexdigest()
-
-
-def load_arrays(path):
-    """({name: array}, text of the attribute igr or None) of a .h5 file with plain numbers.
-
-    Raises UserError where the file is missing, damaged, or holds anything else: links to other
-    files are not followed and nothing is executed.
-    """
-    import h5py
-
-    path, arrays = existing_file(path), {}
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            if item.dtype.kind not in "fiu" or item.external or item.is_virtual:
-                raise ValueError(f"{name} is no plain array of numbers")
-            if item.size + sum(a.size for a in arrays.values()) > 64 * path.stat().st_size:
-                raise ValueError(f"{name} promises more than the file holds")
-            arrays[name] = item[...]
-
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(visit)
-            text = file.attrs.get("igr")
-    except Exception as error:  # h5py raises every type there is for damaged files
-        raise UserError(f"{path}: not a checkpoint ({reason_of(error)[:120]})") from None
-    if text is None:
-        return arrays, None
-    try:
-        written = json.loads(text).get("sha256")
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path}: the checkpoint's igr attribute is damaged") from None
-    if written is not None and written != _sha256(arrays):
-        raise UserError(f"{path}: the checkpoint is damaged (its sha256 is another)")
-    return arrays, text
-
-
-def newest_checkpoint(folder=".") -> Path:
-    """The most recently written param_NNNNN.h5 in `folder` or below. Raises UserError if none."""
-    found = [p for p in Path(folder).rglob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
-    if not found:
-        raise UserError(f"{Path(folder).resolve()}: no param_*.h5 here or below; name it with -mlp")
-    return max(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
-
-
-def trained_cloud(mesh_path: Path) -> Path:
-    """The cloud that the checkpoint beside a mesh <checkpoint>_mesh.* was trained on."""
-    stem = without_suffix(mesh_path).name
-    stem = stem[: -len("_mesh")] if stem.endswith("_mesh") else stem
-    checkpoint = mesh_path.with_name(stem + ".h5")
-    if not checkpoint.is_file():
-        raise UserError(f"{checkpoint}: no checkpoint beside the mesh; name the reference yourself")
-    _, info = load_checkpoint(checkpoint)
-    if not info or not Path(info.get("cloud", "")).is_file():
-        raise UserError(f"{checkpoint}: its cloud is unknown or gone; name the reference yourself")
-    return Path(info["cloud"])
 
 
 # ----------------------------------------------------------------------------------------- open3d
@@ -367,18 +159,6 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
-
-def compiled(**options):
-    """numba.njit without the GIL, kept on disk where numba finds a folder for it."""
-    import numba
-
-    def decorate(function):
-        try:
-            return numba.njit(cache=True, nogil=True, **options)(function)
-        except RuntimeError:  # no folder: compile for this process
-            return numba.njit(nogil=True, **options)(function)
-
-    return decorate
 
 
 def parser(doc: str) -> argparse.ArgumentParser:

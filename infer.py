@@ -12,15 +12,11 @@ import argparse
 from pathlib import Path
 import sys
 
-import geometry
-from geometry import Frame, Geometry
 import helper
 from helper import UserError
-import kernels
+from igr import checkpoints, files, meshes, ranks, surface, threads
+from igr.frames import Frame, Geometry
 import networks
-import parts
-import ranks
-import surface
 
 import numpy as np
 
@@ -40,25 +36,25 @@ def without(mesh: Geometry, keep: np.ndarray, what: str):
     """The mesh of the faces in the mask keep (M,), and a line that says what went."""
     if not keep.any():
         raise UserError(f"{what} would drop the whole mesh")
-    rest, areas = parts.with_faces(mesh, keep), parts.face_areas(mesh)
+    rest, areas = meshes.with_faces(mesh, keep), meshes.face_areas(mesh)
     return rest, (f"{what}: dropped {(~keep).sum()} of {len(keep)} faces "
                   f"({100 * areas[~keep].sum() / areas.sum():.2g} % of the area), "
-                  f"{parts.components(mesh).max() + 1} components before, "
-                  f"{parts.components(rest).max() + 1} now")
+                  f"{meshes.components(mesh).max() + 1} components before, "
+                  f"{meshes.components(rest).max() + 1} now")
 
 
 def trim(mesh: Geometry, cloud: str, distance: float):
     """without() the faces farther than `distance` from the cloud file, all in world units."""
     if not Path(cloud).is_file():
         raise UserError(f"--trim needs the cloud of the training; '{cloud}' is not there")
-    keep = parts.near(mesh, geometry.read(cloud).surface_points, distance)
+    keep = meshes.near(mesh, files.read(cloud).surface_points, distance)
     return without(mesh, keep, f"--trim {distance:g}")
 
 
 def description(mesh: Geometry) -> str:
     """Its size and, where it has several components, that."""
     text = f"{len(mesh.points)} vertices, {len(mesh.faces)} faces"
-    areas = np.bincount(parts.components(mesh), parts.face_areas(mesh))
+    areas = np.bincount(meshes.components(mesh), meshes.face_areas(mesh))
     if len(areas) > 1:
         share = 100 * areas.max() / areas.sum()
         text += (f", {len(areas)} components, the largest with {share:.3g} % of the area "
@@ -107,12 +103,12 @@ def main(args: argparse.Namespace) -> None:
         if not args.quiet and group.rank == 0:
             print(text)
 
-    checkpoint = Path(args.model_load_path or helper.newest_checkpoint())
+    checkpoint = Path(args.model_load_path or checkpoints.newest_checkpoint())
     if not args.model_load_path:
         say(f"taking {checkpoint}, the newest checkpoint here or below")
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")
-    geometry.check_writable(output, geometry.MESH_WRITERS)
-    kernels.set_threads(args.threads)
+    files.check_writable(output, files.MESH_WRITERS)
+    threads.set_count(args.threads)
     overrides = {"activation": args.activation, "skip_scale": args.skip_scale}
     network = networks.load(checkpoint, device.kernel, overrides)
     low, high = box(args.bounds, args.volume_factor or network.volume_factor, network.frame)
@@ -139,9 +135,9 @@ def main(args: argparse.Namespace) -> None:
     if args.largest or args.min_component is not None:
         fraction = 1.0 if args.largest else args.min_component
         what = "--largest" if args.largest else f"--min-component {fraction:g}"
-        mesh, report = without(mesh, parts.large_components(mesh, fraction), what)
+        mesh, report = without(mesh, meshes.large_components(mesh, fraction), what)
         say(report)
-    geometry.write(output, mesh)
+    files.write(output, mesh)
     if not args.quiet:
         print(description(mesh))
     print(output)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from geometry import Frame
-import helper
 from helper import UserError
-import kernels
+from igr import checkpoints, kernels
+from igr.frames import Frame
 
 import nnabla as nn
 import nnabla.functions as F
@@ -190,7 +189,7 @@ class Network(NamedTuple):
 def load(path, kernel: bool, overrides: dict | None = None) -> Network:
     """The network of a checkpoint; entries of `overrides` that are not None replace its
     architecture's. Raises UserError where the two do not fit."""
-    arrays, info = helper.load_checkpoint(path)
+    arrays, info = checkpoints.load_checkpoint(path)
     if info is None:
         info = {"architecture": {"dims": arrays["fc0/affine/W"].shape[1], **PUBLISHED},
                 "frame": Frame()._asdict(), "volume_factor": 1.5}

@@ -21,19 +21,14 @@ import time
 from typing import NamedTuple
 
 import datasets
-from geometry import sample_mesh
 import helper
 from helper import Interrupted, UserError
-import kernels
+from igr import metrics, ranks, render, solvers, surface, threads
+from igr.checkpoints import Run
+from igr.meshes import sample_mesh
+from igr.sampling import GraphSamples, HostSamples
 import losses
-import metrics
 from networks import MLP
-import ranks
-import render
-from runs import Run
-from sampling import GraphSamples, HostSamples
-import solvers
-import surface
 
 import numpy as np
 from tqdm import tqdm
@@ -355,7 +350,7 @@ def main(args: argparse.Namespace) -> None:
     if args.preview:
         helper.open3d()  # says at once where it does not import
     device, group = ranks.start(args.context, args.device_id, args.precision)
-    kernels.set_threads(args.threads)
+    threads.set_count(args.threads)
     cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
     info = {"cloud": str(Path(args.fpath).resolve()), "cloud_sha256": digest(cloud),
             "frame": cloud.frame._asdict(), "volume_factor": args.volume_factor,

@@ -23,16 +23,11 @@ import os
 from pathlib import Path
 import sys
 
-import geometry
-from geometry import Frame, Geometry
 import helper
 from helper import UserError
-import metrics
-import parts
-import plots
-import render
-from render import Camera, Style
-import viewer
+from igr import charts, checkpoints, devices, files, meshes, metrics, render, viewer
+from igr.frames import Frame, Geometry
+from igr.render import Camera, Style
 
 import numpy as np
 
@@ -56,7 +51,7 @@ def has_display() -> bool:
 
 def check_image(path, style: Style) -> Path:
     """`path` as a Path; raises UserError where a picture in this style cannot be written there."""
-    path = geometry.check_writable(path, IMAGES)
+    path = files.check_writable(path, IMAGES)
     if style.background != "white" and path.suffix.lower() != ".png":
         raise UserError(f"{path}: jpeg has no transparency; take .png, or a white background")
     return path
@@ -76,7 +71,7 @@ def save_image(path, image: np.ndarray) -> None:
 
 def check_movie(path) -> Path:
     """`path` as a Path; raises UserError where a movie cannot be written there."""
-    path = geometry.check_writable(path, MOVIES)
+    path = files.check_writable(path, MOVIES)
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise UserError(f"{path}: .mp4 needs pip install imageio-ffmpeg; or take .gif")
     return path
@@ -102,7 +97,7 @@ def to_open3d(shape: Geometry, colors):
     o3d = helper.open3d()
     colors = WINDOW_EXPOSURE * np.broadcast_to(colors, shape.points.shape)
     if shape.faces is not None:
-        shape, origin = render.split_creases(shape)
+        shape, origin = meshes.split_creases(shape)
         colors = colors[origin]
     points, colors = (o3d.utility.Vector3dVector(array) for array in (shape.points, colors))
     if shape.faces is None:
@@ -183,7 +178,7 @@ def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
     if color == "normal":
         if shape.faces is None and shape.normals is None:
             raise UserError("--color normal: the cloud has no normals")
-        normals = shape.normals if shape.faces is None else render.vertex_normals(shape)
+        normals = shape.normals if shape.faces is None else meshes.vertex_normals(shape)
         length = np.linalg.norm(normals, axis=1, keepdims=True)
         return (normals / np.maximum(length, 1e-300) + 1) / 2
     if color == "clay":
@@ -275,7 +270,7 @@ def errors(mesh: Geometry, reference: Geometry, top):
         most = max(float(np.percentile(distances, 99)), 1e-6)  # below: rounding only
         digit = 10 ** np.floor(np.log10(most))
         top = next(digit * step for step in (1, 2, 5, 10) if digit * step >= most)
-    return plots.color_map(distances, top), top, bool((distances > top).any())
+    return charts.color_map(distances, top), top, bool((distances > top).any())
 
 
 # --------------------------------------------------------------------------------- the command line
@@ -368,52 +363,51 @@ def used(shape: Geometry) -> Geometry:
     """A mesh without the vertices that no face uses; a cloud as it is."""
     if shape.faces is None:
         return shape
-    return parts.with_faces(shape, np.ones(len(shape.faces), bool))
+    return meshes.with_faces(shape, np.ones(len(shape.faces), bool))
 
 
 def load_shapes(command: str, paths: list, rate: float, reference) -> list:
     """The shapes that a mode shows, from left to right."""
     if command == "compare":
-        return [used(geometry.read(path)) for path in paths]
+        return [used(files.read(path)) for path in paths]
     (path,) = paths
     if command == "pcd":
-        return [used(geometry.read(path))._replace(faces=None)]
+        return [used(files.read(path))._replace(faces=None)]
     if command == "images":
-        return [used(geometry.read(path))]
-    mesh = used(geometry.read_mesh(path))
+        return [used(files.read(path))]
+    mesh = used(files.read_mesh(path))
     if command == "pcdmesh":
         n = max(1, int(rate * len(mesh.points)))
-        return [geometry.sample_mesh(mesh, n, np.random.default_rng(0)), mesh]
+        return [meshes.sample_mesh(mesh, n, np.random.default_rng(0)), mesh]
     if command == "error":
-        return [mesh, used(geometry.read(reference or helper.trained_cloud(path)))]
+        return [mesh, used(files.read(reference or checkpoints.trained_cloud(path)))]
     return [mesh]
 
 
 def draw_curves(log: Path, output) -> None:
     """Write the curves of a log, or of the run folder that has it."""
     folder = log if log.is_dir() else log.parent
-    output = geometry.check_writable(output or folder / "curves.png", IMAGES)
-    save_image(output, plots.curves(plots.read_log(log), folder.resolve().name))
+    output = files.check_writable(output or folder / "curves.png", IMAGES)
+    save_image(output, charts.curves(charts.read_log(log), folder.resolve().name))
 
 
-def draw_slices(checkpoint, output, context: str, device_id: str, threads: int) -> None:
+def draw_slices(checkpoint, output, context: str, device_id: str, thread_count: int) -> None:
     """Write the slices of a checkpoint's field; None: the newest checkpoint, the default name."""
-    import kernels  # they bring nnabla, which no other mode needs
     import networks
 
-    path = Path(checkpoint or helper.newest_checkpoint())
-    output = geometry.check_writable(output or path.with_name(path.stem + "_slices.png"), IMAGES)
-    device = helper.set_context(context, device_id)
-    kernels.set_threads(threads)
+    path = Path(checkpoint or checkpoints.newest_checkpoint())
+    output = files.check_writable(output or path.with_name(path.stem + "_slices.png"), IMAGES)
+    device = devices.set_context(context, device_id)
+    threads.set_count(thread_count)
     network = networks.load(path, device.kernel)
-    save_image(output, plots.slices(network.mlp.evaluate_with_gradient, network.volume_factor,
+    save_image(output, charts.slices(network.mlp.evaluate_with_gradient, network.volume_factor,
                                     f"{path.name}, unit frame"))
 
 
 def write_page(path: Path, output, color: str, azimuth, elevation, zoom, up) -> None:
     """Write a mesh's html page."""
-    output = geometry.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"])
-    mesh, title = used(geometry.read_mesh(path)), path.name.encode(errors="replace").decode()
+    output = files.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"])
+    mesh, title = used(files.read_mesh(path)), path.name.encode(errors="replace").decode()
     text = viewer.page(mesh, title, vertex_colors(mesh, color), azimuth, elevation, zoom, up)
     with helper.replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -474,7 +468,7 @@ def main(args: argparse.Namespace) -> None:
     images = [picture(shape, camera, *how, args.point_size)
               for shape, how in zip(shapes, zip(styles, colors))]
     if command == "error":
-        images.append(plots.legend(height, top, "distance to the reference, unit frame", beyond))
+        images.append(charts.legend(height, top, "distance to the reference, unit frame", beyond))
     if command == "compare":
         images = [labelled(image, path.name) for image, path in zip(images, paths)]
     return save_image(output, beside(images, args.background))

@@ -12,13 +12,13 @@ import subprocess
 import sys
 import time
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import helper  # noqa: E402
-import kernels  # noqa: E402
+from igr import devices, threads  # noqa: E402
+
+import numpy as np  # noqa: E402
 
 
 class CannotRun(Exception):
@@ -53,7 +53,7 @@ class Twin:
         """A function repeat -> seconds of each run, or CannotRun with PyTorch's reason."""
 
         def run(repeat: int) -> list:
-            message = {"compile": False, "precision": "float32", "threads": kernels.threads(),
+            message = {"compile": False, "precision": "float32", "threads": threads.count(),
                        **order, "repeat": repeat}
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
@@ -101,7 +101,7 @@ def timed(function, wait=None):
 
 
 def waiting(device):
-    """The wait of timed() for a helper.Device; None for a CPU."""
+    """The wait of timed() for a devices.Device; None for a CPU."""
     if not device.cuda:
         return None
     import nnabla_ext.cuda
@@ -116,7 +116,7 @@ def machine() -> dict:
         names = [line.split(":")[1].strip() for line in info.read_text().splitlines()
                  if line.startswith("model name")]
         model = names[0] if names else model
-    found = {"cpu": model, "cores": os.cpu_count(), "threads": kernels.threads(),
+    found = {"cpu": model, "cores": os.cpu_count(), "threads": threads.count(),
              "python": platform.python_version()}
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         found["gpu"] = subprocess.run(
@@ -143,11 +143,11 @@ def parser(doc: str):
 
 
 def begin(args):
-    """Set threads and device. Returns (helper.Device, the Twin or None where there is no PyTorch,
+    """Set threads and device. Returns (devices.Device, the Twin or None where there is no PyTorch,
     what its orders have in common)."""
     if args.threads:
-        kernels.set_threads(args.threads)
-    device = helper.set_context(args.context, precision=args.precision)
+        threads.set_count(args.threads)
+    device = devices.set_context(args.context, precision=args.precision)
     print(device.text)
     shared = {"device": "cuda" if device.cuda else "cpu", "precision": args.precision}
     return device, Twin.find(args.torch_python), shared

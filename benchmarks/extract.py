@@ -19,9 +19,8 @@ import time
 
 from common import ROOT, helper, kernels, report
 import fields
+from igr import devices, meshes, surface
 import networks
-import parts
-import surface
 
 import numpy as np
 
@@ -31,7 +30,7 @@ FIELDS = {"gyroid": fields.gyroid, "plate": fields.plate, "steep": fields.steep}
 def field(name: str, n: int, context: str):
     """The function of a row: a checkpoint's network, or a field by its name."""
     if name.endswith(".h5"):
-        device = helper.set_context(context)
+        device = devices.set_context(context)
         mlp = networks.load(name, device.kernel).mlp
         return lambda points: mlp.evaluate(points, device.rows)
     return fields.specks(2 * 3 / (n - 1)) if name == "specks" else FIELDS[name]
@@ -52,7 +51,7 @@ def one(name: str, n: int, dense: bool, context: str) -> dict:
            "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
            "followed": stats.followed}
     row["faces"] = len(mesh.faces)
-    found = parts.topology(mesh) if len(mesh.faces) < 2e7 else {}
+    found = meshes.topology(mesh) if len(mesh.faces) < 2e7 else {}
     row.update({k: found.get(k) for k in ("components", "boundary_edges", "nonmanifold_edges",
                                   "euler_characteristic")})
     if dense:

@@ -10,6 +10,7 @@ From numpy arrays to numpy arrays, the way to a GPU and back included, in the ba
 from __future__ import annotations
 
 from common import alternate, begin, helper, kernels, parser, ratios, report, timed
+from igr import threads
 import networks
 
 import numpy as np
@@ -28,8 +29,8 @@ def products(dims: int, points: int):
             for a, w, out in zip(h, weights, z):
                 np.matmul(a, w, out=out)
 
-    shards = kernels._cut(points // kernels.BLOCK, kernels.threads())
-    return lambda: kernels.in_threads(run_shard, shards)
+    shards = kernels._cut(points // kernels.BLOCK, threads.count())
+    return lambda: threads.map(run_shard, shards)
 
 
 def main(args) -> None:

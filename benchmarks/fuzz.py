@@ -19,12 +19,11 @@ import tempfile
 import time
 
 from common import helper
-import geometry
-from geometry import Geometry
 from helper import UserError
+from igr import checkpoints, files, shapes
+from igr.frames import Geometry
 import networks
 from networks import MLP
-import shapes
 
 import numpy as np
 
@@ -41,13 +40,13 @@ def good_files(suffix: str, folder: Path) -> list:
     path, found = folder / f"good{suffix}", []
     if suffix == ".h5":
         mlp = MLP(8)
-        helper.save_checkpoint(path, mlp.parameters, {
+        checkpoints.save_checkpoint(path, mlp.parameters, {
             "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
             "volume_factor": 1.5})
         return [path.read_bytes()]
-    for shape, writers in ((mesh, geometry.MESH_WRITERS), (cloud, geometry.CLOUD_WRITERS)):
+    for shape, writers in ((mesh, files.MESH_WRITERS), (cloud, files.CLOUD_WRITERS)):
         if suffix in writers:
-            geometry.write(path, shape)
+            files.write(path, shape)
             found.append(path.read_bytes())
     table = "\n".join(" ".join(f"{v:.4f}" for v in row) for row in cloud.points)
     header = ("# .PCD v0.7\nVERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\n"
@@ -101,7 +100,7 @@ def look(path: Path) -> bool:
         if path.suffix == ".h5":
             networks.load(path, False)
             return True
-        found: Geometry = geometry.read(path)
+        found: Geometry = files.read(path)
     except UserError as error:
         if "\n" in str(error):
             raise RuntimeError("a refusal of several lines") from error
@@ -137,7 +136,7 @@ def campaign(suffix: str, files: int, folder: Path, seed: int = 0) -> dict:
     return {**row, "failures": failures[:5]}
 
 
-FORMATS = [*geometry.READERS, ".h5"]
+FORMATS = [*files.READERS, ".h5"]
 
 if __name__ == "__main__":
     made = helper.parser(__doc__)

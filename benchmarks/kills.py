@@ -18,9 +18,7 @@ import tempfile
 import time
 
 from common import ROOT, helper
-import geometry
-import runs
-import shapes
+from igr import checkpoints, files, shapes
 
 import numpy as np
 
@@ -34,7 +32,7 @@ def start(folder: Path, script: str, line: str) -> subprocess.Popen:
 
 
 def final_weights(folder: Path) -> np.ndarray:
-    arrays, info = helper.load_checkpoint(folder / "param_00040.h5")
+    arrays, info = checkpoints.load_checkpoint(folder / "param_00040.h5")
     assert info["step"] == STEPS
     return np.concatenate([array.ravel() for array in arrays.values()])
 
@@ -42,10 +40,10 @@ def final_weights(folder: Path) -> np.ndarray:
 def newest_step(folder: Path) -> int:
     """Step of the newest checkpoint, 0 without one; every checkpoint must be whole."""
     for path in folder.glob("param_*.h5"):
-        helper.load_checkpoint(path)
+        checkpoints.load_checkpoint(path)
     if not list(folder.glob("param_*.h5")):
         return 0
-    return runs.Run(folder).newest().info["step"]
+    return checkpoints.Run(folder).newest().info["step"]
 
 
 def training(folder: Path, truth: np.ndarray, rng, most: int) -> int:
@@ -91,7 +89,7 @@ def inference(folder: Path, rng, kills: int) -> None:
 def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
     """`kills` kills, a fifth of them of inference. Raises AssertionError at the first loss."""
     rng = np.random.default_rng(seed)
-    geometry.write(folder / "cloud.ply", shapes.sample("sphere", 200))
+    files.write(folder / "cloud.ply", shapes.sample("sphere", 200))
     assert start(folder, "train.py", f"{TRAIN} -m truth").wait() == 0
     truth = final_weights(folder / "truth")
     of_training, trainings = 0, 0

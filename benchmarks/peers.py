@@ -18,10 +18,10 @@ import sys
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-import geometry  # noqa: E402
-from geometry import Geometry  # noqa: E402
 import helper  # noqa: E402
 from helper import UserError  # noqa: E402
+from igr import files  # noqa: E402
+from igr.frames import Geometry  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -67,12 +67,12 @@ PEERS = {"poisson": poisson, "poisson-estimated": poisson_estimated,
 
 
 def main(args) -> None:
-    geometry.check_writable(args.output, geometry.MESH_WRITERS)
-    mesh = PEERS[args.peer](to_open3d(geometry.read(args.fpath)), args)
+    files.check_writable(args.output, files.MESH_WRITERS)
+    mesh = PEERS[args.peer](to_open3d(files.read(args.fpath)), args)
     points, faces = np.asarray(mesh.vertices), np.asarray(mesh.triangles, np.int64)
     if len(faces) == 0:
         raise UserError(f"{args.fpath}: {args.peer} makes no face of it")
-    geometry.write(args.output, Geometry(points, None, faces))
+    files.write(args.output, Geometry(points, None, faces))
     print(args.output)
 
 

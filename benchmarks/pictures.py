@@ -18,13 +18,10 @@ import time
 
 import common
 import fields
-import geometry
-from geometry import Geometry
 import helper
-import shapes
-import surface
+from igr import files, shapes, surface, viewer
+from igr.frames import Geometry
 import test_viewer
-import viewer
 
 import numpy as np
 
@@ -59,9 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for what, mesh in meshes.items():
-            geometry.write(folder / f"{what}.ply", mesh)
-        geometry.write(folder / "page.ply", page)
-        geometry.write(folder / "cloud.ply", shapes.sample("knot", 1_000_000))
+            files.write(folder / f"{what}.ply", mesh)
+        files.write(folder / "page.ply", page)
+        files.write(folder / "cloud.ply", shapes.sample("knot", 1_000_000))
         for what, size, line in (
             ("mesh: ball", len(meshes["ball"].faces), f"mesh -f ball.ply {square}"),
             ("with ground", len(meshes["ball"].faces), f"mesh -f ball.ply --ground {square}"),

@@ -38,9 +38,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 # light modules only: a child's peak memory begins with that of its parent
-import geometry  # noqa: E402
 import helper  # noqa: E402
 from helper import Interrupted, UserError  # noqa: E402
+from igr import checkpoints, files, frames, meshes  # noqa: E402
 import results_curves as curves  # noqa: E402
 import results_tables as tables  # noqa: E402
 
@@ -143,8 +143,8 @@ def cases(source: Path, folder: Path, names) -> dict:
     Returns {case: {"points", "cloud_sha256", "normals"}}. Normals of moved points stay those of the
     clean surface, for all who use normals.
     """
-    clean = geometry.read(source)
-    frame = geometry.Frame.of(clean.points)
+    clean = files.read(source)
+    frame = frames.Frame.of(clean.points)
     unit, found = frame.to_unit(clean.points), {}
     for name in names:
         rng = np.random.default_rng(0)
@@ -158,8 +158,8 @@ def cases(source: Path, folder: Path, names) -> dict:
             away = np.linalg.norm(unit[:, None] - centers, axis=2).min(axis=1)
             keep = away > HOLE_RADIUS
         normals = None if clean.normals is None else clean.normals[keep]
-        cloud = geometry.Geometry(frame.to_world(moved[keep]), normals)
-        geometry.write(folder / f"{name}.ply", cloud)
+        cloud = frames.Geometry(frame.to_world(moved[keep]), normals)
+        files.write(folder / f"{name}.ply", cloud)
         found[name] = {"points": len(cloud.points), "normals": normals is not None,
                        "cloud_sha256": sha256(folder / f"{name}.ply")}
     return found
@@ -167,24 +167,23 @@ def cases(source: Path, folder: Path, names) -> dict:
 
 def look_at(path: Path) -> dict:
     """What the tables need of a reference."""
-    import parts
 
-    reference = geometry.read(path)
+    reference = files.read(path)
     faces = None if reference.faces is None else len(reference.faces)
     return {"file": path.name, "sha256": sha256(path), "points": len(reference.points),
             "faces": faces,
-            "scale": geometry.Frame.of(reference.surface_points).scale,
-            "topology": None if reference.faces is None else parts.topology(reference)}
+            "scale": frames.Frame.of(reference.surface_points).scale,
+            "topology": None if reference.faces is None else meshes.topology(reference)}
 
 
 def turned(path: Path, output: Path) -> None:
     """The mesh `path`, and to its right the same turned as the published table's meshes were."""
-    import metrics
+    from igr import metrics
 
-    mesh = geometry.read_mesh(path)
-    unit = mesh._replace(points=geometry.Frame.of(mesh.surface_points).to_unit(mesh.points))
+    mesh = files.read_mesh(path)
+    unit = mesh._replace(points=frames.Frame.of(mesh.surface_points).to_unit(mesh.points))
     right = metrics.upstream_turn(unit.points) + np.array([2.3, 0, 0])
-    geometry.write(output, geometry.Geometry(
+    files.write(output, frames.Geometry(
         np.concatenate([unit.points, right]), None,
         np.concatenate([unit.faces, unit.faces + len(unit.points)])))
 
@@ -347,7 +346,7 @@ class Job(NamedTuple):
             check(run(["evaluate.py", "-f", self.reference, "-mdp", mesh, "-o", output, "--json"],
                       lock), "evaluate.py")
             result = json.loads(output.read_text())
-            rows.append({"step": helper.load_checkpoint(path)[1]["step"],
+            rows.append({"step": checkpoints.load_checkpoint(path)[1]["step"],
                          "topology": result["topology"],
                          "default": {key: value for key, value in result["default"].items()
                                      if key in tables.BOTH_WAYS}})
@@ -378,7 +377,7 @@ def train(command: list, folder: Path, lock) -> dict:
                else [*command, "--overwrite"])
     done = cost(check(run(command, lock), "train.py"))
     if before:
-        done["seconds"] += helper.load_checkpoint(before)[1]["seconds"]
+        done["seconds"] += checkpoints.load_checkpoint(before)[1]["seconds"]
         del done["cpu_seconds"]
     helper.write_json(kept, done)
     return done

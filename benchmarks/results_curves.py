@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import plots
-import render
+from igr import charts, render
 import results_tables as tables
 
 
@@ -37,7 +36,7 @@ PANELS = {"mean": ("truth to mesh, mean", mean),
 def chart(found: list):
     """Figure of the distances in the unit frame over the steps of `lines`, what was to be reached
     dashed in the line's colour."""
-    figure = plots.new_figure(12, 4.5)
+    figure = charts.new_figure(12, 4.5)
     for axes, (panel, (label, measure)) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
         for name, steps, course, limits in found:
             line, = axes.plot(steps, [measure(row) for row in course], label=name, marker="o",
@@ -54,4 +53,4 @@ def write(folder, order) -> None:
     """Bring `folder`/course.png up to date, where there is such a training."""
     found = list(lines(tables.read(folder, order)))
     if found:
-        render.save(Path(folder) / "course.png", plots.pixels(chart(found))[..., :3])
+        render.save(Path(folder) / "course.png", charts.pixels(chart(found))[..., :3])

@@ -76,7 +76,7 @@ def minutes(found: dict) -> str:
 
 
 def shape_of(topology) -> str:
-    """'genus 1, 2 pieces' of counts as parts.topology gives them; None of a cloud."""
+    """'genus 1, 2 pieces' of counts as meshes.topology gives them; None of a cloud."""
     if topology is None:
         return "cloud"
     pieces = topology["components"]

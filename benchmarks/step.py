@@ -12,13 +12,11 @@ one large matrix product of nnabla's tells what rate there is to reach.
 
 from __future__ import annotations
 
-from common import alternate, begin, helper, kernels, parser, ratios, report, timed, waiting
+from common import alternate, begin, helper, parser, ratios, report, timed, waiting
 import datasets
-from geometry import Frame
+from igr import ranks, sampling, solvers, threads
+from igr.frames import Frame
 import networks
-import ranks
-import sampling
-import solvers
 import train
 
 import nnabla as nn
@@ -73,7 +71,7 @@ def products(dims: int, batch: int):
                           e[:rows] @ np.ones((o, i)), np.empty((i, o)))])
         return rows, stacked, made
 
-    n = kernels.threads()
+    n = threads.count()
     shards = [[shard(rows // n, stacked) for rows, stacked in ((batch, 1), (2 * batch, 2))]
               for _ in range(n)]
 
@@ -86,7 +84,7 @@ def products(dims: int, batch: int):
                         np.matmul(e[:rows], w.T, out=v)
                 np.matmul(h.T, e, out=dw)
 
-    return lambda: kernels.in_threads(run_shard, shards)
+    return lambda: threads.map(run_shard, shards)
 
 
 def cpu_row(args, twin, order, dims: int, batch: int, uniform: int) -> dict:

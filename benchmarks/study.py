@@ -17,16 +17,11 @@ import math
 from pathlib import Path
 import time
 
-from common import ROOT, helper, kernels
+from common import ROOT, helper
 import datasets
-import geometry
+from igr import devices, files, frames, meshes, metrics, ranks, sampling, solvers, surface, threads
 import losses
-import metrics
 from networks import MLP, layer_shapes
-import parts
-import ranks
-import solvers
-import surface
 import train
 
 import nnabla as nn
@@ -80,10 +75,10 @@ class Soap(solvers.KernelMuon):
 
     def update(self):
         self.adam.update()
-        names, threads = list(self.hidden), kernels.threads()
+        names, n = list(self.hidden), threads.count()
         self.t += 1
-        kernels.in_threads(lambda some: [self.one(name) for name in some],
-                     [names[i::threads] for i in range(threads)])
+        threads.map(lambda some: [self.one(name) for name in some],
+                     [names[i::n] for i in range(n)])
 
     def one(self, name):
         p, m, beta = self.hidden[name], self.momentum[name], np.float32(self.beta)
@@ -142,7 +137,7 @@ def batch_of(c: dict, step: int) -> int:
 
 
 def free_space(c: dict, x: np.ndarray, sigma: np.ndarray, rng) -> np.ndarray:
-    """As datasets.free_space, with `uniform` and `near` points of either kind for each of x."""
+    """As sampling.free_space, with `uniform` and `near` points of either kind for each of x."""
     u, v = (round(len(x) * c[name]) for name in ("uniform", "near"))
     pick = np.resize(np.arange(len(x)), v)
     near = x[pick] + sigma[pick] * rng.standard_normal((v, 3), np.float32)
@@ -194,7 +189,7 @@ def distances(mlp, frame, truth, samples, grid_size) -> dict:
     mesh, _ = surface.extract(mlp.evaluate, grid)
     mesh = mesh._replace(points=truth.to_unit(frame.to_world(mesh.points)))
     d = metrics.point_to_surface(samples, mesh)
-    topology = parts.topology(mesh)
+    topology = meshes.topology(mesh)
     return {"mean": float(d.mean()), "p99": float(np.percentile(d, 99)), "max": float(d.max()),
             "components": topology["components"], "euler": topology["euler_characteristic"]}
 
@@ -204,15 +199,15 @@ def run(path, truth_path, changes: dict, grid_size: int) -> dict:
     [, "averaged"], "losses" of the last step}."""
     c = {**DEFAULT, **changes}
     cloud = datasets.load(path, c["k"], c["test"], bool(c["normals"]), c["seed"])
-    truth = geometry.read_mesh(truth_path)
-    unit = geometry.Frame.of(truth.surface_points)
-    samples = geometry.sample_mesh(truth._replace(points=unit.to_unit(truth.points)), 200_000,
+    truth = files.read_mesh(truth_path)
+    unit = frames.Frame.of(truth.surface_points)
+    samples = meshes.sample_mesh(truth._replace(points=unit.to_unit(truth.points)), 200_000,
                                    np.random.default_rng(1)).points
     mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True,
               arrays=he_init(c["dims"], c["seed"]) if c["init"] == "he" else None)
     solvers.ITERATIONS, solvers.STEP, solvers.MU = c["ns"], c["wide"], c["mu"]
     if c["optimiser"] == "soap":
-        solver = Soap(kernels.Adam(0.9, c["beta1"]))
+        solver = Soap(solvers.Adam(0.9, c["beta1"]))
         solver.beta2, solver.every, solver.wide = c["sbeta"], c["every"], c["wide"]
     else:
         solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
@@ -225,7 +220,7 @@ def run(path, truth_path, changes: dict, grid_size: int) -> dict:
     for step in range(c["steps"]):
         if batch_of(c, step) != batch:
             batch = batch_of(c, step)
-            order = datasets.batches(len(cloud.points), batch, c["seed"])
+            order = sampling.batches(len(cloud.points), batch, c["seed"])
             made[batch] = Step(mlp, batch, c, solver)
         trainer = made[batch]
         index = next(order)
@@ -288,8 +283,8 @@ def main(args: argparse.Namespace) -> None:
         with helper.replacing(PAGE) as temporary:
             temporary.write_text(render(PAGE.read_text(), lines()))
         return
-    kernels.set_threads(args.threads)
-    helper.set_context("cpu")
+    threads.set_count(args.threads)
+    devices.set_context("cpu")
     shape = Path(args.fpath).name.split("_pcd")[0]
     for variant in args.variants:
         changes = changes_of(variant)

@@ -1,6 +1,7 @@
 """Functions with a known level set, and a comparison of meshes, for tests and benchmarks."""
 
-import shapes
+
+from igr import shapes
 
 import numpy as np
 from scipy.spatial import cKDTree

@@ -3,7 +3,7 @@
 import argparse
 
 import common
-import helper
+from igr import devices
 import networks
 import step
 
@@ -20,7 +20,7 @@ def test_a_contestant_that_cannot_run_is_left_out(capsys):
 
 def test_rates_of_a_step_in_the_graph():
     args = argparse.Namespace(rounds=1, repeat=1)
-    device = helper.Device("cpu-graph", kernel=False, cuda=False, rows=8)
+    device = devices.Device("cpu-graph", kernel=False, cuda=False, rows=8)
     row = step.graph_row(args, device, None, {}, 16, 8, 4)
     assert row["tflops"] * 1e12 * row["ours"] == pytest.approx(step.flop(16, 8, 4), rel=1e-12)
     assert row["share_of_product"] == row["tflops"] / row["product_tflops"]

@@ -7,9 +7,9 @@ import os
 import sys
 import types
 
-import cuda
 import helper
 from helper import UserError
+from igr import cuda, devices
 
 import nnabla as nn
 import nnabla_ext.cpu  # noqa: F401  before sys.path is another
@@ -153,14 +153,14 @@ REASONS = [
 def test_the_reason_is_exact(machine, wheels, change, reason):
     """auto says it and takes the CPU; a context asked for by name ends in it, and so does TF32."""
     change(machine)
-    device = helper.set_context("auto")
+    device = devices.set_context("auto")
     assert device.text == f"cpu (no CUDA: {reason})" and device.kernel and not device.cuda
     assert nn.get_current_context().backend == ["cpu:float"]
     with pytest.raises(UserError) as error:
-        helper.set_context("cuda")
+        devices.set_context("cuda")
     assert f"--context cuda does not work here: {reason}; " in str(error.value)
     with pytest.raises(UserError) as error:
-        helper.set_context("auto", precision="tf32")
+        devices.set_context("auto", precision="tf32")
     assert "--precision tf32 needs CUDA" in str(error.value) and reason in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -173,15 +173,15 @@ def test_a_device_that_is_not_there(machine, device_id):
 
 def test_an_extension_that_does_not_compute(machine, wheels):
     """Here the import has been a fake's, so there is no such context."""
-    assert helper.set_context("auto").text.startswith("cpu (no CUDA: ")
+    assert devices.set_context("auto").text.startswith("cpu (no CUDA: ")
 
 
 def test_products_tell_the_precision():
     """The CPU's are float32's, which passes, and not TF32's, which is noticed."""
     context = nn.get_current_context()
-    helper.check_products(context, "float32")
+    devices.check_products(context, "float32")
     with pytest.raises(RuntimeError, match=r"not tf32's: 512\.125 and not 512"):
-        helper.check_products(context, "tf32")
+        devices.check_products(context, "tf32")
 
 
 def test_precision_on_the_cpu_is_refused_by_the_script(script, tmp_path):
@@ -196,7 +196,7 @@ def test_the_extension_is_told_the_precision(machine, wheels, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for precision, value in (("tf32", "1"), ("float32", "0")):
         with pytest.raises(helper.UserError, match="does not work here"):
-            helper.set_context("cuda", "0", precision)
+            devices.set_context("cuda", "0", precision)
         assert [os.environ[name] for name in names] == [value, value]
 
 

@@ -1,10 +1,9 @@
 """Clouds for the training: split, neighbours, batches, samples of free space."""
 
 import datasets
-import geometry
-from geometry import Geometry
 from helper import UserError
-import shapes
+from igr import files, sampling, shapes
+from igr.frames import Geometry
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 @pytest.fixture
 def knot(tmp_path):
-    geometry.write(tmp_path / "knot.ply", shapes.sample("knot", 400))
+    files.write(tmp_path / "knot.ply", shapes.sample("knot", 400))
     return tmp_path / "knot.ply"
 
 
@@ -22,14 +21,14 @@ def test_split_covers_the_cloud_once(knot):
     assert len(cloud.points) == 300 and len(cloud.held_out) == 100
     both = np.concatenate([cloud.points, cloud.held_out])
     world = cloud.frame.to_world(both)
-    truth = geometry.read(knot).points
+    truth = files.read(knot).points
     np.testing.assert_allclose(np.sort(world, axis=0), np.sort(truth, axis=0), atol=1e-6)
     assert np.abs(both).max() == pytest.approx(1)
 
 
 def test_normals_stay_with_their_points(knot):
     cloud = datasets.load(knot, 5, 0.25, True, seed=0)
-    whole = geometry.read(knot)
+    whole = files.read(knot)
     place = cdist(cloud.frame.to_world(cloud.points), whole.points).argmin(axis=1)
     np.testing.assert_allclose(cloud.normals, whole.normals[place], atol=1e-6)
 
@@ -41,10 +40,10 @@ def test_neighbour_distance_against_brute_force(rng):
 
 
 def test_batches_visit_every_point_once_an_epoch():
-    order = datasets.batches(10, 3, seed=0)
+    order = sampling.batches(10, 3, seed=0)
     epoch = np.concatenate([next(order) for _ in range(3)])
     assert len(set(epoch)) == 9
-    again = datasets.batches(10, 3, seed=0)
+    again = sampling.batches(10, 3, seed=0)
     assert np.array_equal(epoch[:3], next(again))
     second = np.concatenate([next(order) for _ in range(3)])
     assert not np.array_equal(epoch, second)
@@ -52,21 +51,21 @@ def test_batches_visit_every_point_once_an_epoch():
 
 @pytest.mark.parametrize("n", [10, 2])
 def test_batches_from_a_later_step(n):
-    order = datasets.batches(n, 3, seed=0)
+    order = sampling.batches(n, 3, seed=0)
     all_ = [next(order) for _ in range(9)]
     for step in range(9):
-        assert np.array_equal(next(datasets.batches(n, 3, seed=0, step=step)), all_[step])
+        assert np.array_equal(next(sampling.batches(n, 3, seed=0, step=step)), all_[step])
 
 
 def test_a_cloud_smaller_than_a_batch_is_repeated():
-    batch = next(datasets.batches(5, 12, seed=0))
+    batch = next(sampling.batches(5, 12, seed=0))
     assert len(batch) == 12 and set(batch) == set(range(5))
 
 
 def test_free_space_is_uniform_and_near(rng):
     points = np.tile([[0.5, 0, 0]], (20_000, 1)).astype(np.float32)
     sigma = np.full((20_000, 1), 0.1, np.float32)
-    y = datasets.free_space(points, sigma, 1.5, rng, 15_000)
+    y = sampling.free_space(points, sigma, 1.5, rng, 15_000)
     uniform, near = y[:15_000], y[15_000:]
     assert y.dtype == np.float32 and np.abs(uniform).max() <= 1.5 and len(near) == 20_000
     np.testing.assert_allclose(uniform.std(axis=0), 1.5 / np.sqrt(3), atol=0.02)
@@ -86,7 +85,7 @@ def test_clouds_that_cannot_serve(tmp_path, points, knn, message):
 
 
 def test_normals_asked_for_and_missing(tmp_path, rng):
-    geometry.write(tmp_path / "bare.ply", Geometry(rng.uniform(size=(99, 3))))
+    files.write(tmp_path / "bare.ply", Geometry(rng.uniform(size=(99, 3))))
     with pytest.raises(UserError, match="no normals"):
         datasets.load(tmp_path / "bare.ply", 5, 0.25, True, 0)
 
@@ -94,10 +93,10 @@ def test_normals_asked_for_and_missing(tmp_path, rng):
 def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
     mesh = shapes.mesh("letter")
     mesh = mesh._replace(points=1e-3 * mesh.points + [5, 6, 7])
-    geometry.write(tmp_path / "letter.obj", mesh)
+    files.write(tmp_path / "letter.obj", mesh)
     path = datasets.create_from_mesh(tmp_path / "letter.obj", None, 500, "poisson", 0)
     assert path == tmp_path / "letter_pcd.ply"
-    cloud = geometry.read(path)
+    cloud = files.read(path)
     assert len(cloud.points) == 500 and cloud.normals is not None
     np.testing.assert_allclose(cloud.points.min(axis=0), mesh.points.min(axis=0), atol=1e-4)
     np.testing.assert_allclose(cloud.points.max(axis=0), mesh.points.max(axis=0), atol=1e-4)
@@ -105,10 +104,10 @@ def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
 
 def test_a_stray_point_is_said(tmp_path, capsys):
     ball = shapes.sample("sphere", 400).points
-    geometry.write(tmp_path / "a.xyz", Geometry(ball))
+    files.write(tmp_path / "a.xyz", Geometry(ball))
     datasets.load(tmp_path / "a.xyz", 5, 0, False, seed=0)
     assert capsys.readouterr().err == ""
-    geometry.write(tmp_path / "b.xyz", Geometry(np.append(ball, [[100.0, 0, 0]], axis=0)))
+    files.write(tmp_path / "b.xyz", Geometry(np.append(ball, [[100.0, 0, 0]], axis=0)))
     datasets.load(tmp_path / "b.xyz", 5, 0, False, seed=0)
     assert "fills 1.9 % of the frame" in capsys.readouterr().err
 
@@ -118,7 +117,7 @@ def test_a_stray_point_is_said(tmp_path, capsys):
     shapes.mesh("sphere")._replace(points=1.1 * shapes.mesh("sphere").points),
 ], ids=["another", "its own, larger"])
 def test_create_replaces_only_its_own_surface(tmp_path, other):
-    geometry.write(tmp_path / "bunny.ply", other)
+    files.write(tmp_path / "bunny.ply", other)
     with pytest.raises(UserError, match=r"bunny\.ply: is there and is not the exact sphere"):
         datasets.create_shape("sphere", tmp_path / "bunny_pcd.ply", 50, 0)
     assert [p.name for p in tmp_path.iterdir()] == ["bunny.ply"]
@@ -127,11 +126,11 @@ def test_create_replaces_only_its_own_surface(tmp_path, other):
 
 
 def test_create_is_seeded(tmp_path):
-    geometry.write(tmp_path / "sponge.ply", shapes.mesh("sponge"))
-    for sampling in ("poisson", "uniform"):
+    files.write(tmp_path / "sponge.ply", shapes.mesh("sponge"))
+    for how in ("poisson", "uniform"):
         a, b, c = (
-            geometry.read(datasets.create_from_mesh(tmp_path / "sponge.ply", tmp_path / "c.ply",
-                                                    200, sampling, seed)).points
+            files.read(datasets.create_from_mesh(tmp_path / "sponge.ply", tmp_path / "c.ply",
+                                                    200, how, seed)).points
             for seed in (1, 1, 2)
         )
         assert np.array_equal(a, b) and not np.array_equal(a, c)

@@ -3,10 +3,9 @@
 import gzip
 import struct
 
-import geometry
-from geometry import Frame, Geometry
 from helper import UserError
-import shapes
+from igr import files, meshes, shapes
+from igr.frames import Frame, Geometry
 
 import numpy as np
 import pytest
@@ -18,24 +17,24 @@ TETRA = Geometry(
 )
 
 
-@pytest.mark.parametrize("suffix", geometry.MESH_WRITERS)
+@pytest.mark.parametrize("suffix", files.MESH_WRITERS)
 def test_a_mesh_survives_each_format(tmp_path, suffix):
     path = tmp_path / f"letter{suffix}"
     mesh = shapes.mesh("letter")
-    geometry.write(path, mesh)
-    again = geometry.read(path)
+    files.write(path, mesh)
+    again = files.read(path)
     corners, corners_again = (np.sort(m.points[m.faces].reshape(-1, 9), axis=0)
                               for m in (mesh, again))
     assert len(again.points) == len(mesh.points)
     np.testing.assert_allclose(corners_again, corners, atol=1e-6)
 
 
-@pytest.mark.parametrize("suffix", geometry.CLOUD_WRITERS)
+@pytest.mark.parametrize("suffix", files.CLOUD_WRITERS)
 def test_a_cloud_with_normals_survives_each_format(tmp_path, suffix):
     cloud = shapes.sample("knot", 100)
     path = tmp_path / f"knot{suffix}"
-    geometry.write(path, cloud)
-    again = geometry.read(path)
+    files.write(path, cloud)
+    again = files.read(path)
     np.testing.assert_allclose(again.points, cloud.points, atol=1e-6)
     np.testing.assert_allclose(again.normals, cloud.normals, atol=1e-6)
     assert again.faces is None
@@ -67,25 +66,25 @@ def ply(encoding: str, polygons=((0, 1, 2, 3), (0, 1, 4)), extra=True) -> bytes:
 def test_ply_in_all_encodings(tmp_path, encoding, polygons):
     path = tmp_path / "quad.ply"
     path.write_bytes(ply(encoding, polygons))
-    mesh = geometry.read(path)
+    mesh = files.read(path)
     assert mesh.points.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert {tuple(f) for f in mesh.faces.tolist()} == {(0, 1, 2), (0, 2, 3), (0, 1, 4)}
     zipped = tmp_path / "quad.ply.gz"
     zipped.write_bytes(gzip.compress(path.read_bytes()))
-    assert np.array_equal(geometry.read(zipped).faces, mesh.faces)
+    assert np.array_equal(files.read(zipped).faces, mesh.faces)
 
 
 def test_ply_with_windows_line_ends_and_bom(tmp_path):
     path = tmp_path / "quad.ply"
     path.write_bytes(b"\xef\xbb\xbf" + ply("ascii").replace(b"\n", b"\r\n"))
-    assert len(geometry.read(path).faces) == 3
+    assert len(files.read(path).faces) == 3
 
 
 def test_ply_headers_with_blanks_and_tricky_comments(tmp_path):
     path = tmp_path / "quad.ply"
     data = ply("binary_little_endian").replace(b"end_header\n", b"end_header \n")
     path.write_bytes(data.replace(b"made by hand", b"made by end_header hand"))
-    assert geometry.read(path).points.tolist()[2] == [1, 1, 0]
+    assert files.read(path).points.tolist()[2] == [1, 1, 0]
 
 
 def test_obj_with_textures_groups_and_negative_indices(tmp_path):
@@ -93,7 +92,7 @@ def test_obj_with_textures_groups_and_negative_indices(tmp_path):
     path.write_bytes(b"\xef\xbb\xbfmtllib a.mtl\r\nv 0 0 0\r\nv 1 0 0\r\nv 1 1 0\r\nv 0 1 0\r\n"
                      b"vt 0 0\r\nvt 1 1\r\nusemtl one\r\nf 1/1 2/2 3/1 4/1\r\nusemtl two\r\n"
                      b"v 0 0 1\r\nf -1//1 1//1 2//1\r\n")
-    mesh = geometry.read(path)
+    mesh = files.read(path)
     assert mesh.faces.tolist() == [[4, 0, 1], [0, 1, 2], [0, 2, 3]] and len(mesh.points) == 5
 
 
@@ -101,7 +100,7 @@ def test_a_gzip_bomb_is_refused(tmp_path):
     path = tmp_path / "bomb.xyz.gz"
     path.write_bytes(gzip.compress(b"0 0 0\n" * 20_000_000, 1))
     with pytest.raises(UserError, match="refused"):
-        geometry.read(path)
+        files.read(path)
 
 
 def pcd(encoding: str, points: np.ndarray) -> bytes:
@@ -131,24 +130,24 @@ def test_pcd_in_all_encodings(tmp_path, rng, encoding):
     points = rng.standard_normal((20, 3)).astype(np.float32)
     path = tmp_path / "cloud.pcd"
     path.write_bytes(pcd(encoding, points))
-    np.testing.assert_allclose(geometry.read(path).points, points, rtol=1e-6)
+    np.testing.assert_allclose(files.read(path).points, points, rtol=1e-6)
 
 
 def test_text_tables(tmp_path):
     (tmp_path / "a.xyz").write_text("# x y z\n0 0 1\n\n1,2,3\n 4 5 6\n")
-    assert geometry.read(tmp_path / "a.xyz").points.tolist() == [[0, 0, 1], [1, 2, 3], [4, 5, 6]]
+    assert files.read(tmp_path / "a.xyz").points.tolist() == [[0, 0, 1], [1, 2, 3], [4, 5, 6]]
     (tmp_path / "a.pts").write_text("2\n0 0 1 9 255 0 0\n1 2 3 9 255 0 0\n")
-    cloud = geometry.read(tmp_path / "a.pts")
+    cloud = files.read(tmp_path / "a.pts")
     assert cloud.points.tolist() == [[0, 0, 1], [1, 2, 3]] and cloud.normals is None
 
 
 def test_numpy_files(tmp_path, rng):
     points, normals = rng.standard_normal((2, 9, 3))
     np.savez(tmp_path / "a.npz", points=points, normals=normals)
-    assert np.array_equal(geometry.read(tmp_path / "a.npz").normals, normals)
+    assert np.array_equal(files.read(tmp_path / "a.npz").normals, normals)
     np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match="not an array"):
-        geometry.read(tmp_path / "evil.npy")
+        files.read(tmp_path / "evil.npy")
 
 
 @pytest.mark.parametrize("name, content, message", [
@@ -182,17 +181,17 @@ def test_broken_files_are_named(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
-        geometry.read(path)
+        files.read(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        geometry.read(tmp_path / "nowhere.ply")
+        files.read(tmp_path / "nowhere.ply")
     with pytest.raises(UserError, match="does not exist"):
-        geometry.write(tmp_path / "no" / "where.ply", TETRA)
+        files.write(tmp_path / "no" / "where.ply", TETRA)
     with pytest.raises(UserError, match="cannot write"):
-        geometry.write(tmp_path / "a.docx", TETRA)
+        files.write(tmp_path / "a.docx", TETRA)
 
 
 def test_frame_fills_the_unit_cube_and_comes_back(rng):
@@ -207,22 +206,22 @@ def test_frame_fills_the_unit_cube_and_comes_back(rng):
 
 def test_far_coordinates_are_not_rounded(tmp_path, rng):
     points = 1e6 + rng.uniform(0, 1, (50, 3))
-    geometry.write(tmp_path / "far.ply", Geometry(points))
-    np.testing.assert_allclose(geometry.read(tmp_path / "far.ply").points, points, atol=1e-9)
+    files.write(tmp_path / "far.ply", Geometry(points))
+    np.testing.assert_allclose(files.read(tmp_path / "far.ply").points, points, atol=1e-9)
 
 
 def test_stl_is_refused_where_it_would_ruin_the_mesh(tmp_path):
     mesh = shapes.mesh("letter")
     far = mesh._replace(points=mesh.points + np.array([4.5e6, 5.2e6, 0]))
     with pytest.raises(UserError, match="seven digits"):
-        geometry.write(tmp_path / "far.stl", far)
+        files.write(tmp_path / "far.stl", far)
     assert not list(tmp_path.iterdir())
-    geometry.write(tmp_path / "far.obj", far)
-    np.testing.assert_allclose(geometry.read(tmp_path / "far.obj").points, far.points, atol=1e-4)
+    files.write(tmp_path / "far.obj", far)
+    np.testing.assert_allclose(files.read(tmp_path / "far.obj").points, far.points, atol=1e-4)
 
 
 def test_samples_lie_on_the_mesh_evenly():
-    cloud = geometry.sample_mesh(TETRA, 40_000, np.random.default_rng(0))
+    cloud = meshes.sample_mesh(TETRA, 40_000, np.random.default_rng(0))
     on_slant = np.isclose(cloud.points.sum(axis=1), 1)
     assert (on_slant | (np.abs(cloud.points) < 1e-12).any(axis=1)).all()
     share = np.sqrt(3) / 2 / (np.sqrt(3) / 2 + 1.5)
@@ -232,9 +231,9 @@ def test_samples_lie_on_the_mesh_evenly():
 
 
 def test_the_real_shapes_are_read(data):
-    bunny = geometry.read(data("bunny/bun_zipper.ply"))
+    bunny = files.read(data("bunny/bun_zipper.ply"))
     assert len(bunny.points) == 35947 and len(bunny.faces) == 69451
     assert len(bunny.surface_points) == 35947 - 1113
-    assert geometry.read(data("srb/scans/gargoyle.ply")).normals.shape == (95435, 3)
-    assert geometry.read(data("armadillo/Armadillo_fullres_points.pcd")).points.shape == (172974, 3)
-    assert len(geometry.read(data("dragon/dragon_vrip_res2.ply.gz")).faces) == 202520
+    assert files.read(data("srb/scans/gargoyle.ply")).normals.shape == (95435, 3)
+    assert files.read(data("armadillo/Armadillo_fullres_points.pcd")).points.shape == (172974, 3)
+    assert len(files.read(data("dragon/dragon_vrip_res2.ply.gz")).faces) == 202520

@@ -2,13 +2,9 @@
 
 import json
 
-import geometry
-import helper
+from igr import devices, files, sampling, shapes, solvers
 import losses
 from networks import MLP
-import sampling
-import shapes
-import solvers
 from test_sampling import cloud, drawn
 
 import nnabla as nn
@@ -19,11 +15,11 @@ import pytest
 @pytest.fixture
 def gpu():
     """Makes CUDA the default for a test."""
-    device = helper.set_context("auto")
+    device = devices.set_context("auto")
     if not device.cuda:
         pytest.skip(device.text)
     yield device
-    helper.set_context("cpu")
+    devices.set_context("cpu")
 
 
 def test_loss_and_gradients(gpu, rng):
@@ -31,7 +27,7 @@ def test_loss_and_gradients(gpu, rng):
     x, y, n = (rng.uniform(-1, 1, (rows, 3)).astype(np.float32) for rows in (300, 2500, 300))
     found = []
     for kernel in (False, True):
-        helper.set_context("cpu" if kernel else "cuda")
+        devices.set_context("cpu" if kernel else "cuda")
         mlp, variables = MLP(512, seed=1, kernel=kernel), []
         for array in (x, y, n):
             variables.append(nn.Variable(array.shape))
@@ -73,7 +69,7 @@ def test_solvers(gpu, rng, name):
                   for key, p in MLP(64).parameters.items()} for _ in range(3)]
     moved = []
     for kernel in (False, True):
-        helper.set_context("cpu" if kernel else "cuda")
+        devices.set_context("cpu" if kernel else "cuda")
         parameters, state = MLP(64, seed=1).parameters, None
         for part in (gradients[:2], gradients[2:]):
             solver = solvers.make(name, kernel, 0.9, 0.999)
@@ -95,7 +91,7 @@ def test_solvers(gpu, rng, name):
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_a_run_and_its_second_half(gpu, script, tmp_path, precision):
     """Products on a GPU may round otherwise the second time; the losses stay close."""
-    geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
+    files.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
 
     def losses_of_run():
         rows = map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
@@ -110,4 +106,4 @@ def test_a_run_and_its_second_half(gpu, script, tmp_path, precision):
     again = losses_of_run()
     assert len(again) == 6 and again[-1] == pytest.approx(whole[-1], rel=0.2)
     script("infer.py --grid-size 64 --sub-batch-size 4096 -o mesh.ply --quiet")
-    assert len(geometry.read(tmp_path / "mesh.ply").faces) > 1000
+    assert len(files.read(tmp_path / "mesh.ply").faces) > 1000

@@ -1,10 +1,8 @@
 """The metrics against brute force, against what must be true, and the published table."""
 
-import geometry
-from geometry import Geometry
 from helper import UserError
-import metrics
-import shapes
+from igr import files, meshes, metrics, shapes
+from igr.frames import Geometry
 
 import numpy as np
 import pytest
@@ -91,7 +89,7 @@ def test_srb_protocol_is_in_raw_units():
 
 def test_upstream_protocol_gives_the_figures_of_the_turned_truth(data):
     """The published bunny (0.21 / 0.90) is what the ground truth itself measures when turned."""
-    bunny = geometry.read(data("bunny/bun_zipper.ply"))
+    bunny = files.read(data("bunny/bun_zipper.ply"))
     result = metrics.upstream_protocol(bunny, bunny)
     assert result["chamfer"] == pytest.approx(0.216, rel=0.03)
     assert result["hausdorff"] == pytest.approx(0.913, rel=0.03)
@@ -165,6 +163,6 @@ def test_true_distance_to_a_mesh(rng):
 def test_srb_floor_is_that_of_points_on_the_mesh(rng):
     """Points that lie on the mesh measure the floor and nothing else."""
     mesh = shapes.mesh("letter")
-    result = metrics.srb_protocol(mesh, geometry.sample_mesh(mesh, 20000, rng))
+    result = metrics.srb_protocol(mesh, meshes.sample_mesh(mesh, 20000, rng))
     assert result["chamfer_reference_to_mesh"] == pytest.approx(
         result["chamfer_reference_to_mesh_floor"], rel=0.02)

@@ -1,8 +1,7 @@
 """The network: its start, its gradients against float64, kernel and graph against each other."""
 
-import helper
 from helper import UserError
-import kernels
+from igr import checkpoints, kernels, solvers, threads
 import networks
 from networks import MLP, layer_shapes
 import reference
@@ -131,10 +130,10 @@ def test_inference_does_not_depend_on_the_batch(x, mlp):
 
 
 def test_threads_change_nothing_but_the_rounding(x):
-    before, results = kernels.threads(), []
+    before, results = threads.count(), []
     try:
-        for threads in (1, 3, 3):
-            kernels.set_threads(threads)
+        for n in (1, 3, 3):
+            threads.set_count(n)
             mlp = MLP(DIMS, seed=1, kernel=True)
             f, g = mlp.value_and_gradient(variable(x), N)
             loss = F.mean(f * f) + F.mean(g * g)
@@ -144,7 +143,7 @@ def test_threads_change_nothing_but_the_rounding(x):
             loss.backward()
             results.append(np.concatenate([v.g.ravel() for v in mlp.parameters.values()]))
     finally:
-        kernels.set_threads(before)
+        threads.set_count(before)
     assert np.array_equal(results[1], results[2])
     assert relative(results[1], results[0]) < 1e-5
 
@@ -152,7 +151,7 @@ def test_threads_change_nothing_but_the_rounding(x):
 def test_adam_steps_as_nnablas(rng):
     start = {"a": rng.standard_normal((40, 30)), "b": rng.standard_normal(7)}
     found = []
-    for make in (S.Adam, kernels.Adam):
+    for make in (S.Adam, solvers.Adam):
         parameters = {name: variable(array) for name, array in start.items()}
         for v in parameters.values():
             v.need_grad = True
@@ -192,7 +191,7 @@ def test_without_a_folder_for_the_cache_it_compiles_all_the_same(monkeypatch):
         return real(**options)
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert helper.compiled()(lambda a: a + 1)(1) == 2
+    assert threads.compiled()(lambda a: a + 1)(1) == 2
 
 
 def test_nan_goes_through_the_kernel():
@@ -223,7 +222,7 @@ def test_shapes_of_the_layers():
 def test_checkpoint_returns_the_same_network(tmp_path, x, mlp):
     path = tmp_path / "param_00001.h5"
     frame = {"center": [1, 2, 3], "scale": 4}
-    helper.save_checkpoint(path, mlp.parameters, {
+    checkpoints.save_checkpoint(path, mlp.parameters, {
         "architecture": mlp.architecture, "frame": frame, "volume_factor": 1.25})
     again, frame_again, volume_factor, _ = networks.load(path, mlp.kernel)
     assert np.array_equal(again.evaluate(x), mlp.evaluate(x))
@@ -274,7 +273,7 @@ def test_published_layout_loads(tmp_path, rng, x, kernel):
 ])
 def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
     mlp, path = MLP(16), tmp_path / "param_00001.h5"
-    helper.save_checkpoint(path, mlp.parameters, {
+    checkpoints.save_checkpoint(path, mlp.parameters, {
         "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
         "volume_factor": 1.5})
     with h5py.File(path, "r+") as file:
@@ -287,6 +286,6 @@ def test_files_that_are_no_checkpoint(tmp_path):
     path = tmp_path / "param_00001.h5"
     path.write_bytes(b"not hdf5")
     with pytest.raises(UserError, match="not a checkpoint"):
-        helper.load_checkpoint(path)
+        checkpoints.load_checkpoint(path)
     with pytest.raises(UserError, match="no param_"):
-        helper.newest_checkpoint(tmp_path / "nowhere")
+        checkpoints.newest_checkpoint(tmp_path / "nowhere")

@@ -3,11 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 import threading
 
-import helper
 from helper import Interrupted, UserError
+from igr import devices, ranks
 import losses
 from networks import MLP
-import ranks
 import train
 
 import nnabla as nn
@@ -122,9 +121,9 @@ def test_a_start_that_cannot_be(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "1")
     with pytest.raises(UserError, match="2 ranks need a GPU each, and this one runs on cpu"):
         ranks.start("cpu", "0")
-    gpu = helper.Device("cuda, device 1, float32", kernel=False, cuda=True, rows=8)
+    gpu = devices.Device("cuda, device 1, float32", kernel=False, cuda=True, rows=8)
     asked = []
-    monkeypatch.setattr(helper, "set_context", lambda *args: asked.append(args) or gpu)
+    monkeypatch.setattr(devices, "set_context", lambda *args: asked.append(args) or gpu)
     with pytest.raises(UserError, match="communicator does not start"):
         ranks.start("auto", "0", "tf32")
     assert asked == [("auto", "1", "tf32")]

@@ -5,12 +5,12 @@ import re
 
 from conftest import ROOT
 import datasets
-from geometry import Frame
+from igr import sampling
+from igr.frames import Frame
 import losses
 from networks import MLP
 import results
 import results_tables as tables
-import sampling
 import study
 
 import nnabla.function

@@ -2,11 +2,10 @@
 
 import json
 
-from geometry import Geometry
 from helper import UserError
-import render
-from render import Camera, Style
-import shapes
+from igr import meshes, render, shapes
+from igr.frames import Geometry
+from igr.render import Camera, Style
 
 import numpy as np
 import pytest
@@ -271,15 +270,15 @@ def test_sharp_edges_stay_sharp_and_round_shapes_smooth():
 
     cube, ball = trimesh.creation.box(), trimesh.creation.icosphere(subdivisions=2)
     box = Geometry(np.array(cube.vertices), None, np.array(cube.faces))
-    split, origin = render.split_creases(box)
+    split, origin = meshes.split_creases(box)
     assert len(split.points) == 24 and (split.points == box.points[origin]).all()
-    normals = np.abs(render.vertex_normals(split))
+    normals = np.abs(meshes.vertex_normals(split))
     assert np.allclose(np.sort(normals, axis=1), [0, 0, 1])
     image = render.mesh(box, Camera.around(box.points, 30, 20), SQUARE)
     tones = np.unique(image[covered(image)], axis=0, return_counts=True)[1]
     assert np.sort(tones)[-3:].sum() > 0.9 * covered(image).sum()
     round_ = Geometry(np.array(ball.vertices), None, np.array(ball.faces))
-    assert len(render.split_creases(round_)[0].points) == len(round_.points)
+    assert len(meshes.split_creases(round_)[0].points) == len(round_.points)
 
 
 def test_split_is_right_where_faces_are_wound_against_each_other():

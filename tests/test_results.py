@@ -8,11 +8,10 @@ import sys
 import time
 
 from conftest import ROOT
-import geometry
+from igr import files, shapes
 import results
 import results_curves as curves
 import results_tables as tables
-import shapes
 
 import numpy as np
 import pytest
@@ -97,8 +96,8 @@ def test_stopped_by_a_signal(driver, tmp_path):
 
 def job(tmp_path, method="poisson", script=None):
     cloud = shapes.sample("sphere", 300)
-    geometry.write(tmp_path / "sphere.ply", shapes.mesh("sphere"))
-    geometry.write(tmp_path / "clean.ply", cloud)
+    files.write(tmp_path / "sphere.ply", shapes.mesh("sphere"))
+    files.write(tmp_path / "clean.ply", cloud)
     made = results.Job(method, "clean", tmp_path, tmp_path / "sphere.ply",
                        {"points": 300, "cloud_sha256": ""}, ("default",), True, "")
     if script:
@@ -198,7 +197,8 @@ def test_cost_of_a_training_that_was_stopped(tmp_path, monkeypatch):
     assert results.train(command, tmp_path / "a", None) == whole
     assert len(commands) == 1 and commands[0][-1] == "--overwrite"
     (tmp_path / "b" / "param_00001.h5").touch()
-    monkeypatch.setattr(results.helper, "load_checkpoint", lambda path: (None, {"seconds": 7.0}))
+    monkeypatch.setattr(results.checkpoints, "load_checkpoint",
+                        lambda path: (None, {"seconds": 7.0}))
     rest = results.train(command, tmp_path / "b", None)
     assert rest == {"seconds": 12.0, "peak_mib": 100.0} and "--resume" in commands[1]
     assert results.total([rest, whole]) == {"seconds": 17.0, "peak_mib": 100.0}
@@ -231,12 +231,12 @@ def test_peers(script, tmp_path, peer):
     """Each makes a mesh on the cloud's surface; the ones that need no normals look at none."""
     cloud = shapes.sample("sphere", 2000)
     needs = peer in results.NEED_NORMALS
-    geometry.write(tmp_path / "c.ply", cloud if needs else cloud._replace(normals=None))
+    files.write(tmp_path / "c.ply", cloud if needs else cloud._replace(normals=None))
     script(f"benchmarks/peers.py {peer} -f c.ply -o m.ply")
-    points = geometry.read_mesh(tmp_path / "m.ply").points
+    points = files.read_mesh(tmp_path / "m.ply").points
     assert np.abs(np.linalg.norm(points, axis=1) - 1).max() < 0.05
     if needs:
-        geometry.write(tmp_path / "c.ply", cloud._replace(normals=None))
+        files.write(tmp_path / "c.ply", cloud._replace(normals=None))
         error = script(f"benchmarks/peers.py {peer} -f c.ply -o m.ply", status=1).stderr
         assert "needs a cloud with normals" in error
 
@@ -253,9 +253,9 @@ def test_time_and_memory_are_those_of_the_process(tmp_path):
 def test_cases(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "SPARSE", 100)
     cloud = shapes.sample("letter", 4000)
-    geometry.write(tmp_path / "source.ply", cloud)
+    files.write(tmp_path / "source.ply", cloud)
     found = results.cases(tmp_path / "source.ply", tmp_path, results.ALL_CASES)
-    clouds = {name: geometry.read(tmp_path / f"{name}.ply") for name in found}
+    clouds = {name: files.read(tmp_path / f"{name}.ply") for name in found}
     assert {name: one["points"] for name, one in found.items()} == {
         name: len(one.points) for name, one in clouds.items()}
     assert len(clouds["sparse"].points) == 100

@@ -9,15 +9,12 @@ import time
 
 from conftest import ROOT
 import fuzz
-import geometry
-from geometry import Geometry
 import helper
 from helper import UserError
+from igr import checkpoints, files, shapes, solvers
+from igr.frames import Geometry
 import kills
 from networks import MLP
-import runs
-import shapes
-import solvers
 import train
 
 import h5py
@@ -30,12 +27,12 @@ LINE = "-f cloud.ply --dims 16 -b 32 -k 5 -sie 2 -tr 0.1 --grid-size 16 --quiet 
 
 @pytest.fixture
 def cloud(tmp_path):
-    geometry.write(tmp_path / "cloud.ply", shapes.sample("sphere", 200))
+    files.write(tmp_path / "cloud.ply", shapes.sample("sphere", 200))
     return tmp_path
 
 
 def weights(path):
-    arrays, _ = helper.load_checkpoint(path)
+    arrays, _ = checkpoints.load_checkpoint(path)
     return np.concatenate([array.ravel() for array in arrays.values()])
 
 
@@ -129,7 +126,7 @@ def test_what_resuming_refuses(script, cloud):
         (f"{LINE} -m run", "holds another run"),
     ]:
         assert message in script(f"train.py {line}", status=1).stderr
-    geometry.write(cloud / "cloud.ply", shapes.sample("torus", 200))
+    files.write(cloud / "cloud.ply", shapes.sample("torus", 200))
     assert "other points" in script("train.py --resume -m run", status=1).stderr
     assert {p.name: p.read_bytes() for p in (cloud / "run").iterdir()} == before
     script(f"train.py {LINE} -m run --overwrite")
@@ -140,7 +137,7 @@ def test_a_long_epoch_does_not_put_off_the_checkpoints(script, cloud):
     """There is one every 250 steps, however many points the cloud has; and before the first, a
     folder says how to go on."""
     script("train.py -f cloud.ply --dims 8 -b 1 --uniform 1 -k 5 -tr 0 --quiet -ti 500 -m run")
-    saved = [helper.load_checkpoint(p)[1]["step"] for p in (cloud / "run").glob("param_*.h5")]
+    saved = [checkpoints.load_checkpoint(p)[1]["step"] for p in (cloud / "run").glob("param_*.h5")]
     assert sorted(saved) == [250, 500]
     for path in (cloud / "run").glob("*.h5"):
         path.unlink()
@@ -150,7 +147,7 @@ def test_a_long_epoch_does_not_put_off_the_checkpoints(script, cloud):
 
 
 def test_checkpoints_are_counted_and_not_spelt(tmp_path):
-    run, mlp = runs.Run(tmp_path), MLP(8)
+    run, mlp = checkpoints.Run(tmp_path), MLP(8)
     run.begin(overwrite=False)
     info = {"flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {}, "seconds": 0.0,
             "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
@@ -217,7 +214,7 @@ def test_states_of_the_newest_two_checkpoints_are_kept(tmp_path):
     info = {"architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
             "volume_factor": 1.5, "flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {},
             "seconds": 0.0}
-    run = runs.Run(tmp_path / "run")
+    run = checkpoints.Run(tmp_path / "run")
     run.begin(False)
     for epoch, step in ((3, 18), (4, 24), (5, 25), (5, 30)):
         run.save(epoch, mlp.parameters, {"t": np.array(step)}, {**info, "step": step})
@@ -253,7 +250,7 @@ def test_resume_from_another_folder(script, cloud):
 
 def test_the_papers_network_trains(script, tmp_path):
     """512 wide at the default rate: the first steps must not throw it off."""
-    geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
+    files.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
     script("train.py -f c.ply -m run --dims 512 -ti 30 --quiet -tr 0")
     rows = [json.loads(row) for row in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < 1
@@ -309,7 +306,7 @@ def test_hostile_clouds_train(script, tmp_path, rng, name, change):
     np.save(tmp_path / "cloud.npy", points)
     script("train.py -f cloud.npy -m run --dims 32 -b 64 -k 10 -ti 100 --quiet")
     script("infer.py --grid-size 32 -o mesh.ply --quiet", status=0)
-    mesh = geometry.read(tmp_path / "mesh.ply")
+    mesh = files.read(tmp_path / "mesh.ply")
     size = np.ptp(points, axis=0).max()
     assert np.isfinite(mesh.points).all()
     assert (np.abs(mesh.points - points.mean(axis=0)) < 2 * size).all()
@@ -317,22 +314,22 @@ def test_hostile_clouds_train(script, tmp_path, rng, name, change):
 
 def test_normals_are_set_to_length_one_and_it_is_said(script, tmp_path):
     cloud = shapes.sample("sphere", 300)
-    geometry.write(tmp_path / "c.ply", cloud._replace(normals=3 * cloud.normals))
+    files.write(tmp_path / "c.ply", cloud._replace(normals=3 * cloud.normals))
     line = "train.py -f c.ply -m run --dims 16 -b 32 -k 5 -ti 5 --with-normals"
     assert "normals of length 3 to 3, set to 1" in script(line).stdout
     normals = cloud.normals.copy()
     normals[7] = 0
-    geometry.write(tmp_path / "c.ply", cloud._replace(normals=normals))
+    files.write(tmp_path / "c.ply", cloud._replace(normals=normals))
     assert "1 of 300 normals are zero" in script(line + " --overwrite", status=1).stderr
 
 
 def test_inward_normals_are_turned_and_it_is_said(script, tmp_path):
     cloud = shapes.sample("sphere", 800)
-    geometry.write(tmp_path / "c.ply", cloud._replace(normals=-cloud.normals))
+    files.write(tmp_path / "c.ply", cloud._replace(normals=-cloud.normals))
     line = "train.py -f c.ply -m run --dims 64 -b 128 -k 10 -ti 200 --with-normals --quiet"
     assert "look inwards, turned round" in script(line).stdout
     script("infer.py --grid-size 32 -o mesh.ply --quiet")
-    mesh = geometry.read(tmp_path / "mesh.ply")
+    mesh = files.read(tmp_path / "mesh.ply")
     corners = mesh.points[mesh.faces]
     volume = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
     assert volume == pytest.approx(4 / 3 * np.pi, rel=0.2)
@@ -353,9 +350,9 @@ def test_solver_state_that_does_not_fit():
 def test_small_meshes_keep_their_digits(tmp_path):
     tiny = shapes.mesh("letter")
     tiny = Geometry(1e-9 * tiny.points, None, tiny.faces)
-    for suffix in geometry.MESH_WRITERS:
-        geometry.write(tmp_path / f"a{suffix}", tiny)
-        again = geometry.read(tmp_path / f"a{suffix}")
+    for suffix in files.MESH_WRITERS:
+        files.write(tmp_path / f"a{suffix}", tiny)
+        again = files.read(tmp_path / f"a{suffix}")
         found = np.sort(again.points[again.faces].reshape(-1, 3), axis=0)
         truth = np.sort(tiny.points[tiny.faces].reshape(-1, 3), axis=0)
         np.testing.assert_allclose(found, truth, atol=1e-15)

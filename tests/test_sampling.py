@@ -1,8 +1,8 @@
 """What a training step sees: GraphSamples' distribution, and both ways going on after a stop."""
 
 import datasets
-from geometry import Frame
-import sampling
+from igr import sampling
+from igr.frames import Frame
 
 import nnabla as nn
 import numpy as np

@@ -2,12 +2,10 @@
 
 import json
 
-import geometry
-from geometry import Geometry
-import helper
+from igr import checkpoints, files, frames, shapes
+from igr.frames import Geometry
 import infer
 from networks import MLP
-import shapes
 
 import numpy as np
 from PIL import Image
@@ -21,7 +19,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     mesh = shapes.mesh("letter")
     mesh = mesh._replace(points=2 * mesh.points + [30, -20, 10])
-    geometry.write(folder / "letter.ply", mesh)
+    files.write(folder / "letter.ply", mesh)
     return folder
 
 
@@ -43,7 +41,7 @@ def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
     assert result["normal_consistency"] > 0.9
     solid = trimesh.load(mesh, process=False)
     assert solid.volume > 0  # outwards
-    bounds = geometry.read(truth).points
+    bounds = files.read(truth).points
     np.testing.assert_allclose(solid.bounds, [bounds.min(axis=0), bounds.max(axis=0)], atol=0.3)
     said = script(f"evaluate.py -mdp {mesh} --protocol default srb -o out.json --json").stdout
     assert json.loads(said) == json.loads((tmp_path / "out.json").read_text())
@@ -70,14 +68,14 @@ def test_training_writes_what_it_promises(script, tmp_path):
 
 @pytest.mark.parametrize("context", ["cpu", "cpu-graph"])
 def test_contexts_of_the_cpu(script, tmp_path, context):
-    geometry.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
+    files.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
     script(f"train.py -f c.ply -m r --context {context} --dims 16 -b 32 -k 5 -ti 20 --quiet")
     script(f"infer.py --context {context} --grid-size 24 -o a.obj --dense")
-    assert len(geometry.read(tmp_path / "a.obj").faces) > 50
+    assert len(files.read(tmp_path / "a.obj").faces) > 50
 
 
 def test_cuda_by_name_says_why_not(script, tmp_path):
-    geometry.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
+    files.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
     error = script("train.py -f c.ply -m r --context cudnn", status=1).stderr
     assert "--context cudnn does not work here" in error and "Traceback" not in error
     assert not (tmp_path / "r").exists()
@@ -101,7 +99,7 @@ def test_help(script, name):
 
 def bad_files(folder):
     rng = np.random.default_rng(0)
-    geometry.write(folder / "cloud.ply", Geometry(rng.uniform(size=(200, 3))))
+    files.write(folder / "cloud.ply", Geometry(rng.uniform(size=(200, 3))))
     np.save(folder / "few.npy", rng.uniform(size=(20, 3)))
     np.save(folder / "equal.npy", np.ones((200, 3)))
     np.save(folder / "line.npy", np.arange(200)[:, None] * np.ones((1, 3)))
@@ -159,15 +157,15 @@ def ball(tmp_path):
     """A checkpoint whose surface is about a sphere of radius 0.6 around (10, 20, 30), scale 2."""
     mlp = MLP(64, radius=0.6, seed=1)
     points = 1.2 * shapes.sample("sphere", 400).points + [10, 20, 30]
-    geometry.write(tmp_path / "cloud.ply", Geometry(points[points[:, 2] > 30]))
-    helper.save_checkpoint(tmp_path / "param_00001.h5", mlp.parameters, {
+    files.write(tmp_path / "cloud.ply", Geometry(points[points[:, 2] > 30]))
+    checkpoints.save_checkpoint(tmp_path / "param_00001.h5", mlp.parameters, {
         "architecture": mlp.architecture, "frame": {"center": [10, 20, 30], "scale": 2.0},
         "volume_factor": 1.5, "cloud": str(tmp_path / "cloud.ply")})
     return tmp_path
 
 
 def radius_of(path):
-    return np.linalg.norm(geometry.read(path).points - [10, 20, 30], axis=1)
+    return np.linalg.norm(files.read(path).points - [10, 20, 30], axis=1)
 
 
 def test_infer_level_bounds_and_volume(script, ball):
@@ -176,7 +174,7 @@ def test_infer_level_bounds_and_volume(script, ball):
     assert radius_of(ball / "b.ply").mean() > radius_of(ball / "a.ply").mean() + 0.1
     done = script("infer.py --grid-size 64 -o c.ply --bounds 8 18 30 12 22 33")
     assert "open there" in done.stderr and "grid 64 x 64 x 49" in done.stdout
-    points = geometry.read(ball / "c.ply").points
+    points = files.read(ball / "c.ply").points
     assert points[:, 2].min() == pytest.approx(30, abs=1e-4) and points[:, 2].max() > 30.5
     assert "open there" in script("infer.py --grid-size 32 -o d.ply -vf 0.5").stderr
     error = script("infer.py --bounds 8 18 30 12 22 3", status=1).stderr
@@ -186,13 +184,13 @@ def test_infer_level_bounds_and_volume(script, ball):
 def test_the_field_as_a_distance(script, ball):
     """The field of the ball's network, |x - c| - 1.2 in world units, against a sphere's surface."""
     mesh = shapes.mesh("sphere")
-    geometry.write(ball / "truth.ply", mesh._replace(points=1.2 * mesh.points + [10, 20, 30]))
+    files.write(ball / "truth.ply", mesh._replace(points=1.2 * mesh.points + [10, 20, 30]))
     said = script("evaluate.py -f truth.ply -mdp truth.ply -mlp param_00001.h5 -o a.json").stdout
     field = json.loads((ball / "a.json").read_text())["field"]
     assert "band distance off" in said and field["cube_half_side"] == 1.5
     # in the sphere's frame f is 2 / 1.2 times the network's, which is rough at this width
     assert field["cube"]["distance_off"] < 0.4 and field["cube"]["gradient_off_1"] < 0.4
-    geometry.write(ball / "open.ply", geometry.read_mesh(ball / "truth.ply")._replace(
+    files.write(ball / "open.ply", files.read_mesh(ball / "truth.ply")._replace(
         faces=mesh.faces[1:]))
     script("evaluate.py -f open.ply -mdp truth.ply -mlp param_00001.h5 -o b.json")
     unsigned = json.loads((ball / "b.json").read_text())["field"]
@@ -205,7 +203,7 @@ def test_the_field_as_a_distance(script, ball):
 def test_infer_says_of_several_components():
     one = shapes.mesh("letter")
     small = one._replace(points=0.1 * one.points + 9)
-    both = geometry.Geometry(np.concatenate([one.points, small.points]), None,
+    both = frames.Geometry(np.concatenate([one.points, small.points]), None,
                              np.concatenate([one.faces, small.faces + len(one.points)]))
     assert infer.description(one) == "20 vertices, 36 faces"
     assert infer.description(both) == (
@@ -216,7 +214,7 @@ def test_infer_says_of_several_components():
 def test_infer_trims_and_drops(script, ball):
     done = script("infer.py --grid-size 64 -o a.ply --trim 0.8")
     assert "--trim 0.8: dropped" in done.stdout
-    points = geometry.read(ball / "a.ply").points
+    points = files.read(ball / "a.ply").points
     assert points[:, 2].min() > 28.5 and points[:, 2].max() > 30.8
     for flag in ("--largest", "--min-component 0.1"):
         done = script(f"infer.py --grid-size 48 -o b.ply {flag}")
@@ -228,14 +226,14 @@ def test_infer_trims_and_drops(script, ball):
 
 
 def test_level_set_that_does_not_cross_zero(script, tmp_path):
-    geometry.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
+    files.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
     script("train.py -f c.ply -m r --dims 16 -b 32 -k 5 -ti 1 --quiet")
     error = script("infer.py -vf 0.05 --grid-size 16 -o old.ply", status=1).stderr
     assert "there is no surface" in error and not (tmp_path / "old.ply").exists()
 
 
 def test_loss_that_is_not_finite_stops_the_run(script, tmp_path):
-    geometry.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
+    files.write(tmp_path / "c.ply", shapes.sample("sphere", 500))
     line = "train.py -f c.ply -m r --dims 16 -b 32 -k 5 -ti 200 -lr 1e30 --quiet"
     error = script(line, status=1).stderr
     assert "the loss is" in error and "smaller -lr" in error and "Traceback" not in error

@@ -1,8 +1,7 @@
 """The built-in shapes: closed, of the genus they promise, exact points and normals."""
 
-from geometry import Frame
-import metrics
-import shapes
+from igr import metrics, shapes
+from igr.frames import Frame
 
 import numpy as np
 import pytest

@@ -1,8 +1,7 @@
 """The solvers against independent references."""
 
-import kernels
+from igr import solvers, threads
 from networks import MLP
-import solvers
 
 import numpy as np
 import pytest
@@ -18,10 +17,10 @@ def test_orthogonal_keeps_the_directions_and_levels_the_values(rng, shape):
     np.testing.assert_allclose(inside, np.diag(values), atol=1e-4)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_graphs_muon_steps_as_the_kernels(rng, threads):
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_graphs_muon_steps_as_the_kernels(rng, n):
     """Two implementations, also across state() and set_state(); the biases step as Adam's."""
-    kernels.set_threads(threads)
+    threads.set_count(n)
     rates, moved = [1e-2, 2e-2, 5e-3, 1e-2], {}
     gradients = [{name: rng.standard_normal(p.shape) for name, p in MLP(32).parameters.items()}
                  for _ in rates]
@@ -42,7 +41,7 @@ def test_the_graphs_muon_steps_as_the_kernels(rng, threads):
                 solver.set_parameters(parameters)
                 solvers.set_state_of(solver, state)
         moved[name, kernel] = {key: p.d.copy() for key, p in parameters.items()}
-    kernels.set_threads(2)
+    threads.set_count(2)
     for key, p in moved["muon", True].items():
         np.testing.assert_allclose(moved["muon", False][key], p, atol=2e-6)
         same = np.allclose(moved["adam", True][key], p, atol=1e-6)

@@ -14,10 +14,7 @@ import subprocess
 import sys
 
 from conftest import ROOT
-import cuda
-import geometry
-import helper
-import shapes
+from igr import checkpoints, cuda, files, shapes
 
 import numpy as np
 import pytest
@@ -25,12 +22,13 @@ import pytest
 STEPS = """
 import ctypes, json, sys
 import numpy as np
-import cuda, helper, ranks, sampling, solvers, train
+import train
+from igr import cuda, devices, ranks, sampling, solvers
 from datasets import PointCloud
-from geometry import Frame
+from igr.frames import Frame
 from networks import MLP
 
-device = helper.set_context("cuda")
+device = devices.set_context("cuda")
 libraries = [ctypes.CDLL(name) for name in cuda.LIBRARIES]
 
 def counted():
@@ -60,7 +58,7 @@ print(json.dumps(found))
 
 MEAN = """
 import json
-import ranks
+from igr import ranks
 from networks import MLP
 
 device, group = ranks.start("cuda", "0")
@@ -167,7 +165,7 @@ def test_ranks_average_their_gradients(standin, mpi):
 
 def test_ranks_run(standin, mpi, tmp_path):
     """They train, go on from what they saved, and extract what one of them would."""
-    geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
+    files.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
 
     def script(ranks: int, line: str) -> None:
         name, *words = line.split()
@@ -180,10 +178,10 @@ def test_ranks_run(standin, mpi, tmp_path):
     assert [row["step"] for row in rows] == [50, 100, 150, 200]
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
     newest = sorted((tmp_path / "run").glob("param_*.h5"))[-1]
-    parameters, _ = helper.load_checkpoint(newest)
+    parameters, _ = checkpoints.load_checkpoint(newest)
     newest.unlink()
     script(2, "train.py --resume -m run --quiet")
-    for name, array in helper.load_checkpoint(newest)[0].items():
+    for name, array in checkpoints.load_checkpoint(newest)[0].items():
         assert np.array_equal(array, parameters[name]), name
     for ranks in (1, 2):
         script(ranks, f"infer.py --context cuda --grid-size 32 -sb 4096 -o {ranks}.ply --quiet")
@@ -192,7 +190,7 @@ def test_ranks_run(standin, mpi, tmp_path):
 
 def test_memory_of_the_gpu(standin, script, tmp_path):
     """Too large a batch ends in one line."""
-    geometry.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
+    files.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
     done = script("train.py -f c.ply -m run --dims 64 -b 4096 -ti 10 --context cuda --quiet", 1,
                   **standin, STANDIN_MEMORY=str(32 << 20))
     assert "not enough memory on the GPU" in done.stderr and "Traceback" not in done.stderr

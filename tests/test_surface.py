@@ -4,8 +4,8 @@ import sys
 
 import fields
 from helper import UserError
+from igr import surface
 from networks import MLP
-import surface
 
 import numpy as np
 import pytest

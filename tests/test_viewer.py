@@ -9,11 +9,8 @@ import subprocess
 import threading
 import zlib
 
-import geometry
-from geometry import Geometry
-import render
-import shapes
-import viewer
+from igr import files, render, shapes, viewer
+from igr.frames import Geometry
 
 import numpy as np
 import pytest
@@ -175,7 +172,7 @@ def test_a_page_of_a_file(tmp_path, monkeypatch):
     import visualize
 
     monkeypatch.chdir(tmp_path)
-    geometry.write("letter.ply", shapes.mesh("letter"))
+    files.write("letter.ply", shapes.mesh("letter"))
     visualize.main(visualize.parse_args("html -f letter.ply --color normal --up z".split()))
     page = (tmp_path / "letter.html").read_text()
     points, faces, colors = unpacked(page)

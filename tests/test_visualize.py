@@ -3,13 +3,10 @@
 import gzip
 import json
 
-import geometry
-from geometry import Geometry
-import helper
 from helper import UserError
+from igr import charts, checkpoints, files, shapes
+from igr.frames import Geometry
 from networks import MLP
-import plots
-import shapes
 import visualize
 
 import numpy as np
@@ -23,7 +20,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    geometry.write("letter.ply", shapes.mesh("letter"))
+    files.write("letter.ply", shapes.mesh("letter"))
 
     def run(line: str):
         visualize.main(visualize.parse_args(line.split()))
@@ -60,7 +57,7 @@ def test_mesh_and_its_cloud_stand_side_by_side(run):
 
 def test_compare_shows_all_by_one_camera(run):
     mesh = shapes.mesh("letter")
-    geometry.write("half.ply", mesh._replace(points=0.5 * mesh.points))
+    files.write("half.ply", mesh._replace(points=0.5 * mesh.points))
     run(f"compare letter.ply half.ply {SMALL} -o a.png")
     dark = (pixels("a.png")[:72] < 250).any(axis=2)
     assert dark[:, :96].sum() > 3 * dark[:, 96:].sum() > 0
@@ -114,7 +111,7 @@ def test_colours(run, color, seen):
     """A plate that faces the camera (normal +z: x, y, z as red, green, blue)."""
     plate = Geometry(np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0.0]]), None,
                      np.array([[0, 1, 2], [0, 2, 3]]))
-    geometry.write("plate.ply", plate)
+    files.write("plate.ply", plate)
     run(f"mesh -f plate.ply --azimuth 0 --elevation 0 --color {color} -o a.png {SMALL}")
     light = (pixels("a.png")[36, 48] / 255.0) ** 2.2
     assert light / light.max() == pytest.approx(np.array(seen) ** 2.2, abs=0.02)
@@ -145,7 +142,7 @@ def test_errors_are_distances_in_the_reference_frame():
     reference = ball._replace(points=7 * ball.points + 3)  # unit frame: half its longest side is 7
     larger = ball._replace(points=7.07 * ball.points + 3)
     colors, top, beyond = visualize.errors(larger, reference, 0.02)
-    assert np.abs(colors - plots.color_map(np.array([0.01]), 0.02)).max() < 0.01
+    assert np.abs(colors - charts.color_map(np.array([0.01]), 0.02)).max() < 0.01
     assert top == 0.02 and not beyond
     _, top, beyond = visualize.errors(larger, reference, None)
     assert top == 0.02
@@ -157,24 +154,24 @@ def test_errors_are_distances_in_the_reference_frame():
 def test_error_picture_can_be_read_off_its_legend(run):
     """A ball that is 0.05 too large has the colour of 0.05 all over, and the legend has it, too."""
     ball = shapes.mesh("sphere")
-    geometry.write("ball.ply", ball)
-    geometry.write("larger.ply", ball._replace(points=1.05 * ball.points))
+    files.write("ball.ply", ball)
+    files.write("larger.ply", ball._replace(points=1.05 * ball.points))
     run("error -f larger.ply -r ball.ply --max 0.1 --size 200 150")
     image = pixels("larger_error.png").astype(int)
     assert image.shape[0] == 150 and image.shape[1] > 420
-    scale = 255 * plots.color_map(np.linspace(0, 0.1, 200), 0.1)
+    scale = 255 * charts.color_map(np.linspace(0, 0.1, 200), 0.1)
     ball = image[45:105, 70:130].reshape(-1, 1, 3)
     read = np.abs(ball - scale).sum(axis=2).argmin(axis=1) / 199 * 0.1
     assert np.abs(np.percentile(read, [5, 50, 95]) - 0.05).max() < 0.005
     for share in (0.1, 0.5, 0.9):
-        wanted = 255 * plots.color_map(np.array([share]), 1)[0]
+        wanted = 255 * charts.color_map(np.array([share]), 1)[0]
         assert (np.abs(image[:, 400:] - wanted).max(axis=2) < 12).any(), share
 
 
 def test_vertices_that_no_face_uses_do_not_matter(run):
     mesh = shapes.mesh("letter")
     stray = Geometry(np.concatenate([mesh.points, [[1e3, -1e3, 0]]]), None, mesh.faces)
-    geometry.write("stray.ply", stray)
+    files.write("stray.ply", stray)
     for mode in ("mesh", "pcd"):
         run(f"{mode} -f letter.ply --ground -o a.png {SMALL}")
         run(f"{mode} -f stray.ply --ground -o b.png {SMALL}")
@@ -191,8 +188,8 @@ def test_curves_follow_the_log(tmp_path):
             for s in range(0, 1001, 50)]
     with open(tmp_path / "log.jsonl", "w") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 10, "lo')
-    assert plots.read_log(tmp_path) == rows
-    image = plots.curves(rows, "run").astype(int)
+    assert charts.read_log(tmp_path) == rows
+    image = charts.curves(rows, "run").astype(int)
     blue = np.abs(image - [0x1F, 0x77, 0xB4]).max(axis=2) < 30
     height = len(image)
     upper, middle = blue[: height // 3], blue[height // 3 : 2 * height // 3]
@@ -202,7 +199,7 @@ def test_curves_follow_the_log(tmp_path):
         assert first < last - 40
     assert not blue[2 * height // 3 :].any()  # no distances were logged
     rows.append({"step": 1000, "chamfer": 0.01, "hausdorff": 0.1})
-    assert np.abs(plots.curves(rows, "run") - image)[2 * height // 3 :].any()
+    assert np.abs(charts.curves(rows, "run") - image)[2 * height // 3 :].any()
 
 
 def test_a_log_with_a_bad_line_is_refused(tmp_path):
@@ -210,8 +207,8 @@ def test_a_log_with_a_bad_line_is_refused(tmp_path):
     for bad in ("nonsense", '{"loss": 1}', '{"step": 2, "loss": [1]}', '{"step": 2, "loss": "x"}'):
         path.write_text('{"step": 1}\n' + bad + '\n{"step": 2}\n')
         with pytest.raises(UserError, match="line 2"):
-            plots.read_log(path)
-    plots.curves([{"step": 1, "loss": float("nan"), "points": -1.0}], r"$\x$")  # no error
+            charts.read_log(path)
+    charts.curves([{"step": 1, "loss": float("nan"), "points": -1.0}], r"$\x$")  # no error
 
 
 def distance_to_sphere(slope):
@@ -223,8 +220,8 @@ def distance_to_sphere(slope):
 
 
 def test_slices_show_the_field_and_its_slope():
-    image = plots.slices(distance_to_sphere(1.0), 1.0, "sphere", n=101).astype(int)
-    steep = plots.slices(distance_to_sphere(1.3), 1.0, "sphere", n=101).astype(int)
+    image = charts.slices(distance_to_sphere(1.0), 1.0, "sphere", n=101).astype(int)
+    steep = charts.slices(distance_to_sphere(1.3), 1.0, "sphere", n=101).astype(int)
     height, width = image.shape[:2]
     blue = (image[..., 2] > image[..., 0] + 60) & (image[..., 2] > image[..., 1] + 20)
     red = (image[..., 0] > image[..., 2] + 60) & (image[..., 0] > image[..., 1] + 60)
@@ -240,7 +237,7 @@ def test_slices_show_the_field_and_its_slope():
 
 def test_slices_of_what_is_not_finite():
     with pytest.raises(UserError, match="not finite"):
-        plots.slices(lambda p: (np.full(len(p), np.nan), p), 1.0, "f", n=8)
+        charts.slices(lambda p: (np.full(len(p), np.nan), p), 1.0, "f", n=8)
 
 
 def test_slices_of_a_checkpoint(run):
@@ -248,7 +245,7 @@ def test_slices_of_a_checkpoint(run):
     mlp = MLP(64, kernel=True)
     info = {"architecture": mlp.architecture, "volume_factor": 1.5,
             "frame": {"center": [0, 0, 0], "scale": 1.0}}
-    helper.save_checkpoint("param_00001.h5", mlp.parameters, info)
+    checkpoints.save_checkpoint("param_00001.h5", mlp.parameters, info)
     run("slices")
     image = pixels("param_00001_slices.png").astype(int)[:, :1000]
     assert (image[..., 2] > image[..., 0] + 40).sum() > 2000

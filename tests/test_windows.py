@@ -8,10 +8,8 @@ import sys
 import time
 
 from conftest import ROOT
-import geometry
-import render
-from render import Camera, Style
-import shapes
+from igr import files, render, shapes
+from igr.render import Camera, Style
 from test_render import pinhole
 
 import numpy as np
@@ -89,7 +87,7 @@ def seen(path):
 
 def test_s_saves_what_is_seen_and_its_camera(window, tmp_path):
     mesh = shapes.mesh("letter")
-    geometry.write(tmp_path / "letter.ply", mesh)
+    files.write(tmp_path / "letter.ply", mesh)
     out = window("mesh -f letter.ply", 1, "letter_camera.json")
     assert "letter.jpeg and letter_camera.json" in out
     camera, width, height = Camera.from_pinhole(tmp_path / "letter_camera.json")
@@ -103,7 +101,7 @@ def test_s_saves_what_is_seen_and_its_camera(window, tmp_path):
 def test_mesh_and_cloud_turn_together(window, tmp_path):
     """With a camera given, both windows show the shape from there."""
     mesh = shapes.mesh("letter")
-    geometry.write(tmp_path / "letter.ply", mesh)
+    files.write(tmp_path / "letter.ply", mesh)
     middle, side = mesh.points.mean(axis=0), np.ptp(mesh.points, axis=0).max()
     given = pinhole(middle + np.array([1.0, 0.5, 2.5]) * side, middle, 960, 720, 700.0)
     (tmp_path / "c.json").write_text(json.dumps(given))

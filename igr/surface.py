@@ -24,8 +24,8 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from geometry import Geometry
 from helper import UserError
+from igr.frames import Geometry
 
 import numpy as np
 

@@ -26,46 +26,16 @@ and in work buffers made once.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
-import helper
+from igr import threads
 
 import nnabla as nn
 from nnabla.function import PythonFunction
 import numpy as np
 from numpy import float32 as f4
 from numpy import int32 as i4
-import threadpoolctl
 
 SKIP = 4  # the layer whose input is [x, h]
 BLOCK = 512  # rows that inference takes through all layers at once: they stay in the cache
-
-
-# -------------------------------------------------------------------------------------- the threads
-
-_state = {"threads": helper.cores(), "pool": None}
-
-
-def set_threads(n: int) -> None:
-    """Use n threads from now on (default: one a core)."""
-    if _state["pool"] is not None:
-        _state["pool"].shutdown()
-    _state.update(threads=n, pool=None)
-
-
-def threads() -> int:
-    return _state["threads"]
-
-
-def in_threads(function, items: list) -> list:
-    """[function(item) ...], the first in this thread, the others in the pool."""
-    if _state["pool"] is None:
-        import scipy.linalg  # noqa: F401  its BLAS is numba's np.dot: loaded, it can be limited
-
-        threadpoolctl.threadpool_limits(1, user_api="blas")  # the threads are ours
-        _state["pool"] = ThreadPoolExecutor(max(1, _state["threads"] - 1))
-    others = [_state["pool"].submit(function, item) for item in items[1:]]
-    return [function(items[0]), *(other.result() for other in others)]
 
 
 # ------------------------------------------------------------------------------ the compiled sweeps
@@ -76,7 +46,7 @@ def in_threads(function, items: list) -> list:
 # wider: at the skip.
 
 
-_compiled = helper.compiled(fastmath={"contract"}, error_model="numpy")
+_compiled = threads.compiled(fastmath={"contract"}, error_model="numpy")
 
 
 @_compiled
@@ -292,7 +262,7 @@ class _Kernel(PythonFunction):
         outputs[0].reset_shape((n, 1), True)
         if m:
             outputs[1].reset_shape((m, 3), True)
-        parts = min(threads(), n)
+        parts = min(threads.count(), n)
         plain = _cut(n - m, parts)  # a piece of the points without and one of those with gradient
         sloped = _cut(m, parts)
         self.work = [(_Shard(a.stop - a.start + b.stop - b.start, b.stop - b.start, inputs[1::2]),
@@ -313,7 +283,7 @@ class _Kernel(PythonFunction):
             if shard.m:
                 g[slopes] = shard.g
 
-        in_threads(sweep, self.work)
+        threads.map(sweep, self.work)
 
     def backward_impl(self, inputs, outputs, propagate_down, accum):
         if propagate_down[0]:
@@ -326,7 +296,7 @@ class _Kernel(PythonFunction):
             shard.backward(np.concatenate([c[plain], c[sloped]]), d[slopes] if shard.m else None,
                            weights, self.beta, self.scale)
 
-        in_threads(sweep, self.work)
+        threads.map(sweep, self.work)
 
         def collect(places):
             for i in places:
@@ -337,7 +307,7 @@ class _Kernel(PythonFunction):
                     targets[i] += part
 
         wanted = [i for i in range(len(targets)) if propagate_down[1 + i]]
-        in_threads(collect, [wanted[k :: threads()] for k in range(threads())])
+        threads.map(collect, [wanted[k :: threads.count()] for k in range(threads.count())])
 
     def grad_depends_output_data(self, i, o):
         return False
@@ -355,77 +325,16 @@ def value_and_gradient(x, m: int, parameters: list, beta: float, scale: float):
     return outputs if m else (outputs, None)
 
 
-# --------------------------------------------------------------------------------------- the solver
-
-
-@_compiled
-def _adam(ps, gs, ms, vs, part, parts, beta1, beta2, rate, eps):
-    """Step the part-th of `parts` pieces of every parameter; ps, ... are tuples of flat arrays."""
-    for l in range(len(ps)):
-        size = len(ps[l])
-        piece = slice(size * part // parts, size * (part + 1) // parts)
-        p, g, m, v = ps[l][piece], gs[l][piece], ms[l][piece], vs[l][piece]
-        for i in range(len(p)):
-            m[i] = beta1 * m[i] + (f4(1) - beta1) * g[i]
-            v[i] = beta2 * v[i] + (f4(1) - beta2) * g[i] * g[i]
-            p[i] -= rate * m[i] / (np.sqrt(v[i]) + eps)
-
-
-class Adam:
-    """Adam (Kingma & Ba 2015, the form before section 2.1's end) on all threads.
-
-    Steps as nnabla's solvers.Adam does, and is used like it.
-    """
-
-    def __init__(self, beta1=0.9, beta2=0.999, eps=1e-8):
-        self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
-
-    def set_parameters(self, parameters: dict) -> None:
-        self.parameters = parameters
-        self.m, self.v = ({name: np.zeros(p.size, np.float32) for name, p in parameters.items()}
-                          for _ in range(2))
-
-    def state(self) -> dict:
-        """Both moments and the step as arrays, by name."""
-        return {"t": np.array(self.t), **{f"mean/{name}": m for name, m in self.m.items()},
-                **{f"var/{name}": v for name, v in self.v.items()}}
-
-    def set_state(self, state: dict) -> None:
-        """The reverse of state(). Raises KeyError or ValueError where the arrays do not fit."""
-        self.t = int(state["t"])
-        for kind, moments in (("mean", self.m), ("var", self.v)):
-            for name, moment in moments.items():
-                moment[:] = state[f"{kind}/{name}"].reshape(-1)
-
-    def set_learning_rate(self, rate: float) -> None:
-        self.rate = rate
-
-    def zero_grad(self) -> None:
-        for parameter in self.parameters.values():
-            parameter.grad.zero()
-
-    def update(self) -> None:
-        self.t += 1
-        rate = self.rate * (1 - self.beta2**self.t) ** 0.5 / (1 - self.beta1**self.t)
-        constants = f4(self.beta1), f4(self.beta2), f4(rate), f4(self.eps)
-        all_ = self.parameters.values()
-        ps, gs = tuple(p.d.reshape(-1) for p in all_), tuple(p.g.reshape(-1) for p in all_)
-        ms, vs = tuple(self.m.values()), tuple(self.v.values())
-        in_threads(lambda part: _adam(ps, gs, ms, vs, part, threads(), *constants),
-             list(range(threads())))
-
-
 def compile_all() -> None:
-    """Compile everything now (some 15 s on a new machine, from the disk after that)."""
+    """Compile the sweeps now (some 15 s on a new machine, from the disk after that)."""
     weights = tuple(np.zeros(s, np.float32) for s in [(3, 8), *[(8, 8)] * 2, (8, 5),
                                                       *[(8, 8)] * 3, (8, 1)])
     biases = tuple(np.zeros(w.shape[1], np.float32) for w in weights)
     shard = _Shard(2, 1, weights)
     shard.x[:] = 0
-    in_threads(lambda _: (
+    threads.map(lambda _: (
         shard.forward(weights, biases, f4(1), f4(1)),
         shard.backward(np.ones((2, 1), f4), np.ones((1, 3), f4), weights, f4(1), f4(1)),
-        _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1)),
     ), [0])
 
 
@@ -455,6 +364,6 @@ def evaluate(points: np.ndarray, arrays: list, activation: str, beta: float, sca
             out[start : start + n] = f[:n, 0]
 
     blocks = -(-len(points) // BLOCK)
-    in_threads(sweep, [slice(cut.start * BLOCK, min(cut.stop * BLOCK, len(points)))
-                 for cut in _cut(blocks, min(threads(), max(blocks, 1)))])
+    threads.map(sweep, [slice(cut.start * BLOCK, min(cut.stop * BLOCK, len(points)))
+                 for cut in _cut(blocks, min(threads.count(), max(blocks, 1)))])
     return out

@@ -6,12 +6,37 @@ give the same samples to a run that goes on as to one that was never stopped.
 
 from __future__ import annotations
 
-import datasets
 from helper import UserError
 
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
+
+
+def batches(n: int, batch_size: int, seed: int, step: int = 0):
+    """Index arrays (batch_size,) from the given step on, without end: each epoch is a fresh
+    permutation of n points.
+
+    An epoch gives n // batch_size batches, at least one: a cloud smaller than a batch is repeated.
+    The order depends on seed and epoch only.
+    """
+    epoch, skip = divmod(step, max(1, n // batch_size))
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(n)
+        order = np.resize(order, max(n, batch_size))
+        for start in range(skip * batch_size, len(order) - batch_size + 1, batch_size):
+            yield order[start : start + batch_size]
+        epoch, skip = epoch + 1, 0
+
+
+def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng,
+               uniform: int) -> np.ndarray:
+    """The eikonal term's points y (uniform + B, 3) for x = points (B, 3): some uniform in the cube
+    [-volume_factor, volume_factor]^3 and B normal around x with deviation sigma (B, 1); float32.
+    """
+    anywhere = rng.uniform(-volume_factor, volume_factor, (uniform, 3))
+    near = points + sigma * rng.standard_normal(points.shape, np.float32)
+    return np.concatenate([anywhere, near]).astype(np.float32)
 
 
 class HostSamples:
@@ -22,7 +47,7 @@ class HostSamples:
         """batch: B; uniform: U; step: the first to come."""
         self.cloud, self.uniform, self.volume_factor = cloud, uniform, volume_factor
         self.seed, self.step = seed, step
-        self.order = datasets.batches(len(cloud.points), batch, seed, step)
+        self.order = batches(len(cloud.points), batch, seed, step)
         self.x, self.y = nn.Variable((batch, 3)), nn.Variable((uniform + batch, 3))
         self.n = None if cloud.normals is None else nn.Variable((batch, 3))
 
@@ -31,7 +56,7 @@ class HostSamples:
         index, rng = next(self.order), np.random.default_rng((self.seed, 1, self.step))
         x = self.cloud.points[index]
         self.x.d = x
-        self.y.d = datasets.free_space(x, self.cloud.sigma[index], self.volume_factor, rng,
+        self.y.d = free_space(x, self.cloud.sigma[index], self.volume_factor, rng,
                                        self.uniform)
         if self.n is not None:
             self.n.d = self.cloud.normals[index]

@@ -12,7 +12,8 @@ The curved ones are sampled on the true surface (not on their mesh). Their meshe
 
 from __future__ import annotations
 
-from geometry import Geometry, sample_mesh
+from igr.frames import Geometry
+from igr.meshes import sample_mesh
 
 import numpy as np
 

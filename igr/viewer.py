@@ -15,8 +15,8 @@ from pathlib import Path
 import re
 import zlib
 
-from geometry import Geometry
-import render
+from igr import meshes, render
+from igr.frames import Geometry
 
 import numpy as np
 
@@ -26,7 +26,7 @@ STEPS = 65535
 def page(mesh: Geometry, title: str, colors=render.CLAY, azimuth=30.0, elevation=15.0, zoom=1.0,
          up="y") -> str:
     """The html text for a mesh; colors sRGB, (3,) or one a vertex (N, 3); angles in degrees."""
-    mesh, origin = render.split_creases(mesh)  # the page averages normals at vertices
+    mesh, origin = meshes.split_creases(mesh)  # the page averages normals at vertices
     low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
     side = max((high - low).max(), 1e-300)
     center = (low + high) / 2  # farthest from here, the shape is 1 away on the page

@@ -17,6 +17,7 @@ import traceback
 
 import helper
 from helper import Interrupted, UserError
+from igr import devices
 
 import nnabla as nn
 import numpy as np
@@ -66,7 +67,7 @@ class Ranks:
 
 
 def start(context: str, device_id: str, precision: str = "float32"):
-    """helper.set_context, under mpirun with the rank's own GPU. Returns (helper.Device, Ranks).
+    """devices.set_context, under mpirun with the rank's own GPU. Returns (devices.Device, Ranks).
 
     Raises UserError where several ranks have no CUDA, or nnabla's communicator does not start.
     """
@@ -74,8 +75,8 @@ def start(context: str, device_id: str, precision: str = "float32"):
     if size == 1:
         if int(os.environ.get("PMI_SIZE", 1)) > 1:
             raise UserError("this mpirun is not Open MPI's, which nnabla's communicator needs")
-        return helper.set_context(context, device_id, precision), Ranks()
-    device = helper.set_context(context, os.environ["OMPI_COMM_WORLD_LOCAL_RANK"], precision)
+        return devices.set_context(context, device_id, precision), Ranks()
+    device = devices.set_context(context, os.environ["OMPI_COMM_WORLD_LOCAL_RANK"], precision)
     if not device.cuda:
         raise UserError(f"{size} ranks need a GPU each, and this one runs on {device.text}")
     try:

@@ -15,12 +15,13 @@ matrix (biases, the first and the last layer) steps as Adam does.
 from __future__ import annotations
 
 from helper import UserError
-import kernels
+from igr import threads
 
 import nnabla as nn
 import nnabla.functions as F
 import nnabla.solvers as S
 import numpy as np
+from numpy import float32 as f4
 
 MU = 0.98  # decay of the momentum: 0.95 is Muon's usual, see results/study.md
 ITERATIONS = 5
@@ -28,9 +29,70 @@ QUINTIC = 3.4445, -4.7750, 2.0315  # a x + b x^3 + c x^5, Jordan's coefficients
 STEP = 0.2  # root mean square of a step of rate 1, as Adam's
 
 
+@threads.compiled(fastmath={"contract"}, error_model="numpy")
+def _adam(ps, gs, ms, vs, part, parts, beta1, beta2, rate, eps):
+    """Step the part-th of `parts` pieces of every parameter; ps, ... are tuples of flat arrays."""
+    for l in range(len(ps)):
+        size = len(ps[l])
+        piece = slice(size * part // parts, size * (part + 1) // parts)
+        p, g, m, v = ps[l][piece], gs[l][piece], ms[l][piece], vs[l][piece]
+        for i in range(len(p)):
+            m[i] = beta1 * m[i] + (f4(1) - beta1) * g[i]
+            v[i] = beta2 * v[i] + (f4(1) - beta2) * g[i] * g[i]
+            p[i] -= rate * m[i] / (np.sqrt(v[i]) + eps)
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015, the form before section 2.1's end) on all threads.
+
+    Steps as nnabla's Adam does, and is used like it.
+    """
+
+    def __init__(self, beta1=0.9, beta2=0.999, eps=1e-8):
+        self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
+
+    def set_parameters(self, parameters: dict) -> None:
+        self.parameters = parameters
+        self.m, self.v = ({name: np.zeros(p.size, np.float32) for name, p in parameters.items()}
+                          for _ in range(2))
+
+    def state(self) -> dict:
+        """Both moments and the step as arrays, by name."""
+        return {"t": np.array(self.t), **{f"mean/{name}": m for name, m in self.m.items()},
+                **{f"var/{name}": v for name, v in self.v.items()}}
+
+    def set_state(self, state: dict) -> None:
+        """The reverse of state(). Raises KeyError or ValueError where the arrays do not fit."""
+        self.t = int(state["t"])
+        for kind, moments in (("mean", self.m), ("var", self.v)):
+            for name, moment in moments.items():
+                moment[:] = state[f"{kind}/{name}"].reshape(-1)
+
+    def set_learning_rate(self, rate: float) -> None:
+        self.rate = rate
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad.zero()
+
+    def update(self) -> None:
+        self.t += 1
+        rate = self.rate * (1 - self.beta2**self.t) ** 0.5 / (1 - self.beta1**self.t)
+        constants = f4(self.beta1), f4(self.beta2), f4(rate), f4(self.eps)
+        all_ = self.parameters.values()
+        ps, gs = tuple(p.d.reshape(-1) for p in all_), tuple(p.g.reshape(-1) for p in all_)
+        ms, vs = tuple(self.m.values()), tuple(self.v.values())
+        threads.map(lambda part: _adam(ps, gs, ms, vs, part, threads.count(), *constants),
+             list(range(threads.count())))
+
+def compile_all() -> None:
+    """Compile Adam's step now."""
+    _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1))
+
+
 def make(name: str, kernel: bool, beta0: float, beta1: float):
     """"adam" or "muon", on the CPU's kernel or with nnabla's functions."""
-    adam = (kernels.Adam if kernel else S.Adam)(beta1=beta0, beta2=beta1)
+    adam = (Adam if kernel else S.Adam)(beta1=beta0, beta2=beta1)
     if name == "adam":
         return adam
     return (KernelMuon if kernel else GraphMuon)(adam)
@@ -78,7 +140,7 @@ class KernelMuon:
 
     def update(self) -> None:
         self.adam.update()
-        names, threads = list(self.hidden), kernels.threads()
+        names, n = list(self.hidden), threads.count()
 
         def some(names):
             for name in names:
@@ -89,7 +151,7 @@ class KernelMuon:
                 step *= np.float32(self.rate * STEP * max(m.shape) ** 0.5)
                 p.d -= step
 
-        kernels.in_threads(some, [names[i::threads] for i in range(threads)])
+        threads.map(some, [names[i::n] for i in range(n)])
 
 
 def orthogonal(matrix: np.ndarray) -> np.ndarray:
@@ -162,7 +224,7 @@ class GraphMuon(KernelMuon):
 
 
 def state_of(solver) -> dict:
-    """The state of kernels.Adam or of nnabla's as arrays, alike."""
+    """The state of Adam or of nnabla's as arrays, alike."""
     if hasattr(solver, "state"):
         return solver.state()
     found = {}

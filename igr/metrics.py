@@ -13,10 +13,11 @@ larger of the two maxima.
 
 from __future__ import annotations
 
-from geometry import Frame, Geometry, sample_mesh, sample_poisson
 import helper
 from helper import UserError
-import parts
+from igr import meshes
+from igr.frames import Frame, Geometry
+from igr.meshes import sample_mesh, sample_poisson
 
 import numpy as np
 
@@ -60,13 +61,8 @@ def f_score(forth: np.ndarray, back: np.ndarray, threshold: float) -> float:
 
 def point_to_surface(points: np.ndarray, mesh: Geometry) -> np.ndarray:
     """Exact distance (N,) of points (N, 3) to a triangle mesh; float32 arithmetic."""
-    o3d = helper.open3d()
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(
-        o3d.core.Tensor(mesh.points.astype(np.float32)),
-        o3d.core.Tensor(mesh.faces.astype(np.uint32)),
-    )
-    return scene.compute_distance(o3d.core.Tensor(points.astype(np.float32))).numpy()
+    scene = meshes.ray_scene(mesh.points, mesh.faces)
+    return scene.compute_distance(meshes.tensor(points)).numpy()
 
 
 def distance_to(points: np.ndarray, reference: Geometry) -> np.ndarray:
@@ -165,22 +161,19 @@ def srb_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict:
         **chamfer_hausdorff(samples.points, points),
         # the mean distance of a point that lies on the mesh to the nearest of the random samples
         "chamfer_reference_to_mesh_floor":
-            float(np.sqrt(parts.face_areas(mesh).sum() / SRB_SAMPLES)) / 2,
+            float(np.sqrt(meshes.face_areas(mesh).sum() / SRB_SAMPLES)) / 2,
     }
 
 
 def true_distance(mesh: Geometry):
     """(points (N, 3) -> distance (N,) to a mesh, signed): negative inside a watertight mesh, whose
     distance is signed; of an open one nobody knows what is inside. float32 arithmetic."""
-    if not parts.topology(mesh)["watertight"]:
+    if not meshes.topology(mesh)["watertight"]:
         return (lambda points: point_to_surface(points, mesh)), False
-    o3d = helper.open3d()
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(o3d.core.Tensor(mesh.points.astype(np.float32)),
-                        o3d.core.Tensor(mesh.faces.astype(np.uint32)))
+    scene = meshes.ray_scene(mesh.points, mesh.faces)
 
     def distance(points):
-        query = o3d.core.Tensor(np.asarray(points, np.float32))
+        query = meshes.tensor(points)
         return scene.compute_signed_distance(query, nsamples=3).numpy()  # 3 rays vote for inside
 
     return distance, True
@@ -223,4 +216,4 @@ def measure(mesh: Geometry, reference: Geometry, protocols=("default",)) -> dict
     if mesh.faces is None:
         raise UserError("the mesh to measure has no faces")
     measured = {name: PROTOCOLS[name](mesh, reference) for name in protocols}
-    return {"topology": parts.topology(mesh), **measured}
+    return {"topology": meshes.topology(mesh), **measured}

@@ -12,9 +12,10 @@ import json
 import math
 from typing import NamedTuple
 
-from geometry import Geometry
 import helper
 from helper import UserError
+from igr import meshes, threads
+from igr.frames import Geometry
 
 import numpy as np
 
@@ -26,7 +27,6 @@ OCCLUSION_RAYS = 8  # a sample; a pixel has samples^2 of them
 REACH = 0.5  # of these rays, in half diagonals of the shape's box
 GROUND_REACH = 1.0  # of those that find the ground's shadow
 OFFSET = 1e-4  # of their start above the surface, likewise
-CREASE = math.cos(math.radians(45))  # beyond this angle an edge is meant to be seen as one
 BALL, DISC = 0.9, 1.3  # radius of a cloud's balls, and of its discs where it has normals, in
 # spacings: few gaps even where points fell at random
 BAND = 1 << 19  # samples that are worked on together: bounds the memory
@@ -141,9 +141,9 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
     Raises UserError where no face has an area.
     """
     view = _View(geometry.points, camera, style)
-    scene = _scene(view.points, geometry.faces)
-    split, origin = split_creases(geometry._replace(points=view.exact))
-    faces, normals = split.faces, vertex_normals(split).astype(np.float32)
+    scene = meshes.ray_scene(view.points, geometry.faces)
+    split, origin = meshes.split_creases(geometry._replace(points=view.exact))
+    faces, normals = split.faces, meshes.vertex_normals(split).astype(np.float32)
     if not normals.any():
         raise UserError("no face of the mesh has an area: there is nothing to see")
     albedo = _linear(colors)
@@ -152,7 +152,7 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
 
     def shoot(top, pixels):
         rays = view.rays(pixels)
-        hit = scene.cast_rays(_tensor(rays))
+        hit = scene.cast_rays(meshes.tensor(rays))
         depth = hit["t_hit"].numpy()
         seen = np.isfinite(depth)
         rgba = np.zeros((len(rays), 4), np.float32)
@@ -161,9 +161,9 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
             uv = hit["primitive_uvs"].numpy()[seen]
             weights = np.column_stack([1 - uv.sum(axis=1), uv])[:, :, None]
             directions = rays[seen, 3:]
-            flat = _against(hit["primitive_normals"].numpy()[seen], directions)
+            flat = meshes.against(hit["primitive_normals"].numpy()[seen], directions)
             # near an outline the smooth normal may look away from us where its face does not
-            smooth = _unit(_against((weights * normals[corner]).sum(axis=1), -flat))
+            smooth = meshes.unit(meshes.against((weights * normals[corner]).sum(axis=1), -flat))
             at = rays[seen, :3] + depth[seen, None] * directions
             open_sky = 1 - _occlusion(scene, at, flat, smooth, pixels[seen], REACH)
             color = albedo if albedo.ndim == 1 else (weights * albedo[corner]).sum(axis=1)
@@ -175,71 +175,16 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
     return view.picture(shoot)
 
 
-def vertex_normals(geometry: Geometry) -> np.ndarray:
-    """Unit normals (N, 3) of a mesh's vertices: the area-weighted mean of their faces'."""
-    corners = geometry.points[geometry.faces]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(geometry.points)
-    for axis in range(3):
-        for corner in range(3):
-            normals[:, axis] += np.bincount(
-                geometry.faces[:, corner], cross[:, axis], len(normals)
-            )
-    return _unit(normals)
-
-
-def split_creases(mesh: Geometry):
-    """A mesh whose vertices are doubled along edges sharper than CREASE, so that normals averaged
-    at vertices keep those edges sharp; and each new vertex's old index (n,)."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    faces = mesh.faces
-    corners = mesh.points[faces]
-    normals = _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
-    edges = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2)
-    low, high = edges.min(axis=1), edges.max(axis=1)
-    key = low * len(mesh.points) + high
-    order = np.argsort(key, kind="stable")
-    pairs = np.flatnonzero(np.diff(key[order]) == 0)
-    one, other = order[pairs], order[pairs + 1]  # edge k runs from corner k of the flat faces
-    soft = np.einsum("ij,ij->i", normals[one // 3], normals[other // 3]) >= CREASE
-    if soft.all():
-        return mesh, np.arange(len(mesh.points))
-    one, other = one[soft], other[soft]
-
-    def end(edge):  # the corner where the edge ends
-        return edge - edge % 3 + (edge + 1) % 3
-
-    same = faces.ravel()[one] == faces.ravel()[other]  # begin at the same vertex?
-    begin, finish = np.where(same, other, end(other)), np.where(same, end(other), other)
-    links = np.concatenate([one, end(one)]), np.concatenate([begin, finish])
-    graph = coo_matrix((np.ones(len(links[0]), bool), links), shape=(faces.size,) * 2)
-    _, group = connected_components(graph, directed=False)
-    _, first, corner = np.unique(group, return_index=True, return_inverse=True)
-    origin = faces.ravel()[first]
-    split = Geometry(mesh.points[origin], None, corner.reshape(-1, 3))
-    return split, origin
-
-
-def _unit(vectors) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
-
-
-def _against(normals, directions) -> np.ndarray:
-    """normals (N, 3), turned against the directions (N, 3) where they go along."""
-    along = np.einsum("ij,ij->i", normals, directions) > 0
-    return np.where(along[:, None], -normals, normals)
 
 
 def _occlusion(scene, at, flat, normals, pixels, reach) -> np.ndarray:
     """Share (N,) of the half space above each point (cosine-weighted) that the scene hides within
     `reach`. at, flat (the face's normals), normals (N, 3); pixels (N, 3): x, y, sample."""
     rays = _occlusion_rays(at, flat, normals, pixels, OCCLUSION_RAYS)
-    return scene.test_occlusions(_tensor(rays), 0.0, reach).numpy().mean(axis=1)
+    return scene.test_occlusions(meshes.tensor(rays), 0.0, reach).numpy().mean(axis=1)
 
 
-@helper.compiled()
+@threads.compiled()
 def _hash(n):
     """32 bits that look random for each n (Wellons' lowbias32)."""
     n = np.uint32(n)
@@ -248,7 +193,7 @@ def _hash(n):
     return n ^ (n >> np.uint32(16))
 
 
-@helper.compiled(fastmath=True)
+@threads.compiled(fastmath=True)
 def _occlusion_rays(at, flat, normals, pixels, n):
     """Rays (N, n, 6), cosine-weighted around the normals and never below the face. A pixel's
     samples share one low-discrepancy sequence (Roberts' R2), shifted from pixel to pixel."""
@@ -294,10 +239,10 @@ def cloud(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLA
     margin = 2 * s  # rows above and below a band that its edges look at
     albedo = _linear(colors)
     if geometry.normals is not None:
-        normals = _unit(_against(geometry.normals, view.points - view.eye))
+        normals = meshes.unit(meshes.against(geometry.normals, view.points - view.eye))
     scene = None
     if style.ground:  # its shadow is that of a small triangle a point
-        scene = _scene(*_triangles_at(view.points, radius, view.up))
+        scene = meshes.ray_scene(*_triangles_at(view.points, radius, view.up))
 
     def shoot(top, pixels):
         first, rows = top * s - margin, (pixels[-1, 1] + 1 - top) * s + 2 * margin
@@ -332,7 +277,7 @@ def spacing(points: np.ndarray) -> float:
     return float(np.median(tree.query(some, k)[0][:, -1]) * np.sqrt(np.pi / (k - 1)))
 
 
-@helper.compiled()
+@threads.compiled()
 def _splat(local, radius, focal, width, height, first, rows, smallest):
     """Depth, index of the point (-1: none) and place on its ball (right, up, towards us; of length
     1) at each pixel of `rows` rows from `first` on, for balls at local (N, 3) in the camera's axes.
@@ -451,16 +396,6 @@ class _View:
         found = AMBIENT * open_sky + direct * (0.4 + 0.6 * open_sky)
         return 1 - self.style.shading * (1 - found)
 
-
-def _scene(points, faces):
-    o3d = helper.open3d()
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(_tensor(points), o3d.core.Tensor(faces.astype(np.uint32)))
-    return scene
-
-
-def _tensor(array):
-    return helper.open3d().core.Tensor(np.ascontiguousarray(array, np.float32))
 
 
 def _linear(colors) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""What a shape is (Geometry), and the one frame it is trained in (Frame)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from helper import UserError
+
+import numpy as np
+
+
+class Geometry(NamedTuple):
+    """A cloud (no faces) or a triangle mesh, in the coordinates of its file."""
+
+    points: np.ndarray  # (N, 3) float64
+    normals: np.ndarray | None = None  # (N, 3) float64, one for each point, any length
+    faces: np.ndarray | None = None  # (M, 3) int64, counter-clockwise seen from outside
+
+    @property
+    def surface_points(self) -> np.ndarray:
+        """The points that belong to the shape: of a mesh only those that a face uses. (n, 3)"""
+        return self.points if self.faces is None else self.points[np.unique(self.faces)]
+
+
+class Frame(NamedTuple):
+    """pts_unit = (pts_world - center) / scale: the shape fills [-1, 1] along its longest side."""
+
+    center: tuple = (0.0, 0.0, 0.0)  # middle of the bounding box, world units
+    scale: float = 1.0  # half the longest side of the bounding box, world units
+
+    @classmethod
+    def of(cls, pts_world: np.ndarray) -> Frame:
+        """The frame of points (N, 3). Raises UserError where they span no size."""
+        low, high = pts_world.min(axis=0), pts_world.max(axis=0)
+        scale = float((high / 2 - low / 2).max())
+        if not scale > 0 or not np.isfinite(1 / scale):
+            raise UserError("all points are equal: there is no shape to see")
+        return cls(tuple((low / 2 + high / 2).tolist()), scale)
+
+    def to_unit(self, pts_world: np.ndarray) -> np.ndarray:
+        return (np.asarray(pts_world, np.float64) - self.center) / self.scale
+
+    def to_world(self, pts_unit: np.ndarray) -> np.ndarray:
+        return np.asarray(pts_unit, np.float64) * self.scale + self.center

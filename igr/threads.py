@@ -1,0 +1,46 @@
+"""The pool of threads that the compiled functions run on, and how they are compiled."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import helper
+
+import threadpoolctl
+
+_state = {"threads": helper.cores(), "pool": None}
+
+
+def set_count(n: int) -> None:
+    """Use n threads from now on (default: one a core)."""
+    if _state["pool"] is not None:
+        _state["pool"].shutdown()
+    _state.update(threads=n, pool=None)
+
+
+def count() -> int:
+    return _state["threads"]
+
+
+def map(function, items: list) -> list:
+    """[function(item) ...], the first in this thread, the others in the pool."""
+    if _state["pool"] is None:
+        import scipy.linalg  # noqa: F401  its BLAS is numba's np.dot: loaded, it can be limited
+
+        threadpoolctl.threadpool_limits(1, user_api="blas")  # the threads are ours
+        _state["pool"] = ThreadPoolExecutor(max(1, _state["threads"] - 1))
+    others = [_state["pool"].submit(function, item) for item in items[1:]]
+    return [function(items[0]), *(other.result() for other in others)]
+
+
+def compiled(**options):
+    """numba.njit without the GIL, kept on disk where numba finds a folder for it."""
+    import numba
+
+    def decorate(function):
+        try:
+            return numba.njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError:  # no folder: compile for this process
+            return numba.njit(nogil=True, **options)(function)
+
+    return decorate
