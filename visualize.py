@@ -25,7 +25,7 @@ import sys
 
 import helper
 from helper import UserError
-from igr import charts, checkpoints, devices, files, meshes, metrics, render, viewer
+from igr import charts, checkpoints, devices, files, meshes, metrics, render, threads, viewer
 from igr.frames import Frame, Geometry
 from igr.render import Camera, Style
 
