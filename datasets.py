@@ -36,7 +36,7 @@ class PointCloud(NamedTuple):
     frame: Frame
 
 
-def load(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> PointCloud:
+def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> PointCloud:
     """Read a cloud (of a mesh, its vertices) and split it at random into training and test part.
 
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a

@@ -32,7 +32,7 @@ def field(checkpoint, reference: frames.Geometry) -> dict:
     frame = frames.Frame.of(reference.surface_points)
     truth = reference._replace(points=frame.to_unit(reference.points))
     distance, signed = metrics.true_distance(truth)
-    network = networks.load(checkpoint, devices.set_context("cpu").kernel)
+    network = networks.load_network(checkpoint, devices.set_context("cpu").kernel)
     ratio = network.frame.scale / frame.scale
 
     def value_and_gradient(points):

@@ -110,7 +110,7 @@ def main(args: argparse.Namespace) -> None:
     files.check_writable(output, files.MESH_WRITERS)
     threads.set_count(args.threads)
     overrides = {"activation": args.activation, "skip_scale": args.skip_scale}
-    network = networks.load(checkpoint, device.kernel, overrides)
+    network = networks.load_network(checkpoint, device.kernel, overrides)
     low, high = box(args.bounds, args.volume_factor or network.volume_factor, network.frame)
     grid = surface.Grid.of(low, high, args.grid_size)
     say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")

@@ -1,4 +1,11 @@
-"""The network of IGR: f: R^3 -> R, eight affine layers with softplus and a skip into layer 4."""
+"""The network of IGR, f: R^3 -> R: eight affine layers with softplus and a skip into layer 4.
+
+Three computations of the same function, each where it is fastest; MLP chooses among them once:
+
+    PlainForward     f by nnabla's functions             inference on a GPU
+    GradientChain    f and grad f by nnabla's functions  training on a GPU; leaky ReLU everywhere
+    CompiledKernel   f and grad f by igr/kernels.py      training and inference on the CPU
+"""
 
 from __future__ import annotations
 
@@ -12,73 +19,111 @@ import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 
-LAYERS, SKIP = 8, kernels.SKIP
-PUBLISHED = {"activation": "leaky_relu", "skip_scale": 1.0}  # nnabla-examples' models say nothing
+LAYERS = 8
+SKIP = kernels.SKIP  # the layer whose input is [x, h]
+# of the published nnabla-examples models, whose files do not say it
+NNABLA_EXAMPLES_ARCHITECTURE = {"activation": "leaky_relu", "skip_scale": 1.0}
 
 
 class MLP:
-    """f(x) = fc7(phi(... phi(fc0(x)))), where fc4 sees skip_scale [x, h] (Gropp et al., sec. 4).
+    """f(x) = fc7(phi(... phi(fc0(x)))), where fc4 sees skip_scale [x, h] (Gropp et al. 2020).
 
-    dims: width of the hidden layers. activation: "softplus" with beta, or "leaky_relu" (the
-    published nnabla-examples models). The parameters are `fc0/affine/W` (in, out),
-    `fc0/affine/b` (out,), ..., in `parameters`. kernel: compute with kernels.py (CPU, softplus)
-    and not with a graph of nnabla's own functions.
+    The parameters are `fc0/affine/W` (in, out), `fc0/affine/b` (out,), ..., in `parameters`.
     """
 
-    def __init__(self, dims=512, activation="softplus", beta=100.0, skip_scale=2**-0.5,
-                 radius=0.5, seed=0, kernel=False, arrays=None):
-        """arrays: parameters by name; default: geometric_init with `radius` and `seed`. Raises
-        ValueError where an array is missing or has the wrong shape."""
+    def __init__(self, dims: int = 512, activation: str = "softplus", beta: float = 100.0,
+                 skip_scale: float = 2**-0.5, radius: float = 0.5, seed: int = 0,
+                 kernel: bool = False, arrays: dict | None = None):
+        """dims: width of the hidden layers. activation: "softplus" with beta, or "leaky_relu"
+        (slope 0.1, the published nnabla-examples models). kernel: compute with igr/kernels.py,
+        for the CPU. arrays: parameters by name; default: geometric_init with `radius` and `seed`.
+
+        Raises ValueError where an array is missing or has the wrong shape.
+        """
+        self.kernel = kernel
         self.architecture = {"dims": dims, "activation": activation, "beta": beta,
                              "skip_scale": skip_scale}
-        self.kernel, self.parameters, self._inference = kernel, {}, {}
         if arrays is None:
             arrays = geometric_init(dims, radius, np.random.default_rng(seed))
-        for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
-            for name, shape in (("W", (fan_in, fan_out)), ("b", (fan_out,))):
-                name = f"fc{layer}/affine/{name}"
-                have = arrays[name].shape if name in arrays else "nothing"
-                if have != shape:
-                    raise ValueError(f"{name}: shape {shape} is needed, there is {have}")
-                self.parameters[name] = nn.Variable(shape, need_grad=True)
-                self.parameters[name].d = arrays[name]
+        self.parameters = make_parameters(dims, arrays)
+        shared = self.parameters, self.architecture
+        plain = PlainForward(*shared)
+        compiled = CompiledKernel(*shared)
+        fused = kernel and activation == "softplus"  # the kernel's gradient knows softplus only
+        self._inference = compiled if kernel else plain
+        self._value = compiled if fused else plain
+        self._gradient = compiled if fused else GradientChain(*shared)
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""
-        if self._fused:
-            return self._kernel(x, 0)[0]
-        h = x
-        for layer in range(LAYERS):
-            if layer == SKIP:
-                h = self.architecture["skip_scale"] * F.concatenate(x, h, axis=1)
-            W, b = (self.parameters[f"fc{layer}/affine/{name}"] for name in "Wb")
-            h = F.affine(h, W, b)
-            if layer < LAYERS - 1:
-                h = self._activation(h)
-        return h
+        return self._value.value(x)
 
     def value_and_gradient(self, x: nn.Variable, m: int):
         """(f(x), (N, 1); grad f, (m, 3), at the last m points) of x (N, 3).
 
         A loss in both can be differentiated with respect to the parameters.
         """
-        return self._kernel(x, m) if self._fused else self._graph(x, m)
+        return self._gradient.value_and_gradient(x, m)
 
     def evaluate(self, points: np.ndarray, rows: int = 1024) -> np.ndarray:
-        """f (N,) float32 of points (N, 3), numpy in and out, by the graph `rows` points at a time.
+        """f (N,) float32 of points (N, 3), numpy in and out; nnabla's graph takes `rows` points at
+        a time. A point has the same value bit for bit in whatever company it comes."""
+        return self._inference.evaluate(np.asarray(points, np.float32), rows)
 
-        A batch is filled up to `rows`: a product of another shape may round otherwise, and the
-        octree relies on a point having the same value in whatever company it comes.
-        """
+    def evaluate_with_gradient(self, points: np.ndarray, rows: int = 2048):
+        """f (N,) and grad f (N, 3), float32, of points (N, 3), numpy in and out; `rows` points at
+        a time."""
         points = np.asarray(points, np.float32)
-        if self.kernel:
-            arrays = [variable.d for variable in self.parameters.values()]
-            activation = self.architecture["activation"]
-            return kernels.evaluate(points, arrays, activation, *self._constants)
-        if rows not in self._inference:
+        values = np.empty(len(points), np.float32)
+        gradients = np.empty(points.shape, np.float32)
+        for start in range(0, len(points), rows):
+            batch = slice(start, start + rows)
+            x = nn.Variable.from_numpy_array(points[batch])
+            f, gradient = self.value_and_gradient(x, x.shape[0])
+            nn.forward_all([f, gradient])
+            values[batch] = f.d[:, 0]
+            gradients[batch] = gradient.d
+        return values, gradients
+
+
+# ------------------------------------------------------------------------- the three computations
+
+
+class PlainForward:
+    """f by nnabla's functions, layer after layer as the formula has it.
+
+    Runs where f is wanted without its gradient and the kernel does not compute it: inference on a
+    GPU and with --context cpu-graph.
+    """
+
+    def __init__(self, parameters: dict, architecture: dict):
+        self.parameters = parameters
+        self.architecture = architecture
+        self.graphs = {}  # rows of a batch -> (x, f)
+
+    def value(self, x: nn.Variable) -> nn.Variable:
+        """f(x), (N, 1), of x (N, 3)."""
+        h = x
+        for layer in range(LAYERS):
+            if layer == SKIP:
+                h = self.architecture["skip_scale"] * F.concatenate(x, h, axis=1)
+            W = self.parameters[f"fc{layer}/affine/W"]
+            b = self.parameters[f"fc{layer}/affine/b"]
+            h = F.affine(h, W, b)
+            if layer < LAYERS - 1:
+                h = self._activation(h)
+        return h
+
+    def evaluate(self, points: np.ndarray, rows: int) -> np.ndarray:
+        """f (N,) of points (N, 3), both float32, `rows` points at a time.
+
+        The last batch is filled up to `rows`: a product of another shape may round differently,
+        and the octree relies on a point having the same value in every batch.
+        """
+        if rows not in self.graphs:
             x = nn.Variable((rows, 3))
-            self._inference[rows] = x, self.value(x)
-        x, f = self._inference[rows]
+            self.graphs[rows] = (x, self.value(x))
+        x, f = self.graphs[rows]
         values = np.empty(len(points), np.float32)
         for start in range(0, len(points), rows):
             batch = points[start : start + rows]
@@ -88,110 +133,170 @@ class MLP:
             values[start : start + rows] = f.d[: len(points) - start, 0]
         return values
 
-    def evaluate_with_gradient(self, points: np.ndarray, rows: int = 2048):
-        """f (N,) and grad f (N, 3), float32, of points (N, 3), numpy in and out."""
-        points = np.asarray(points, np.float32)
-        values, gradients = np.empty(len(points), np.float32), np.empty(points.shape, np.float32)
-        for start in range(0, len(points), rows):
-            part = slice(start, start + rows)
-            x = nn.Variable.from_numpy_array(points[part])
-            f, gradient = self.value_and_gradient(x, x.shape[0])
-            nn.forward_all([f, gradient])
-            values[part], gradients[part] = f.d[:, 0], gradient.d
-        return values, gradients
-
-    @property
-    def _fused(self) -> bool:
-        """Whether kernels.py computes value and gradient in one: it knows softplus only."""
-        return self.kernel and self.architecture["activation"] == "softplus"
-
-    def _kernel(self, x, m):
-        return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self._constants)
-
-    def _graph(self, x, m):
-        """The sweeps "value" and "gradient" of kernels.py as nnabla functions that all run on the
-        device, which backward() then differentiates. (nn.grad would do, but it differentiates an
-        affine function by Python functions.)
-
-        All that is between the layers is beta times what it is in kernels.py: so softplus' slope is
-        a plain sigmoid (and leaky ReLU's is what it was). There is a leading axis of length 1, for
-        F.batch_matmul: it multiplies by a transposed W without transposing it.
-        """
-        beta, scale = self._constants
-        W, b = ([self.parameters[f"fc{layer}/affine/{name}"] for layer in range(LAYERS)]
-                for name in "Wb")
-        W1 = [w.reshape((1, *w.shape), unlink=True) for w in W]  # the same data, the same gradient
-        W[SKIP], W1[SKIP] = scale * W[SKIP], scale * W1[SKIP]
-        x = beta * F.reshape(x, (1, *x.shape))
-        n, h, slopes = x.shape[1], x, []
-        for layer in range(LAYERS - 1):
-            if layer == SKIP:
-                h = F.concatenate(x, h, axis=2)
-            z = F.affine(h, W[layer], beta * b[layer], base_axis=2)
-            sloped = z if m == n else z[:, n - m :]
-            if self.architecture["activation"] == "softplus":
-                h, slope = F.softplus(z), F.sigmoid(sloped)
-            else:
-                sign = F.greater_scalar(F.identity(sloped).apply(need_grad=False), 0)
-                h, slope = F.leaky_relu(z), 0.1 + 0.9 * sign  # which has no derivative to follow
-            slopes.append(slope)
-        f = F.affine(h, W[-1], beta * b[-1], base_axis=2) / beta
-        u = F.constant(1, (1, m, 1))
-        for layer in range(LAYERS - 1, -1, -1):
-            v = F.batch_matmul(u, W1[layer], transpose_b=True)
-            if layer == SKIP:
-                past, v = v[:, :, :3], v[:, :, 3:]
-            u = v * slopes[layer - 1] if layer else v + past
-        return F.reshape(f, (n, 1)), F.reshape(u, (m, 3))
-
-    @property
-    def _constants(self):
-        return self.architecture["beta"], self.architecture["skip_scale"]
-
     def _activation(self, z: nn.Variable) -> nn.Variable:
         if self.architecture["activation"] == "leaky_relu":
             return F.leaky_relu(z)
         return F.softplus(z, beta=self.architecture["beta"])
 
 
+class GradientChain:
+    """f and grad f as one chain of nnabla functions, which backward() then differentiates.
+
+    Runs where a gradient is wanted and the kernel does not compute it: training on a GPU and with
+    --context cpu-graph, and wherever the activation is leaky ReLU. It is the sweeps "value" and
+    "gradient" of igr/kernels.py in functions that all run on the device. (nn.grad would do, but it
+    differentiates an affine function by Python functions.)
+
+    Everything between the layers is beta times what it is in igr/kernels.py: so the slope of
+    softplus is a plain sigmoid (and that of leaky ReLU is what it was). There is a leading axis of
+    length 1 for F.batch_matmul, which multiplies by a transposed W without transposing it.
+    """
+
+    def __init__(self, parameters: dict, architecture: dict):
+        self.parameters = parameters
+        self.architecture = architecture
+
+    def value_and_gradient(self, x: nn.Variable, m: int):
+        """(f (N, 1); grad f (m, 3) at the last m points) of x (N, 3)."""
+        n = x.shape[0]
+        beta = self.architecture["beta"]
+        W, W1, b = self._weights()
+        x = beta * F.reshape(x, (1, n, 3))
+        h = x
+        slopes = []
+        for layer in range(LAYERS - 1):
+            if layer == SKIP:
+                h = F.concatenate(x, h, axis=2)
+            z = F.affine(h, W[layer], beta * b[layer], base_axis=2)
+            h, slope = self._activation_and_slope(z, m)
+            slopes.append(slope)
+        f = F.affine(h, W[-1], beta * b[-1], base_axis=2) / beta
+        gradient = self._gradient(W1, slopes, m)
+        return F.reshape(f, (n, 1)), F.reshape(gradient, (m, 3))
+
+    def _weights(self):
+        """Lists of W (in, out), the same as (1, in, out), and b (out,); the skip's W is scaled."""
+        W = [self.parameters[f"fc{layer}/affine/W"] for layer in range(LAYERS)]
+        b = [self.parameters[f"fc{layer}/affine/b"] for layer in range(LAYERS)]
+        W1 = [w.reshape((1, *w.shape), unlink=True) for w in W]  # the same data, the same gradient
+        W[SKIP] = self.architecture["skip_scale"] * W[SKIP]
+        W1[SKIP] = self.architecture["skip_scale"] * W1[SKIP]
+        return W, W1, b
+
+    def _activation_and_slope(self, z: nn.Variable, m: int):
+        """phi(z) of z (1, N, out), and phi'(z) (1, m, out) at the last m points."""
+        n = z.shape[1]
+        last = z if m == n else z[:, n - m :]
+        if self.architecture["activation"] == "softplus":
+            return F.softplus(z), F.sigmoid(last)
+        positive = F.greater_scalar(F.identity(last).apply(need_grad=False), 0)
+        return F.leaky_relu(z), 0.1 + 0.9 * positive  # a slope without a derivative to follow
+
+    def _gradient(self, W1: list, slopes: list, m: int) -> nn.Variable:
+        """grad f (1, m, 3): u goes back from f = z_7 to z_0, v is u W^T."""
+        u = F.constant(1, (1, m, 1))
+        for layer in range(LAYERS - 1, 0, -1):
+            v = F.batch_matmul(u, W1[layer], transpose_b=True)
+            if layer == SKIP:
+                past_skip = v[:, :, :3]
+                v = v[:, :, 3:]
+            u = v * slopes[layer - 1]
+        return F.batch_matmul(u, W1[0], transpose_b=True) + past_skip
+
+
+class CompiledKernel:
+    """f and grad f by igr/kernels.py, compiled for the CPU, on all threads.
+
+    Runs on the CPU: training and inference with softplus; with leaky ReLU inference only.
+    """
+
+    def __init__(self, parameters: dict, architecture: dict):
+        self.parameters = parameters
+        self.activation = architecture["activation"]
+        self.constants = architecture["beta"], architecture["skip_scale"]
+
+    def value(self, x: nn.Variable) -> nn.Variable:
+        """f(x), (N, 1), of x (N, 3)."""
+        return self.value_and_gradient(x, 0)[0]
+
+    def value_and_gradient(self, x: nn.Variable, m: int):
+        """(f (N, 1); grad f (m, 3) at the last m points) of x (N, 3); softplus only."""
+        return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self.constants)
+
+    def evaluate(self, points: np.ndarray, rows: int) -> np.ndarray:
+        """f (N,) of points (N, 3), both float32; the kernel has its own blocks for `rows`."""
+        arrays = [variable.d for variable in self.parameters.values()]
+        return kernels.evaluate(points, arrays, self.activation, *self.constants)
+
+
+# -------------------------------------------------------------------------------- the parameters
+
+
 def layer_shapes(dims: int) -> list:
     """(in, out) of the eight layers; layer 3 leaves room for x, which joins it at the skip."""
-    out = [dims] * LAYERS
-    out[SKIP - 1], out[-1] = dims - 3, 1
-    return list(zip([3, *[dims] * (LAYERS - 1)], out))
+    fan_in = [3, *[dims] * (LAYERS - 1)]
+    fan_out = [dims] * LAYERS
+    fan_out[SKIP - 1] = dims - 3
+    fan_out[-1] = 1
+    return list(zip(fan_in, fan_out))
+
+
+def make_parameters(dims: int, arrays: dict) -> dict:
+    """nnabla variables with gradient by name, of `arrays`.
+
+    Raises ValueError where one is missing or has the wrong shape.
+    """
+    parameters = {}
+    for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
+        for name, shape in (("W", (fan_in, fan_out)), ("b", (fan_out,))):
+            name = f"fc{layer}/affine/{name}"
+            have = arrays[name].shape if name in arrays else "nothing"
+            if have != shape:
+                raise ValueError(f"{name}: shape {shape} is needed, there is {have}")
+            parameters[name] = nn.Variable(shape, need_grad=True)
+            parameters[name].d = arrays[name]
+    return parameters
 
 
 def geometric_init(dims: int, radius: float, rng: np.random.Generator) -> dict:
-    """Parameters with which f is about |x| - radius (Atzmon & Lipman, SAL, theorem 1):
+    """Parameters (float32, by name) with which f is about |x| - radius (Atzmon & Lipman, SAL,
+    theorem 1): hidden W ~ N(0, 2 / out), the last W ~ N(sqrt(pi / in), 1e-10), its bias -radius.
 
-    hidden W ~ N(0, 2 / out), the last W ~ N(sqrt(pi / in), 1e-10), its bias -radius. The skip's
-    1 / sqrt(2) keeps the norm of [x, h], so the theorem holds across it.
+    The skip's 1 / sqrt(2) keeps the norm of [x, h], so the theorem holds across it.
     """
     arrays = {}
     for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
-        mean, deviation, bias = 0.0, np.sqrt(2 / fan_out), 0.0
+        mean = 0.0
+        deviation = np.sqrt(2 / fan_out)
+        bias = 0.0
         if layer == LAYERS - 1:
-            mean, deviation, bias = np.sqrt(np.pi / fan_in), 1e-5, -radius
+            mean = np.sqrt(np.pi / fan_in)
+            deviation = 1e-5
+            bias = -radius
         arrays[f"fc{layer}/affine/W"] = rng.normal(mean, deviation, (fan_in, fan_out))
         arrays[f"fc{layer}/affine/b"] = np.full(fan_out, bias)
     return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+# -------------------------------------------------------------------------------- from a checkpoint
 
 
 class Network(NamedTuple):
     """What a checkpoint holds."""
 
     mlp: MLP
-    frame: Frame
-    volume_factor: float
-    cloud: str  # path of the cloud it was trained on, or ""
+    frame: Frame  # of the cloud that it was trained on
+    volume_factor: float  # half the side of the cube of free space, unit frame
+    cloud: str  # path of that cloud, or ""
 
 
-def load(path, kernel: bool, overrides: dict | None = None) -> Network:
-    """The network of a checkpoint; entries of `overrides` that are not None replace its
-    architecture's. Raises UserError where the two do not fit."""
+def load_network(path, kernel: bool, overrides: dict | None = None) -> Network:
+    """The network of a checkpoint. Entries of `overrides` that are not None replace those of its
+    architecture. Raises UserError where the two do not fit."""
     arrays, info = checkpoints.load_checkpoint(path)
     if info is None:
-        info = {"architecture": {"dims": arrays["fc0/affine/W"].shape[1], **PUBLISHED},
+        dims = arrays["fc0/affine/W"].shape[1]
+        info = {"architecture": {"dims": dims, **NNABLA_EXAMPLES_ARCHITECTURE},
                 "frame": Frame()._asdict(), "volume_factor": 1.5}
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:

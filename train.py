@@ -351,7 +351,7 @@ def main(args: argparse.Namespace) -> None:
         helper.open3d()  # says at once where it does not import
     device, group = ranks.start(args.context, args.device_id, args.precision)
     threads.set_count(args.threads)
-    cloud = datasets.load(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
+    cloud = datasets.load_cloud(args.fpath, args.knn, args.test_rate, args.with_normals, args.seed)
     info = {"cloud": str(Path(args.fpath).resolve()), "cloud_sha256": digest(cloud),
             "frame": cloud.frame._asdict(), "volume_factor": args.volume_factor,
             "ranks": group.size,

@@ -399,7 +399,7 @@ def draw_slices(checkpoint, output, context: str, device_id: str, thread_count: 
     output = files.check_writable(output or path.with_name(path.stem + "_slices.png"), IMAGES)
     device = devices.set_context(context, device_id)
     threads.set_count(thread_count)
-    network = networks.load(path, device.kernel)
+    network = networks.load_network(path, device.kernel)
     save_image(output, charts.slices(network.mlp.evaluate_with_gradient, network.volume_factor,
                                     f"{path.name}, unit frame"))
 

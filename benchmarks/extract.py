@@ -31,7 +31,7 @@ def field(name: str, n: int, context: str):
     """The function of a row: a checkpoint's network, or a field by its name."""
     if name.endswith(".h5"):
         device = devices.set_context(context)
-        mlp = networks.load(name, device.kernel).mlp
+        mlp = networks.load_network(name, device.kernel).mlp
         return lambda points: mlp.evaluate(points, device.rows)
     return fields.specks(2 * 3 / (n - 1)) if name == "specks" else FIELDS[name]
 

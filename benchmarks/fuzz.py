@@ -98,7 +98,7 @@ def look(path: Path) -> bool:
     """True where the file was read, False where it was refused; raises for everything else."""
     try:
         if path.suffix == ".h5":
-            networks.load(path, False)
+            networks.load_network(path, False)
             return True
         found: Geometry = files.read(path)
     except UserError as error:

@@ -198,7 +198,7 @@ def run(path, truth_path, changes: dict, grid_size: int) -> dict:
     """One training on the cloud file at `path`: {"cpu_seconds", the entries of distances()
     [, "averaged"], "losses" of the last step}."""
     c = {**DEFAULT, **changes}
-    cloud = datasets.load(path, c["k"], c["test"], bool(c["normals"]), c["seed"])
+    cloud = datasets.load_cloud(path, c["k"], c["test"], bool(c["normals"]), c["seed"])
     truth = files.read_mesh(truth_path)
     unit = frames.Frame.of(truth.surface_points)
     samples = meshes.sample_mesh(truth._replace(points=unit.to_unit(truth.points)), 200_000,

@@ -17,7 +17,7 @@ def knot(tmp_path):
 
 
 def test_split_covers_the_cloud_once(knot):
-    cloud = datasets.load(knot, 5, 0.25, True, seed=0)
+    cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
     assert len(cloud.points) == 300 and len(cloud.held_out) == 100
     both = np.concatenate([cloud.points, cloud.held_out])
     world = cloud.frame.to_world(both)
@@ -27,7 +27,7 @@ def test_split_covers_the_cloud_once(knot):
 
 
 def test_normals_stay_with_their_points(knot):
-    cloud = datasets.load(knot, 5, 0.25, True, seed=0)
+    cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
     whole = files.read(knot)
     place = cdist(cloud.frame.to_world(cloud.points), whole.points).argmin(axis=1)
     np.testing.assert_allclose(cloud.normals, whole.normals[place], atol=1e-6)
@@ -81,13 +81,13 @@ def test_free_space_is_uniform_and_near(rng):
 def test_clouds_that_cannot_serve(tmp_path, points, knn, message):
     np.save(tmp_path / "cloud.npy", points)
     with pytest.raises(UserError, match=message):
-        datasets.load(tmp_path / "cloud.npy", knn, 0.25, False, 0)
+        datasets.load_cloud(tmp_path / "cloud.npy", knn, 0.25, False, 0)
 
 
 def test_normals_asked_for_and_missing(tmp_path, rng):
     files.write(tmp_path / "bare.ply", Geometry(rng.uniform(size=(99, 3))))
     with pytest.raises(UserError, match="no normals"):
-        datasets.load(tmp_path / "bare.ply", 5, 0.25, True, 0)
+        datasets.load_cloud(tmp_path / "bare.ply", 5, 0.25, True, 0)
 
 
 def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
@@ -105,10 +105,10 @@ def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
 def test_a_stray_point_is_said(tmp_path, capsys):
     ball = shapes.sample("sphere", 400).points
     files.write(tmp_path / "a.xyz", Geometry(ball))
-    datasets.load(tmp_path / "a.xyz", 5, 0, False, seed=0)
+    datasets.load_cloud(tmp_path / "a.xyz", 5, 0, False, seed=0)
     assert capsys.readouterr().err == ""
     files.write(tmp_path / "b.xyz", Geometry(np.append(ball, [[100.0, 0, 0]], axis=0)))
-    datasets.load(tmp_path / "b.xyz", 5, 0, False, seed=0)
+    datasets.load_cloud(tmp_path / "b.xyz", 5, 0, False, seed=0)
     assert "fills 1.9 % of the frame" in capsys.readouterr().err
 
 

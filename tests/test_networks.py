@@ -224,7 +224,7 @@ def test_checkpoint_returns_the_same_network(tmp_path, x, mlp):
     frame = {"center": [1, 2, 3], "scale": 4}
     checkpoints.save_checkpoint(path, mlp.parameters, {
         "architecture": mlp.architecture, "frame": frame, "volume_factor": 1.25})
-    again, frame_again, volume_factor, _ = networks.load(path, mlp.kernel)
+    again, frame_again, volume_factor, _ = networks.load_network(path, mlp.kernel)
     assert np.array_equal(again.evaluate(x), mlp.evaluate(x))
     assert frame_again == ((1, 2, 3), 4) and volume_factor == 1.25
     nn.clear_parameters()
@@ -244,7 +244,7 @@ def test_published_layout_loads(tmp_path, rng, x, kernel):
                 dataset = file.create_dataset(f"fc{layer}/affine/{name}", data=array)
                 dataset.attrs["need_grad"], dataset.attrs["index"] = True, 2 * layer + index
                 arrays.append(array.astype(np.float64))
-    mlp, frame, volume_factor, _ = networks.load(path, kernel)
+    mlp, frame, volume_factor, _ = networks.load_network(path, kernel)
 
     def leaky(x):
         h = x
@@ -261,7 +261,7 @@ def test_published_layout_loads(tmp_path, rng, x, kernel):
     slope = np.stack([leaky(x64 + step) - leaky(x64 - step) for step in 1e-9 * np.eye(3)]) / 2e-9
     assert np.median(np.abs(gradient - slope.T)) < 1e-4 * np.abs(slope).max()
     assert frame == ((0, 0, 0), 1) and volume_factor == 1.5
-    other = networks.load(path, kernel, {"activation": "softplus"})
+    other = networks.load_network(path, kernel, {"activation": "softplus"})
     assert relative(other.mlp.evaluate(x), leaky(x64)) > 1e-3
 
 
@@ -279,7 +279,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
     with h5py.File(path, "r+") as file:
         damage(file)
     with pytest.raises(UserError, match=message):
-        networks.load(path, False)
+        networks.load_network(path, False)
 
 
 def test_files_that_are_no_checkpoint(tmp_path):
