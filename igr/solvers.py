@@ -8,11 +8,16 @@ Muon steps a hidden matrix W (in, out) with gradient G along its momentum, ortho
 so that the small directions of a step count as much as the large ones. The factor gives a step
 the root mean square of Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so one rate serves both.
 U V^T comes from five steps of the quintic Newton-Schulz iteration, which moves all singular
-values to between 0.7 and 1.2: three matrix products each and no decomposition. What is no hidden
-matrix (biases, the first and the last layer) steps as Adam does.
+values to between 0.7 and 1.2 with three matrix products each and no decomposition. All other
+parameters (biases, the first and the last layer) step as Adam does.
+
+Each solver is used as nnabla's are: set_parameters, then set_learning_rate, zero_grad and update at
+each step. The arrays of state_of() go into a run's state file; their names are the file's format.
 """
 
 from __future__ import annotations
+
+import abc
 
 from helper import UserError
 from igr import threads
@@ -24,9 +29,20 @@ import numpy as np
 from numpy import float32 as f4
 
 MU = 0.98  # decay of the momentum: 0.95 is Muon's usual, see results/study.md
-ITERATIONS = 5
+ITERATIONS = 5  # of Newton and Schulz
 QUINTIC = 3.4445, -4.7750, 2.0315  # a x + b x^3 + c x^5, Jordan's coefficients
 STEP = 0.2  # root mean square of a step of rate 1, as Adam's
+
+
+def make(name: str, kernel: bool, beta0: float, beta1: float):
+    """The solver "adam" or "muon", on the CPU's kernel or with nnabla's functions."""
+    adam = (Adam if kernel else S.Adam)(beta1=beta0, beta2=beta1)
+    if name == "adam":
+        return adam
+    return (KernelMuon if kernel else GraphMuon)(adam)
+
+
+# ------------------------------------------------------------------------------------------ Adam
 
 
 @threads.compiled(fastmath={"contract"}, error_model="numpy")
@@ -35,7 +51,10 @@ def _adam(ps, gs, ms, vs, part, parts, beta1, beta2, rate, eps):
     for l in range(len(ps)):
         size = len(ps[l])
         piece = slice(size * part // parts, size * (part + 1) // parts)
-        p, g, m, v = ps[l][piece], gs[l][piece], ms[l][piece], vs[l][piece]
+        p = ps[l][piece]
+        g = gs[l][piece]
+        m = ms[l][piece]
+        v = vs[l][piece]
         for i in range(len(p)):
             m[i] = beta1 * m[i] + (f4(1) - beta1) * g[i]
             v[i] = beta2 * v[i] + (f4(1) - beta2) * g[i] * g[i]
@@ -43,18 +62,19 @@ def _adam(ps, gs, ms, vs, part, parts, beta1, beta2, rate, eps):
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015, the form before section 2.1's end) on all threads.
+    """Adam on all threads, step for step as nnabla's own (Kingma & Ba 2015, in the form of the end
+    of section 2, where the bias correction is in the rate)."""
 
-    Steps as nnabla's Adam does, and is used like it.
-    """
-
-    def __init__(self, beta1=0.9, beta2=0.999, eps=1e-8):
-        self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8):
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+        self.t = 0  # steps done
 
     def set_parameters(self, parameters: dict) -> None:
         self.parameters = parameters
-        self.m, self.v = ({name: np.zeros(p.size, np.float32) for name, p in parameters.items()}
-                          for _ in range(2))
+        self.m = {name: np.zeros(p.size, np.float32) for name, p in parameters.items()}
+        self.v = {name: np.zeros(p.size, np.float32) for name, p in parameters.items()}
 
     def state(self) -> dict:
         """Both moments and the step as arrays, by name."""
@@ -79,23 +99,20 @@ class Adam:
         self.t += 1
         rate = self.rate * (1 - self.beta2**self.t) ** 0.5 / (1 - self.beta1**self.t)
         constants = f4(self.beta1), f4(self.beta2), f4(rate), f4(self.eps)
-        all_ = self.parameters.values()
-        ps, gs = tuple(p.d.reshape(-1) for p in all_), tuple(p.g.reshape(-1) for p in all_)
-        ms, vs = tuple(self.m.values()), tuple(self.v.values())
-        threads.map(lambda part: _adam(ps, gs, ms, vs, part, threads.count(), *constants),
-             list(range(threads.count())))
+        ps = tuple(p.d.reshape(-1) for p in self.parameters.values())
+        gs = tuple(p.g.reshape(-1) for p in self.parameters.values())
+        ms = tuple(self.m.values())
+        vs = tuple(self.v.values())
+        n = threads.count()
+        threads.map(lambda part: _adam(ps, gs, ms, vs, part, n, *constants), list(range(n)))
+
 
 def compile_all() -> None:
     """Compile Adam's step now."""
     _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1))
 
 
-def make(name: str, kernel: bool, beta0: float, beta1: float):
-    """"adam" or "muon", on the CPU's kernel or with nnabla's functions."""
-    adam = (Adam if kernel else S.Adam)(beta1=beta0, beta2=beta1)
-    if name == "adam":
-        return adam
-    return (KernelMuon if kernel else GraphMuon)(adam)
+# ------------------------------------------------------------------------------------------ Muon
 
 
 def is_hidden(parameter) -> bool:
@@ -103,31 +120,29 @@ def is_hidden(parameter) -> bool:
     return len(parameter.shape) == 2 and min(parameter.shape) > 3
 
 
-class KernelMuon:
-    """Muon in numpy on the kernel's threads. Used as nnabla's solvers are."""
+class _Muon(abc.ABC):
+    """What both kinds of Muon share: hidden matrices by themselves, the rest to Adam; the state."""
 
     def __init__(self, adam):
+        """adam: solver of all that is no hidden matrix, Adam or nnabla's own."""
         self.adam = adam
 
     def set_parameters(self, parameters: dict) -> None:
         self.hidden = {name: p for name, p in parameters.items() if is_hidden(p)}
-        self.adam.set_parameters({n: p for n, p in parameters.items() if n not in self.hidden})
-        self.prepare()
-
-    def prepare(self) -> None:
-        """Make what belongs to `hidden`; the momentum begins at zero."""
-        self.momentum = {name: np.zeros(p.shape, np.float32) for name, p in self.hidden.items()}
+        rest = {name: p for name, p in parameters.items() if name not in self.hidden}
+        self.adam.set_parameters(rest)
+        self._start()
 
     def state(self) -> dict:
         """Momentum and Adam's moments as arrays, by name."""
-        return {**state_of(self.adam),
-                **{f"momentum/{name}": m.copy() for name, m in self.momentum.items()}}
+        momenta = {f"momentum/{name}": m for name, m in self._copy_momenta().items()}
+        return {**state_of(self.adam), **momenta}
 
     def set_state(self, state: dict) -> None:
-        """The reverse of state(). Raises KeyError, ValueError where the arrays do not fit."""
+        """The reverse of state(). Raises KeyError or ValueError where the arrays do not fit."""
         set_state_of(self.adam, state)
-        self.momentum = {name: state[f"momentum/{name}"].astype(np.float32).reshape(p.shape)
-                         for name, p in self.hidden.items()}
+        self._set_momenta({name: state[f"momentum/{name}"].astype(np.float32).reshape(p.shape)
+                           for name, p in self.hidden.items()})
 
     def set_learning_rate(self, rate: float) -> None:
         self.rate = rate
@@ -138,28 +153,60 @@ class KernelMuon:
         for parameter in self.hidden.values():
             parameter.grad.zero()
 
+    @abc.abstractmethod
+    def _start(self) -> None:
+        """Make what belongs to `hidden`; the momentum begins at zero."""
+
+    @abc.abstractmethod
+    def _copy_momenta(self) -> dict:
+        """The momentum (in, out) of each hidden matrix, float32."""
+
+    @abc.abstractmethod
+    def _set_momenta(self, momenta: dict) -> None:
+        """The reverse of _copy_momenta()."""
+
+    @abc.abstractmethod
+    def update(self) -> None:
+        """One step of all parameters."""
+
+
+class KernelMuon(_Muon):
+    """Muon in numpy on the kernel's threads, for the CPU."""
+
+    def _start(self) -> None:
+        self.momentum = {name: np.zeros(p.shape, np.float32) for name, p in self.hidden.items()}
+
+    def _copy_momenta(self) -> dict:
+        return {name: m.copy() for name, m in self.momentum.items()}
+
+    def _set_momenta(self, momenta: dict) -> None:
+        self.momentum = momenta
+
     def update(self) -> None:
         self.adam.update()
-        names, n = list(self.hidden), threads.count()
+        names = list(self.hidden)
+        n = threads.count()
+        threads.map(self._update_matrices, [names[i::n] for i in range(n)])
 
-        def some(names):
-            for name in names:
-                m, p = self.momentum[name], self.hidden[name]
-                m *= np.float32(MU)
-                m += np.float32(1 - MU) * p.g
-                step = orthogonal(np.float32(MU) * m + np.float32(1 - MU) * p.g)
-                step *= np.float32(self.rate * STEP * max(m.shape) ** 0.5)
-                p.d -= step
-
-        threads.map(some, [names[i::n] for i in range(n)])
+    def _update_matrices(self, names: list) -> None:
+        mu = np.float32(MU)
+        rest = np.float32(1 - MU)
+        for name in names:
+            p = self.hidden[name]
+            m = self.momentum[name]
+            m *= mu
+            m += rest * p.g
+            step = orthogonal(mu * m + rest * p.g)
+            step *= np.float32(self.rate * STEP * max(m.shape) ** 0.5)
+            p.d -= step
 
 
 def orthogonal(matrix: np.ndarray) -> np.ndarray:
-    """About U V^T of the matrix U s V^T (float32)."""
+    """About U V^T (in, out) of the matrix U s V^T (in, out), float32."""
     a, b, c = (np.float32(x) for x in QUINTIC)
     X = matrix / (np.linalg.norm(matrix) + np.float32(1e-12))
     for _ in range(ITERATIONS):
-        A = X @ X.T  # numpy takes half the products for these two: what they give is symmetric
+        A = X @ X.T  # numpy takes half the products for these two, whose results are symmetric
         B = A @ A.T
         B *= c
         B += b * A
@@ -167,7 +214,7 @@ def orthogonal(matrix: np.ndarray) -> np.ndarray:
     return X
 
 
-class GraphMuon(KernelMuon):
+class GraphMuon(_Muon):
     """Muon with nnabla's functions, all hidden matrices in one product: for a GPU, where the number
     of functions counts.
 
@@ -175,56 +222,66 @@ class GraphMuon(KernelMuon):
     puts the steps in the place of the gradients, where Sgd takes a matrix in one function.
     """
 
-    def prepare(self) -> None:
-        self.width = width = max(max(p.shape) for p in self.hidden.values())
-        gradients = []
-        for p in self.hidden.values():
-            g = nn.Variable(p.shape)
-            g.data = p.grad
-            rows, columns = (width - size for size in p.shape)
-            gradients.append(F.pad(g, (0, rows, 0, columns)) if rows or columns else g)
-        G = (1 - MU) * F.stack(*gradients, axis=0)
-        self.stacked = nn.Variable(G.shape)  # the momentum
+    def _start(self) -> None:
+        width = max(max(p.shape) for p in self.hidden.values())
+        G = (1 - MU) * F.stack(*[_padded_gradient(p, width) for p in self.hidden.values()], axis=0)
+        self.stacked = nn.Variable(G.shape)  # the momentum (matrices, width, width)
         self.stacked.d = 0
         X = MU * F.assign(self.stacked, MU * self.stacked + G) + G
-        X = X / (F.sum(X * X, axis=(1, 2), keepdims=True) ** 0.5 + 1e-12)
-        a, b, c = QUINTIC
-        identity = np.broadcast_to(np.eye(width, dtype=np.float32), G.shape)
-        bI = nn.Variable.from_numpy_array(b * identity)  # one function less than b A + c A A
-        for _ in range(ITERATIONS):
-            A = F.batch_matmul(X, X, transpose_b=True)
-            X = a * X + F.batch_matmul(F.batch_matmul(A, c * A + bI), X)
+        X = _orthogonal_graph(X)
         steps = []
         for i, p in enumerate(self.hidden.values()):
-            steps.append(F.slice(X, (i, 0, 0), (i + 1, *p.shape)))
-            steps[-1].data = p.reshape(steps[-1].shape, unlink=True).grad
+            step = F.slice(X, (i, 0, 0), (i + 1, *p.shape))
+            step.data = p.reshape(step.shape, unlink=True).grad
+            steps.append(step)
         self.steps = F.sink(*steps)
         self.descent = S.Sgd()
         self.descent.set_parameters(self.hidden)
 
-    @property
-    def momentum(self) -> dict:
-        """Copies, by name."""
+    def _copy_momenta(self) -> dict:
         whole = self.stacked.d
         return {name: whole[i, : p.shape[0], : p.shape[1]].copy()
                 for i, (name, p) in enumerate(self.hidden.items())}
 
-    @momentum.setter
-    def momentum(self, arrays: dict) -> None:
-        whole = np.zeros((len(arrays), self.width, self.width), np.float32)
-        for part, m in zip(whole, arrays.values()):
-            part[: m.shape[0], : m.shape[1]] = m
+    def _set_momenta(self, momenta: dict) -> None:
+        whole = np.zeros(self.stacked.shape, np.float32)
+        for square, m in zip(whole, momenta.values()):
+            square[: m.shape[0], : m.shape[1]] = m
         self.stacked.d = whole
 
     def update(self) -> None:
         self.adam.update()
         self.steps.forward()
-        self.descent.set_learning_rate(self.rate * STEP * self.width**0.5)
+        width = self.stacked.shape[-1]
+        self.descent.set_learning_rate(self.rate * STEP * width**0.5)
         self.descent.update()
 
 
+def _padded_gradient(parameter: nn.Variable, width: int) -> nn.Variable:
+    """The gradient (in, out) of a parameter, filled with zeros to (width, width)."""
+    g = nn.Variable(parameter.shape)
+    g.data = parameter.grad
+    rows, columns = (width - size for size in parameter.shape)
+    return F.pad(g, (0, rows, 0, columns)) if rows or columns else g
+
+
+def _orthogonal_graph(X: nn.Variable) -> nn.Variable:
+    """orthogonal() of each matrix of X (matrices, width, width), by nnabla's functions."""
+    a, b, c = QUINTIC
+    X = X / (F.sum(X * X, axis=(1, 2), keepdims=True) ** 0.5 + 1e-12)
+    identity = np.broadcast_to(np.eye(X.shape[-1], dtype=np.float32), X.shape)
+    bI = nn.Variable.from_numpy_array(b * identity)  # one function less than b A + c A A
+    for _ in range(ITERATIONS):
+        A = F.batch_matmul(X, X, transpose_b=True)
+        X = a * X + F.batch_matmul(F.batch_matmul(A, c * A + bI), X)
+    return X
+
+
+# ------------------------------------------------------------------------------- state of a solver
+
+
 def state_of(solver) -> dict:
-    """The state of Adam or of nnabla's as arrays, alike."""
+    """The state of a solver, of this module or nnabla's Adam, as arrays by name."""
     if hasattr(solver, "state"):
         return solver.state()
     found = {}
