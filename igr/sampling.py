@@ -1,7 +1,8 @@
 """What a training step sees: x (B, 3) on the surface, y (U + B, 3) in free space, n (B, 3) normals.
 
 HostSamples draws with numpy for the CPU's kernel, GraphSamples within the graph for a GPU. Both
-give the same samples to a run that goes on as to one that was never stopped.
+give a resumed run the samples that it would have had without the stop. All lengths are in the unit
+frame.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ def batches(n: int, batch_size: int, seed: int, step: int = 0):
     An epoch gives n // batch_size batches, at least one: a cloud smaller than a batch is repeated.
     The order depends on seed and epoch only.
     """
-    epoch, skip = divmod(step, max(1, n // batch_size))
+    epoch, skipped = divmod(step, max(1, n // batch_size))
     while True:
         order = np.random.default_rng((seed, epoch)).permutation(n)
         order = np.resize(order, max(n, batch_size))
-        for start in range(skip * batch_size, len(order) - batch_size + 1, batch_size):
+        for start in range(skipped * batch_size, len(order) - batch_size + 1, batch_size):
             yield order[start : start + batch_size]
-        epoch, skip = epoch + 1, 0
+        epoch += 1
+        skipped = 0
 
 
-def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float, rng,
-               uniform: int) -> np.ndarray:
-    """The eikonal term's points y (uniform + B, 3) for x = points (B, 3): some uniform in the cube
-    [-volume_factor, volume_factor]^3 and B normal around x with deviation sigma (B, 1); float32.
+def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float,
+               rng: np.random.Generator, uniform: int) -> np.ndarray:
+    """The eikonal term's points y (uniform + B, 3) float32, for x = points (B, 3).
+
+    `uniform` of them are uniform in the cube [-volume_factor, volume_factor]^3; B are normal around
+    x, each with the deviation sigma (B, 1) of its x.
     """
     anywhere = rng.uniform(-volume_factor, volume_factor, (uniform, 3))
     near = points + sigma * rng.standard_normal(points.shape, np.float32)
@@ -44,20 +48,24 @@ class HostSamples:
     depend on seed and step only."""
 
     def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int):
-        """batch: B; uniform: U; step: the first to come."""
-        self.cloud, self.uniform, self.volume_factor = cloud, uniform, volume_factor
-        self.seed, self.step = seed, step
+        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for."""
+        self.cloud = cloud
+        self.uniform = uniform
+        self.volume_factor = volume_factor
+        self.seed = seed
+        self.step = step
         self.order = batches(len(cloud.points), batch, seed, step)
-        self.x, self.y = nn.Variable((batch, 3)), nn.Variable((uniform + batch, 3))
+        self.x = nn.Variable((batch, 3))
+        self.y = nn.Variable((uniform + batch, 3))
         self.n = None if cloud.normals is None else nn.Variable((batch, 3))
 
     def draw(self) -> None:
         """Put the next step's samples into x, y and n."""
-        index, rng = next(self.order), np.random.default_rng((self.seed, 1, self.step))
+        index = next(self.order)
+        rng = np.random.default_rng((self.seed, 1, self.step))
         x = self.cloud.points[index]
         self.x.d = x
-        self.y.d = free_space(x, self.cloud.sigma[index], self.volume_factor, rng,
-                                       self.uniform)
+        self.y.d = free_space(x, self.cloud.sigma[index], self.volume_factor, rng, self.uniform)
         if self.n is not None:
             self.n.d = self.cloud.normals[index]
         self.step += 1
@@ -67,32 +75,31 @@ class GraphSamples:
     """Samples as the outputs of nnabla functions: the cloud lies on the device, and each forward
     pass of a loss of x, y and n draws anew without the host.
 
-    A batch has one point of each B-th part of the cloud (whose order is random), so hardly any
-    twice; HostSamples' permutations would be work for the host. Indices are float32, which tells
-    16.7 million points apart. Random numbers come from nnabla's generators, which have a seed but
-    no state to keep: a run that goes on draws as often as it had, some microseconds a step, and is
-    then where it was.
+    A batch has one point of each B-th part of the cloud (whose order is random), so it hardly has
+    a point twice; HostSamples' permutations would be work for the host. Indices are float32, which
+    tells 16.7 million points apart. Random numbers come from nnabla's generators, which have a seed
+    but no state to keep: a resumed run draws as many times as it had drawn, some microseconds a
+    step, and is then where it was.
     """
 
     def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
                  rank: int = 0):
-        """batch: B; uniform: U; step: the first to come; rank: of several, which differ."""
+        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for; rank:
+        number of the process, each of which draws its own."""
         n = len(cloud.points)
         if n > 1 << 24:
             raise UserError(f"{n} points are more than a GPU's indices tell apart ({1 << 24}): "
                             "thin the cloud")
         seeds = np.random.SeedSequence((seed, rank)).generate_state(3) >> 1  # nnabla's are int32
-        part, anywhere, noise = (int(seed) for seed in seeds)
-        random = [F.rand(0, n / batch, (batch,), part),
-                  F.rand(-volume_factor, volume_factor, (uniform, 3), anywhere),
-                  F.randn(0, 1, (batch, 3), noise)]
+        place, anywhere, noise = _random(n, batch, uniform, volume_factor, seeds)
         for _ in range(step):
-            nn.forward_all(random)
+            nn.forward_all([place, anywhere, noise])
         # the greatest float32 below n / batch, added to the last part's start, may be n
-        index = F.minimum_scalar(random[0] + _constant(np.arange(batch) * (n / batch)), n - 1)
+        starts = _constant(np.arange(batch) * (n / batch))
+        index = F.minimum_scalar(place + starts, n - 1)
         self.x = F.gather(_constant(cloud.points), index)
         sigma = F.gather(_constant(np.repeat(cloud.sigma, 3, axis=1)), index)
-        self.y = F.concatenate(random[1], self.x + sigma * random[2], axis=0)
+        self.y = F.concatenate(anywhere, self.x + sigma * noise, axis=0)
         self.n = None
         if cloud.normals is not None:
             self.n = F.gather(_constant(cloud.normals), index)
@@ -101,8 +108,16 @@ class GraphSamples:
         """Nothing: the forward pass draws."""
 
 
+def _random(n: int, batch: int, uniform: int, volume_factor: float, seeds: np.ndarray):
+    """Places (B,) within a part of n / B points, points (U, 3) in the cube, noise (B, 3)."""
+    of_place, of_anywhere, of_noise = (int(seed) for seed in seeds)
+    return (F.rand(0, n / batch, (batch,), of_place),
+            F.rand(-volume_factor, volume_factor, (uniform, 3), of_anywhere),
+            F.randn(0, 1, (batch, 3), of_noise))
+
+
 def _constant(array) -> nn.Variable:
-    """array as a float32 variable that stays on the device."""
+    """An array as a float32 variable that stays on the device."""
     variable = nn.Variable.from_numpy_array(np.asarray(array, np.float32))
     variable.persistent = True
     return variable
