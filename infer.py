@@ -36,7 +36,7 @@ def without(mesh: Geometry, keep: np.ndarray, what: str):
     """The mesh of the faces in the mask keep (M,), and a line that says what went."""
     if not keep.any():
         raise UserError(f"{what} would drop the whole mesh")
-    rest, areas = meshes.with_faces(mesh, keep), meshes.face_areas(mesh)
+    rest, areas = meshes.keep_faces(mesh, keep), meshes.face_areas(mesh)
     return rest, (f"{what}: dropped {(~keep).sum()} of {len(keep)} faces "
                   f"({100 * areas[~keep].sum() / areas.sum():.2g} % of the area), "
                   f"{meshes.components(mesh).max() + 1} components before, "
@@ -47,7 +47,7 @@ def trim(mesh: Geometry, cloud: str, distance: float):
     """without() the faces farther than `distance` from the cloud file, all in world units."""
     if not Path(cloud).is_file():
         raise UserError(f"--trim needs the cloud of the training; '{cloud}' is not there")
-    keep = meshes.near(mesh, files.read(cloud).surface_points, distance)
+    keep = meshes.faces_near(mesh, files.read(cloud).surface_points, distance)
     return without(mesh, keep, f"--trim {distance:g}")
 
 

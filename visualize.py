@@ -363,7 +363,7 @@ def used(shape: Geometry) -> Geometry:
     """A mesh without the vertices that no face uses; a cloud as it is."""
     if shape.faces is None:
         return shape
-    return meshes.with_faces(shape, np.ones(len(shape.faces), bool))
+    return meshes.keep_faces(shape, np.ones(len(shape.faces), bool))
 
 
 def load_shapes(command: str, paths: list, rate: float, reference) -> list:

@@ -161,9 +161,10 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
             uv = hit["primitive_uvs"].numpy()[seen]
             weights = np.column_stack([1 - uv.sum(axis=1), uv])[:, :, None]
             directions = rays[seen, 3:]
-            flat = meshes.against(hit["primitive_normals"].numpy()[seen], directions)
+            flat = meshes.turn_against(hit["primitive_normals"].numpy()[seen], directions)
             # near an outline the smooth normal may look away from us where its face does not
-            smooth = meshes.unit(meshes.against((weights * normals[corner]).sum(axis=1), -flat))
+            smooth = meshes.turn_against((weights * normals[corner]).sum(axis=1), -flat)
+            smooth = meshes.unit_vectors(smooth)
             at = rays[seen, :3] + depth[seen, None] * directions
             open_sky = 1 - _occlusion(scene, at, flat, smooth, pixels[seen], REACH)
             color = albedo if albedo.ndim == 1 else (weights * albedo[corner]).sum(axis=1)
@@ -239,7 +240,7 @@ def cloud(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLA
     margin = 2 * s  # rows above and below a band that its edges look at
     albedo = _linear(colors)
     if geometry.normals is not None:
-        normals = meshes.unit(meshes.against(geometry.normals, view.points - view.eye))
+        normals = meshes.unit_vectors(meshes.turn_against(geometry.normals, view.points - view.eye))
     scene = None
     if style.ground:  # its shadow is that of a small triangle a point
         scene = meshes.ray_scene(*_triangles_at(view.points, radius, view.up))

@@ -39,7 +39,7 @@ def test_large_components_by_area():
     for fraction, kept in ((1.0, n), (1.1 * share, n), (0.9 * share, len(mesh.faces))):
         keep = meshes.large_components(mesh, fraction)
         assert keep.sum() == kept and keep[:n].all()
-    rest = meshes.with_faces(mesh, meshes.large_components(mesh, 1.0))
+    rest = meshes.keep_faces(mesh, meshes.large_components(mesh, 1.0))
     assert len(rest.points) == len(shapes.mesh("torus").points)
     assert meshes.topology(rest)["watertight"]
 
@@ -47,5 +47,5 @@ def test_large_components_by_area():
 def test_near_keeps_what_the_cloud_covers():
     mesh = shapes.mesh("sphere")
     upper = mesh.points[mesh.points[:, 2] > 0]
-    rest = meshes.with_faces(mesh, meshes.near(mesh, upper, 0.05))
+    rest = meshes.keep_faces(mesh, meshes.faces_near(mesh, upper, 0.05))
     assert -0.06 < rest.points[:, 2].min() < 0 and meshes.topology(rest)["boundary_edges"] > 0
