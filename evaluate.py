@@ -24,8 +24,8 @@ import numpy as np
 
 
 def field(checkpoint, reference: frames.Geometry) -> dict:
-    """metrics.field of a checkpoint's network against a mesh in world coordinates, in the mesh's
-    unit frame: the network's own may be another, its cloud misses the outermost points.
+    """metrics.field_error of a checkpoint's network against a mesh in world coordinates, in the
+    mesh's unit frame: the network's own may be another, its cloud misses the outermost points.
     """
     import networks  # and nnabla with it: not for those who measure meshes only
 
@@ -41,7 +41,7 @@ def field(checkpoint, reference: frames.Geometry) -> dict:
         return ratio * f, gradient
 
     surface = meshes.sample_mesh(truth, metrics.FIELD_SAMPLES, np.random.default_rng(0))
-    return metrics.field(value_and_gradient, distance, surface, network.volume_factor, signed)
+    return metrics.field_error(value_and_gradient, distance, surface, network.volume_factor, signed)
 
 
 def rows(result: dict, prefix: str = ""):

@@ -18,7 +18,7 @@ class Geometry(NamedTuple):
 
     @property
     def surface_points(self) -> np.ndarray:
-        """The points that belong to the shape: of a mesh only those that a face uses. (n, 3)"""
+        """The points (n, 3) that belong to the shape; in a mesh, only those that a face uses."""
         return self.points if self.faces is None else self.points[np.unique(self.faces)]
 
 
@@ -31,14 +31,25 @@ class Frame(NamedTuple):
     @classmethod
     def of(cls, pts_world: np.ndarray) -> Frame:
         """The frame of points (N, 3). Raises UserError where they span no size."""
-        low, high = pts_world.min(axis=0), pts_world.max(axis=0)
+        low = pts_world.min(axis=0)
+        high = pts_world.max(axis=0)
         scale = float((high / 2 - low / 2).max())
         if not scale > 0 or not np.isfinite(1 / scale):
             raise UserError("all points are equal: there is no shape to see")
         return cls(tuple((low / 2 + high / 2).tolist()), scale)
 
     def to_unit(self, pts_world: np.ndarray) -> np.ndarray:
+        """Points (N, 3) of the world in the unit frame, float64."""
         return (np.asarray(pts_world, np.float64) - self.center) / self.scale
 
     def to_world(self, pts_unit: np.ndarray) -> np.ndarray:
+        """The reverse of to_unit()."""
         return np.asarray(pts_unit, np.float64) * self.scale + self.center
+
+    def geometry_to_unit(self, geometry: Geometry) -> Geometry:
+        """A shape of the world in the unit frame. Normals keep direction and length."""
+        return geometry._replace(points=self.to_unit(geometry.points))
+
+    def geometry_to_world(self, geometry: Geometry) -> Geometry:
+        """The reverse of geometry_to_unit()."""
+        return geometry._replace(points=self.to_world(geometry.points))

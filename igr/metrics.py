@@ -8,7 +8,8 @@ Three protocols, named beside every number:
     srb        the Surface Reconstruction Benchmark's, in the reference's own units
 
 Chamfer is half the sum of the two means of unsquared nearest-neighbour distances, Hausdorff the
-larger of the two maxima.
+larger of the two maxima. Both come with their one-sided parts: "mesh_to_reference" is measured at
+points of the mesh, "reference_to_mesh" at points of the reference.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ FIELD_SAMPLES = 20_000  # in the cube, and as many in the band
 FIELD_BAND = 0.05  # half its width, unit frame
 
 
+# -------------------------------------------------------------------------------------- distances
+
+
 def nearest(points: np.ndarray, others: np.ndarray):
     """Distance (N,) and index (N,) of the nearest of `others` (M, 3) for each of points (N, 3)."""
     from scipy.spatial import cKDTree
@@ -37,26 +41,12 @@ def nearest(points: np.ndarray, others: np.ndarray):
     return tree.query(points, workers=helper.cores())
 
 
-def chamfer_hausdorff(mesh: np.ndarray, reference: np.ndarray) -> dict:
-    """Both distances and their one-sided parts between point sets (N, 3) and (M, 3)."""
-    return _from_distances(nearest(mesh, reference)[0], nearest(reference, mesh)[0])
+def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
+    """Distance (N,) of each point (N, 3) to its k-th nearest other point (k < N)."""
+    from scipy.spatial import cKDTree
 
-
-def _from_distances(forth: np.ndarray, back: np.ndarray) -> dict:
-    return {
-        "chamfer": float(forth.mean() + back.mean()) / 2,
-        "chamfer_mesh_to_reference": float(forth.mean()),
-        "chamfer_reference_to_mesh": float(back.mean()),
-        "hausdorff": float(max(forth.max(), back.max())),
-        "hausdorff_mesh_to_reference": float(forth.max()),
-        "hausdorff_reference_to_mesh": float(back.max()),
-    }
-
-
-def f_score(forth: np.ndarray, back: np.ndarray, threshold: float) -> float:
-    """Harmonic mean of the shares of the two one-sided distances that lie under threshold."""
-    precision, recall = (forth < threshold).mean(), (back < threshold).mean()
-    return float(2 * precision * recall / max(precision + recall, 1e-12))
+    distances, _ = cKDTree(points).query(points, k=[k + 1], workers=helper.cores())  # first itself
+    return distances[:, 0]
 
 
 def point_to_surface(points: np.ndarray, mesh: Geometry) -> np.ndarray:
@@ -72,7 +62,61 @@ def distance_to(points: np.ndarray, reference: Geometry) -> np.ndarray:
     return point_to_surface(points, reference)
 
 
+def true_distance(mesh: Geometry):
+    """The distance to a mesh as a function, points (N, 3) -> (N,), and whether it is signed.
+
+    The distance to a watertight mesh is signed, negative inside; an open mesh has no inside.
+    float32 arithmetic.
+    """
+    if not meshes.topology(mesh)["watertight"]:
+        return (lambda points: point_to_surface(points, mesh)), False
+    scene = meshes.ray_scene(mesh.points, mesh.faces)
+
+    def distance(points: np.ndarray) -> np.ndarray:
+        query = meshes.tensor(points)
+        return scene.compute_signed_distance(query, nsamples=3).numpy()  # 3 rays vote for inside
+
+    return distance, True
+
+
+# --------------------------------------------------------------------------------------- measures
+
+
+def chamfer_hausdorff(mesh: np.ndarray, reference: np.ndarray) -> dict:
+    """Both distances and their one-sided parts between point sets (N, 3) and (M, 3)."""
+    return _from_distances(nearest(mesh, reference)[0], nearest(reference, mesh)[0])
+
+
+def _from_distances(to_reference: np.ndarray, to_mesh: np.ndarray) -> dict:
+    """Of the one-sided distances (N,) from mesh to reference and (M,) from reference to mesh."""
+    return {
+        "chamfer": float(to_reference.mean() + to_mesh.mean()) / 2,
+        "chamfer_mesh_to_reference": float(to_reference.mean()),
+        "chamfer_reference_to_mesh": float(to_mesh.mean()),
+        "hausdorff": float(max(to_reference.max(), to_mesh.max())),
+        "hausdorff_mesh_to_reference": float(to_reference.max()),
+        "hausdorff_reference_to_mesh": float(to_mesh.max()),
+    }
+
+
+def f_score(to_reference: np.ndarray, to_mesh: np.ndarray, threshold: float) -> float:
+    """Harmonic mean of the shares of the one-sided distances (N,) and (M,) below threshold."""
+    precision = (to_reference < threshold).mean()
+    recall = (to_mesh < threshold).mean()
+    return float(2 * precision * recall / max(precision + recall, 1e-12))
+
+
+def _normal_consistency(mesh: np.ndarray, reference: np.ndarray, nearest_in_reference: np.ndarray,
+                        nearest_in_mesh: np.ndarray) -> float:
+    """Mean |cosine| between unit normals (N, 3) and (M, 3) and those of the nearest points on the
+    other side, whose indices are (N,) and (M,)."""
+    forwards = (mesh * reference[nearest_in_reference]).sum(axis=1)
+    backwards = (reference * mesh[nearest_in_mesh]).sum(axis=1)
+    return float(np.abs(forwards).mean() / 2 + np.abs(backwards).mean() / 2)
+
+
 def _summary(distances: np.ndarray) -> dict:
+    """Mean, root mean square, 99th percentile and maximum of distances (N,)."""
     return {
         "mean": float(distances.mean()),
         "rms": float(np.sqrt(np.mean(distances.astype(np.float64) ** 2))),
@@ -81,123 +125,25 @@ def _summary(distances: np.ndarray) -> dict:
     }
 
 
-def default_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict:
-    """Every metric in the reference's unit frame; reference: a mesh or a cloud."""
-    frame = Frame.of(reference.surface_points)
-    rng = np.random.default_rng(seed)
-    mesh = mesh._replace(points=frame.to_unit(mesh.points))
-    samples = sample_mesh(mesh, SAMPLES, rng)
-    is_mesh = reference.faces is not None
-    if is_mesh:
-        reference = reference._replace(points=frame.to_unit(reference.points))
-        truth = sample_mesh(reference, SAMPLES, rng)
-        floor = chamfer_hausdorff(sample_mesh(reference, SAMPLES, rng).points, truth.points)
-    else:
-        truth = reference._replace(points=frame.to_unit(reference.points))
-        floor = {"chamfer": float(_spacing(truth.points).mean())}
-    forth, to_truth = nearest(samples.points, truth.points)
-    back, to_samples = nearest(truth.points, samples.points)
-    result = {
-        "units": "half the longest side of the reference = 1",
-        "samples_mesh": len(samples.points),
-        "samples_reference": len(truth.points),
-        **_from_distances(forth, back),
-        "chamfer_floor": floor["chamfer"],
-    }
-    for threshold in F_THRESHOLDS:
-        result[f"f_score_{threshold:g}"] = f_score(forth, back, threshold)
-    if truth.normals is not None:
-        lengths = np.linalg.norm(truth.normals, axis=1, keepdims=True)
-        normals = truth.normals / np.maximum(lengths, 1e-12)
-        result["normal_consistency"] = float(
-            np.abs((samples.normals * normals[to_truth]).sum(axis=1)).mean() / 2
-            + np.abs((normals * samples.normals[to_samples]).sum(axis=1)).mean() / 2
-        )
-    result["reference_to_surface"] = _summary(point_to_surface(truth.points, mesh))
-    if is_mesh:
-        result["mesh_to_surface"] = _summary(point_to_surface(samples.points, reference))
-    return result
-
-
-def _spacing(points: np.ndarray) -> np.ndarray:
-    """Distance of each point to its nearest other: what a perfect mesh would still be away."""
-    from scipy.spatial import cKDTree
-
-    return cKDTree(points).query(points, k=[2], workers=helper.cores())[0][:, 0]
-
-
-def upstream_turn(points: np.ndarray) -> np.ndarray:
-    """(x, y, z) -> (y, -x, z): what upstream's grid order and spacing (1, -1, 1) did to a mesh."""
-    return np.column_stack([points[:, 1], -points[:, 0], points[:, 2]])
-
-
-def upstream_protocol(mesh: Geometry, reference: Geometry, seed: int = 412) -> dict:
-    """The published figures: the held-out quarter of the reference's points against as many
-    Poisson-disk samples of the *turned* mesh, each set in the frame of its own bounding box."""
-    points = reference.surface_points
-    order = np.random.RandomState(313).permutation(len(points))
-    frame = Frame.of(points)
-    truth = frame.to_unit(points[order[: len(points) // 4]])
-    mesh_unit = mesh._replace(points=frame.to_unit(mesh.points))
-    samples = upstream_turn(sample_poisson(mesh_unit, len(truth), seed).points)
-    return {
-        "units": "half the longest side = 1, each set in its own frame; the mesh turned",
-        "samples_mesh": len(samples),
-        "samples_reference": len(truth),
-        **chamfer_hausdorff(Frame.of(samples).to_unit(samples), truth),
-    }
-
-
-def srb_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict:
-    """1 M samples of the mesh against all points of the reference, in the reference's units. The
-    benchmark's scan columns are the *_reference_to_mesh entries with the scan as reference; their
-    floor is what a mesh through every point of the scan would still measure."""
-    samples = sample_mesh(mesh, SRB_SAMPLES, np.random.default_rng(seed))
-    points = reference.surface_points
-    return {
-        "units": "the reference's own",
-        "samples_mesh": SRB_SAMPLES,
-        "samples_reference": len(points),
-        **chamfer_hausdorff(samples.points, points),
-        # the mean distance of a point that lies on the mesh to the nearest of the random samples
-        "chamfer_reference_to_mesh_floor":
-            float(np.sqrt(meshes.face_areas(mesh).sum() / SRB_SAMPLES)) / 2,
-    }
-
-
-def true_distance(mesh: Geometry):
-    """(points (N, 3) -> distance (N,) to a mesh, signed): negative inside a watertight mesh, whose
-    distance is signed; of an open one nobody knows what is inside. float32 arithmetic."""
-    if not meshes.topology(mesh)["watertight"]:
-        return (lambda points: point_to_surface(points, mesh)), False
-    scene = meshes.ray_scene(mesh.points, mesh.faces)
-
-    def distance(points):
-        query = meshes.tensor(points)
-        return scene.compute_signed_distance(query, nsamples=3).numpy()  # 3 rays vote for inside
-
-    return distance, True
-
-
-def field(value_and_gradient, distance, surface: Geometry, half_side, signed: bool = True,
-          seed: int = 0) -> dict:
-    """What a function is worth as a distance, in the unit frame: means of | |grad f| - 1 | and of
+def field_error(value_and_gradient, distance, surface: Geometry, half_side: float,
+                signed: bool = True, seed: int = 0) -> dict:
+    """How far a function is from a distance, in the unit frame: means of | |grad f| - 1 | and of
     |f - d|, in the cube and in a narrow band around the surface.
 
-    value_and_gradient: points (N, 3) -> f (N,) and grad f (N, 3); distance: points -> d (N,),
-    negative inside as f should be; not `signed`: d is at least 0, for an open surface, and it is
-    | |f| - d | that is averaged; surface: points and unit normals on it. cube: points uniform in
-    [-half_side, half_side]^3. band: points of the surface moved along their normals, by a uniform
-    number of [-FIELD_BAND, FIELD_BAND].
+    value_and_gradient: points (N, 3) -> f (N,) and grad f (N, 3). distance: points -> d (N,),
+    negative inside as f should be; with signed=False, for an open surface, d is at least 0 and
+    | |f| - d | is averaged. surface: points and unit normals on it. The cube has points uniform in
+    [-half_side, half_side]^3; the band has points of the surface moved along their normals by a
+    uniform number of [-FIELD_BAND, FIELD_BAND].
     """
     rng = np.random.default_rng(seed)
     picked = rng.integers(len(surface.points), size=FIELD_SAMPLES)
     offset = rng.uniform(-FIELD_BAND, FIELD_BAND, (FIELD_SAMPLES, 1))
-    places = {"cube": rng.uniform(-half_side, half_side, (FIELD_SAMPLES, 3)),
-              "band": surface.points[picked] + offset * surface.normals[picked]}
+    cube = rng.uniform(-half_side, half_side, (FIELD_SAMPLES, 3))
+    band = surface.points[picked] + offset * surface.normals[picked]
     result = {"units": "half the longest side of the reference = 1", "samples": FIELD_SAMPLES,
               "signed": signed, "cube_half_side": half_side, "band_half_width": FIELD_BAND}
-    for name, points in places.items():
+    for name, points in (("cube", cube), ("band", band)):
         f, gradient = value_and_gradient(points)
         f = f if signed else np.abs(f)
         result[name] = {
@@ -207,12 +153,93 @@ def field(value_and_gradient, distance, surface: Geometry, half_side, signed: bo
     return result
 
 
+# -------------------------------------------------------------------------------------- protocols
+
+
+def default_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict:
+    """Every metric in the reference's unit frame; reference: a mesh or a cloud."""
+    rng = np.random.default_rng(seed)
+    frame = Frame.of(reference.surface_points)
+    mesh = frame.geometry_to_unit(mesh)
+    reference = frame.geometry_to_unit(reference)
+    is_mesh = reference.faces is not None
+    samples = sample_mesh(mesh, SAMPLES, rng)
+    truth = sample_mesh(reference, SAMPLES, rng) if is_mesh else reference
+    if is_mesh:  # two samplings of one surface are not at distance 0
+        floor = chamfer_hausdorff(sample_mesh(reference, SAMPLES, rng).points,
+                                  truth.points)["chamfer"]
+    else:  # a perfect mesh would still be this far from points between those of the cloud
+        floor = float(neighbour_distance(truth.points, 1).mean())
+    to_reference, nearest_in_reference = nearest(samples.points, truth.points)
+    to_mesh, nearest_in_mesh = nearest(truth.points, samples.points)
+    result = {
+        "units": "half the longest side of the reference = 1",
+        "samples_mesh": len(samples.points),
+        "samples_reference": len(truth.points),
+        **_from_distances(to_reference, to_mesh),
+        "chamfer_floor": floor,
+    }
+    for threshold in F_THRESHOLDS:
+        result[f"f_score_{threshold:g}"] = f_score(to_reference, to_mesh, threshold)
+    if truth.normals is not None:
+        result["normal_consistency"] = _normal_consistency(
+            samples.normals, meshes.unit_vectors(truth.normals), nearest_in_reference,
+            nearest_in_mesh)
+    result["reference_to_surface"] = _summary(point_to_surface(truth.points, mesh))
+    if is_mesh:
+        result["mesh_to_surface"] = _summary(point_to_surface(samples.points, reference))
+    return result
+
+
+def upstream_turn(points: np.ndarray) -> np.ndarray:
+    """(x, y, z) -> (y, -x, z), points (N, 3): what upstream's grid order and spacing (1, -1, 1) did
+    to a mesh."""
+    return np.column_stack([points[:, 1], -points[:, 0], points[:, 2]])
+
+
+def upstream_protocol(mesh: Geometry, reference: Geometry, seed: int = 412) -> dict:
+    """The published figures: a quarter of the reference's points, as upstream held out, against as
+    many Poisson-disk samples of the *turned* mesh, each set in the frame of its own bounding box.
+    """
+    points = reference.surface_points
+    order = np.random.RandomState(313).permutation(len(points))
+    frame = Frame.of(points)
+    truth = frame.to_unit(points[order[: len(points) // 4]])
+    samples = sample_poisson(frame.geometry_to_unit(mesh), len(truth), seed)
+    turned = upstream_turn(samples.points)
+    return {
+        "units": "half the longest side = 1, each set in its own frame; the mesh turned",
+        "samples_mesh": len(turned),
+        "samples_reference": len(truth),
+        **chamfer_hausdorff(Frame.of(turned).to_unit(turned), truth),
+    }
+
+
+def srb_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict:
+    """1 M samples of the mesh against all points of the reference, in the reference's units.
+
+    The benchmark's scan columns are the *_reference_to_mesh entries with the scan as reference. A
+    mesh through every point of the scan would still measure their floor.
+    """
+    samples = sample_mesh(mesh, SRB_SAMPLES, np.random.default_rng(seed))
+    points = reference.surface_points
+    # the mean distance of a point on the mesh to the nearest of the random samples
+    floor = float(np.sqrt(meshes.face_areas(mesh).sum() / SRB_SAMPLES)) / 2
+    return {
+        "units": "the reference's own",
+        "samples_mesh": SRB_SAMPLES,
+        "samples_reference": len(points),
+        **chamfer_hausdorff(samples.points, points),
+        "chamfer_reference_to_mesh_floor": floor,
+    }
+
+
 PROTOCOLS = {"default": default_protocol, "upstream": upstream_protocol, "srb": srb_protocol}
 
 
 def measure(mesh: Geometry, reference: Geometry, protocols=("default",)) -> dict:
     """{"topology": counts, protocol: metrics, ...} of a mesh against a mesh or cloud, both in world
-    coordinates."""
+    coordinates. protocols: names in PROTOCOLS. Raises UserError where the mesh has no faces."""
     if mesh.faces is None:
         raise UserError("the mesh to measure has no faces")
     measured = {name: PROTOCOLS[name](mesh, reference) for name in protocols}

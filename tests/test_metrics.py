@@ -121,7 +121,7 @@ def test_the_distance_itself_is_a_perfect_field():
     def distance(points):
         return sphere(points), points / np.linalg.norm(points, axis=1, keepdims=True)
 
-    result = metrics.field(distance, sphere, shapes.sample("sphere", 1000), 1.5)
+    result = metrics.field_error(distance, sphere, shapes.sample("sphere", 1000), 1.5)
     for place in ("cube", "band"):
         assert result[place]["gradient_off_1"] < 1e-6 and result[place]["distance_off"] == 0
 
@@ -132,7 +132,7 @@ def test_twice_the_distance_is_off_by_one(rng):
     def double(points):
         return 2 * sphere(points), 2 * points / np.linalg.norm(points, axis=1, keepdims=True)
 
-    result = metrics.field(double, sphere, shapes.sample("sphere", 1000), 1.5)
+    result = metrics.field_error(double, sphere, shapes.sample("sphere", 1000), 1.5)
     assert result["cube"]["gradient_off_1"] == pytest.approx(1)
     assert result["band"]["gradient_off_1"] == pytest.approx(1)
     assert result["band"]["distance_off"] == pytest.approx(metrics.FIELD_BAND / 2, rel=0.02)
@@ -154,7 +154,7 @@ def test_true_distance_to_a_mesh(rng):
         return -sphere(points), points
 
     for signed, off in ((False, 0.0), (True, 0.05)):  # |f - d| = 2 |d|, in the band 0.05
-        found = metrics.field(inverted, distance if not signed else sphere,
+        found = metrics.field_error(inverted, distance if not signed else sphere,
                               shapes.sample("sphere", 1000), 1.5, signed)
         assert found["signed"] == signed
         assert found["band"]["distance_off"] == pytest.approx(off, abs=1e-3)
