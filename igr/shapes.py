@@ -19,12 +19,12 @@ import numpy as np
 
 
 def sample(name: str, n: int, seed: int = 0) -> Geometry:
-    """n points spread evenly by area over the shape, with the exact outward unit normals."""
+    """n points at random by area over the shape `name`, with the exact outward unit normals."""
     return SHAPES[name][0](n, np.random.default_rng(seed))
 
 
 def mesh(name: str) -> Geometry:
-    """A watertight mesh of the shape, faces counter-clockwise seen from outside."""
+    """A watertight mesh of the shape `name`, faces counter-clockwise seen from outside."""
     return SHAPES[name][1]()
 
 
@@ -48,74 +48,88 @@ def _sphere_mesh() -> Geometry:
 
 
 class _Tube:
-    """x(t, u) = c(t) + r (cos u N(t) + sin u B(t)) with N, B of the curve's Frenet frame.
+    """x(t, u) = c(t) + r (cos u N(t) + sin u B(t)), with N and B of the curve's Frenet frame.
 
     Its area element is r |c'| (1 - r k cos u), k the curvature: N points to the centre of
     curvature, where the tube is narrower.
     """
 
     def __init__(self, curve, radius: float):
-        self.curve, self.radius = curve, radius  # curve(t) gives c, c', c'', each (n, 3)
+        """curve: t (n,) -> c, c', c'', each (n, 3); radius: r."""
+        self.curve = curve
+        self.radius = radius
 
     def __call__(self, t: np.ndarray, u: np.ndarray):
-        """Points (n, 3), outward unit normals (n, 3) and area elements (n,)."""
+        """Points (n, 3), outward unit normals (n, 3) and area elements (n,) at t and u (n,)."""
         c, c1, c2 = self.curve(t)
         speed = np.linalg.norm(c1, axis=1, keepdims=True)
-        binormal = np.cross(c1, c2)
-        twist = np.linalg.norm(binormal, axis=1, keepdims=True)
-        curvature = (twist / speed**3)[:, 0]
-        binormal /= twist
-        normal = np.cross(binormal, c1 / speed)
-        out = np.cos(u)[:, None] * normal + np.sin(u)[:, None] * binormal
+        B = np.cross(c1, c2)
+        length = np.linalg.norm(B, axis=1, keepdims=True)
+        curvature = (length / speed**3)[:, 0]
+        B /= length
+        N = np.cross(B, c1 / speed)
+        outward = np.cos(u)[:, None] * N + np.sin(u)[:, None] * B
         area = self.radius * speed[:, 0] * (1 - self.radius * curvature * np.cos(u))
-        return c + self.radius * out, out, area
+        return c + self.radius * outward, outward, area
 
     def sample(self, n: int, rng: np.random.Generator) -> Geometry:
-        """Rejection: (t, u) uniform, kept with a chance in proportion to the area element."""
-        t, u = (g.ravel() for g in np.meshgrid(*[np.linspace(0, 2 * np.pi, 400)] * 2))
+        """n points by rejection: (t, u) uniform, kept with a chance in proportion to the area
+        element."""
+        angles = np.linspace(0, 2 * np.pi, 400)
+        t, u = (angle.ravel() for angle in np.meshgrid(angles, angles))
         largest = 1.01 * self(t, u)[2].max()
-        parts, have = [], 0
+        batches = []
+        have = 0
         while have < n:
             t, u = rng.uniform(0, 2 * np.pi, (2, 2 * n + 64))
             points, normals, area = self(t, u)
             keep = rng.uniform(0, largest, len(t)) < area
-            parts.append(np.concatenate([points[keep], normals[keep]], axis=1))
+            batches.append(np.concatenate([points[keep], normals[keep]], axis=1))
             have += keep.sum()
-        table = np.concatenate(parts)[:n]
+        table = np.concatenate(batches)[:n]
         return Geometry(table[:, :3], table[:, 3:])
 
     def mesh(self, along: int = 1024, around: int = 128) -> Geometry:
+        """A closed mesh of along x around vertices."""
         t = np.repeat(np.arange(along), around)
         u = np.tile(np.arange(around), along)
         points = self(2 * np.pi * t / along, 2 * np.pi * u / around)[0]
 
-        def index(dt, du):
+        def vertex(dt, du):
             return (t + dt) % along * around + (u + du) % around
 
-        quads = np.stack([index(0, 0), index(1, 0), index(1, 1), index(0, 1)], axis=1)
+        quads = np.stack([vertex(0, 0), vertex(1, 0), vertex(1, 1), vertex(0, 1)], axis=1)
         return Geometry(points, None, np.concatenate([quads[:, [0, 2, 1]], quads[:, [0, 3, 2]]]))
 
 
 def _circle(t: np.ndarray):
+    """The unit circle at t (n,): c, c', c'', each (n, 3)."""
     zero = np.zeros_like(t)
     c = np.stack([np.cos(t), np.sin(t), zero], axis=1)
-    return c, np.stack([-np.sin(t), np.cos(t), zero], axis=1), -c
+    c1 = np.stack([-np.sin(t), np.cos(t), zero], axis=1)
+    return c, c1, -c
 
 
 def _trefoil(t: np.ndarray):
-    s1, s2, s3 = np.sin(t), np.sin(2 * t), np.sin(3 * t)
-    c1, c2, c3 = np.cos(t), np.cos(2 * t), np.cos(3 * t)
-    return (
-        np.stack([s1 + 2 * s2, c1 - 2 * c2, -s3], axis=1),
-        np.stack([c1 + 4 * c2, -s1 + 4 * s2, -3 * c3], axis=1),
-        np.stack([-s1 - 8 * s2, -c1 + 8 * c2, 9 * s3], axis=1),
-    )
+    """(sin t + 2 sin 2t, cos t - 2 cos 2t, -sin 3t) at t (n,): c, c', c'', each (n, 3)."""
+    sin1 = np.sin(t)
+    sin2 = np.sin(2 * t)
+    sin3 = np.sin(3 * t)
+    cos1 = np.cos(t)
+    cos2 = np.cos(2 * t)
+    cos3 = np.cos(3 * t)
+    c = np.stack([sin1 + 2 * sin2, cos1 - 2 * cos2, -sin3], axis=1)
+    c1 = np.stack([cos1 + 4 * cos2, -sin1 + 4 * sin2, -3 * cos3], axis=1)
+    c2 = np.stack([-sin1 - 8 * sin2, -cos1 + 8 * cos2, 9 * sin3], axis=1)
+    return c, c1, c2
 
 
 # --- solids with flat faces
 
 
 def _flat_sample(solid):
+    """sample() of a solid whose mesh, as solid() makes it, is exact."""
+
     def sample_faces(n: int, rng: np.random.Generator) -> Geometry:
         return sample_mesh(solid(), n, rng)
 
@@ -125,25 +139,26 @@ def _flat_sample(solid):
 def _sponge_mesh() -> Geometry:
     """A cube of 3 x 3 x 3 cells without the 7 cells that lie in the middle of two axes or more."""
     full = np.pad((np.indices((3, 3, 3)) == 1).sum(axis=0) < 2, 1)
-    corners, quads = {}, []
+    axes = np.eye(3, dtype=int)
+    corners = {}  # corner of a cell -> its index
+    quads = []
     for cell in np.argwhere(full):
-        for axis in range(3):
-            for side in (0, 1):
-                step = np.eye(3, dtype=int)[axis] * (2 * side - 1)
-                if full[tuple(cell + step)]:
-                    continue
-                along, across = np.eye(3, dtype=int)[[(axis + 1) % 3, (axis + 2) % 3]]
-                base = cell + side * np.eye(3, dtype=int)[axis]
-                ring = [base, base + along, base + along + across, base + across]
-                ring = ring if side else ring[::-1]
-                quads.append([corners.setdefault(tuple(c), len(corners)) for c in ring])
+        for axis, upper in np.ndindex(3, 2):  # the six faces of the cell
+            if full[tuple(cell + axes[axis] * (2 * upper - 1))]:
+                continue  # another cell is behind it
+            along = axes[(axis + 1) % 3]
+            across = axes[(axis + 2) % 3]
+            base = cell + upper * axes[axis]
+            ring = [base, base + along, base + along + across, base + across]
+            ring = ring if upper else ring[::-1]
+            quads.append([corners.setdefault(tuple(c), len(corners)) for c in ring])
     quads = np.array(quads)
     points = np.array(list(corners), np.float64) / 1.5 - 5 / 3  # cells 1..3 of the padded grid
     return Geometry(points, None, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]))
 
 
 def _letter_mesh() -> Geometry:
-    """A letter F, its top face smaller than its bottom and shifted."""
+    """A letter F whose top face is smaller than its bottom and shifted."""
     outline = np.array([(0, 0), (1, 0), (1, 2), (2, 2), (2, 3),
                         (1, 3), (1, 4), (3, 4), (3, 5), (0, 5)], np.float64)
     cap = np.array([(0, 1, 2), (0, 2, 5), (2, 3, 4), (2, 4, 5),
@@ -154,12 +169,13 @@ def _letter_mesh() -> Geometry:
     i = np.arange(n)
     j = (i + 1) % n
     walls = np.concatenate([np.stack([i, j, j + n], axis=1), np.stack([i, j + n, i + n], axis=1)])
-    return Geometry(np.concatenate([bottom, top]), None,
-                    np.concatenate([cap[:, ::-1], cap + n, walls]))
+    faces = np.concatenate([cap[:, ::-1], cap + n, walls])
+    return Geometry(np.concatenate([bottom, top]), None, faces)
 
 
-_torus, _knot = _Tube(_circle, 0.4), _Tube(_trefoil, 0.45)
-SHAPES = {
+_torus = _Tube(_circle, 0.4)
+_knot = _Tube(_trefoil, 0.45)
+SHAPES = {  # name: (points of n and a random generator, the mesh)
     "sphere": (_sphere_sample, _sphere_mesh),
     "torus": (_torus.sample, _torus.mesh),
     "knot": (_knot.sample, _knot.mesh),
