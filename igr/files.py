@@ -1,7 +1,8 @@
 """Reading and writing the files of clouds and meshes.
 
-Reads .ply .obj .off .stl .xyz .pts .pcd .npy .npz and any of them with .gz behind;
-writes meshes as .ply .obj .off .stl and clouds as .ply .xyz .npy.
+Reads .ply .obj .off .stl .xyz .pts .pcd .npy .npz, and any of them with .gz added; writes meshes as
+.ply .obj .off .stl and clouds as .ply .xyz .npy. READERS, MESH_WRITERS and CLOUD_WRITERS at the end
+list them: a new format is a function (of ply.py or formats.py, for instance) and a line there.
 """
 
 from __future__ import annotations
@@ -38,16 +39,6 @@ def read(path) -> Geometry:
         raise UserError(f"{path}: the gzip data is damaged or cut short") from None
 
 
-def _unzipped(data: bytes) -> bytes:
-    """gzip data, unless it grows beyond what geometry does (a bomb)."""
-    limit = formats.limit(data)
-    with gzip.open(io.BytesIO(data)) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise UserError(f"unzips to more than {limit >> 20} MiB from {len(data)} bytes: refused")
-    return content
-
-
 def read_mesh(path) -> Geometry:
     """read(), and UserError where the file has no faces."""
     geometry = read(path)
@@ -56,8 +47,37 @@ def read_mesh(path) -> Geometry:
     return geometry
 
 
+def _unzipped(data: bytes) -> bytes:
+    """The content of gzip data, unless it grows beyond what geometry does (a bomb)."""
+    limit = formats.unpacked_limit(data)
+    with gzip.open(io.BytesIO(data)) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UserError(f"unzips to more than {limit >> 20} MiB from {len(data)} bytes: refused")
+    return content
+
+
 def _checked(geometry: Geometry) -> Geometry:
-    points, normals, faces = geometry
+    """The geometry with the types and shapes that Geometry promises. Raises UserError."""
+    points = _checked_points(geometry.points)
+    normals = geometry.normals
+    if normals is not None:
+        with np.errstate(invalid="ignore"):
+            normals = np.array(normals, np.float64)
+        if normals.shape != points.shape:
+            raise UserError(f"{len(points)} points but normals of shape {normals.shape}")
+        normals[~np.isfinite(normals).all(axis=1)] = 0  # refused where normals are needed
+    faces = geometry.faces
+    if faces is not None:
+        faces = np.asarray(faces, np.int64).reshape(-1, 3)
+        if len(faces) == 0:
+            faces = None
+        elif faces.min() < 0 or faces.max() >= len(points):
+            raise UserError(f"a face names a vertex outside 0..{len(points) - 1}")
+    return Geometry(points, normals, faces)
+
+
+def _checked_points(points) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # a damaged file's signalling NaNs; they are refused below
         points = np.ascontiguousarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
@@ -68,41 +88,18 @@ def _checked(geometry: Geometry) -> Geometry:
             f"{bad.sum()} of {len(points)} points are NaN or infinite (the first is point "
             f"{bad.argmax()}); remove them"
         )
-    if normals is not None:
-        with np.errstate(invalid="ignore"):
-            normals = np.array(normals, np.float64)
-        if normals.shape != points.shape:
-            raise UserError(f"{len(points)} points but normals of shape {normals.shape}")
-        bad = ~np.isfinite(normals).all(axis=1)
-        normals[bad] = 0  # refused where normals are needed
-    if faces is not None:
-        faces = np.asarray(faces, np.int64).reshape(-1, 3)
-        if len(faces) == 0:
-            faces = None
-        elif faces.min() < 0 or faces.max() >= len(points):
-            raise UserError(f"a face names a vertex outside 0..{len(points) - 1}")
-    return Geometry(points, normals, faces)
+    return points
 
-
-
-READERS = {
-    ".ply": ply.read, ".obj": formats.read_obj, ".pcd": formats.read_pcd,
-    ".off": formats.read_with_trimesh("off"), ".stl": formats.read_with_trimesh("stl"),
-    ".xyz": formats.read_table, ".pts": formats.read_table,
-    ".npy": formats.read_npy, ".npz": formats.read_npz,
-}
 
 # ------------------------------------------------------------------------------------------ writing
 
-MESH_WRITERS = (".ply", ".obj", ".off", ".stl")
-CLOUD_WRITERS = (".ply", ".xyz", ".npy")
 
-
-def check_writable(path, formats) -> Path:
-    """`path` as a Path; raises UserError, before any work, where its format or folder is wrong."""
+def check_writable(path, suffixes) -> Path:
+    """`path` as a Path. Raises UserError, before any work, where its suffix is not one of
+    `suffixes` or its folder does not exist."""
     path = Path(path)
-    if path.suffix.lower() not in formats:
-        raise UserError(f"{path}: cannot write '{path.suffix}'; use one of {' '.join(formats)}")
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{path}: cannot write '{path.suffix}'; use one of {' '.join(suffixes)}")
     if not path.parent.is_dir():
         raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
     return path
@@ -110,37 +107,63 @@ def check_writable(path, formats) -> Path:
 
 def write(path, geometry: Geometry) -> None:
     """Write a mesh or cloud in the format of the suffix; float32, or float64 where that loses."""
-    mesh = geometry.faces is not None
-    path = check_writable(path, MESH_WRITERS if mesh else CLOUD_WRITERS)
-    suffix = path.suffix.lower()
+    writers = CLOUD_WRITERS if geometry.faces is None else MESH_WRITERS
+    path = check_writable(path, writers)
     with replacing(path) as temporary:
-        if suffix == ".ply":
-            temporary.write_bytes(ply.to_bytes(geometry))
-        elif suffix == ".stl":
-            import trimesh
-
-            if not ply.fits_float32(geometry.points):
-                raise UserError(f"{path}: .stl keeps seven digits, too few so far from the origin; "
-                                "take .ply, .obj or .off")
-            made = trimesh.Trimesh(geometry.points, geometry.faces, process=False)
-            made.export(temporary, file_type="stl")
-        elif mesh:
-            temporary.write_text(_obj_text(geometry) if suffix == ".obj" else _off_text(geometry))
-        else:
-            normals = [] if geometry.normals is None else [geometry.normals]
-            table = np.concatenate([geometry.points, *normals], axis=1)
-            if suffix == ".npy":
-                np.save(temporary, table)
-            else:
-                np.savetxt(temporary, table, fmt="%.12g")
+        try:
+            writers[path.suffix.lower()](temporary, geometry)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
 
-def _obj_text(mesh: Geometry) -> str:
+def _write_ply(path: Path, geometry: Geometry) -> None:
+    path.write_bytes(ply.to_bytes(geometry))
+
+
+def _write_obj(path: Path, mesh: Geometry) -> None:
     vertices = "".join(f"v {x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in mesh.points.tolist())
-    return vertices + "".join(f"f {a} {b} {c}\n" for a, b, c in (mesh.faces + 1).tolist())
+    faces = "".join(f"f {a} {b} {c}\n" for a, b, c in (mesh.faces + 1).tolist())
+    path.write_text(vertices + faces)
 
 
-def _off_text(mesh: Geometry) -> str:
+def _write_off(path: Path, mesh: Geometry) -> None:
     vertices = "".join(f"{x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in mesh.points.tolist())
     faces = "".join(f"3 {a} {b} {c}\n" for a, b, c in mesh.faces.tolist())
-    return f"OFF\n{len(mesh.points)} {len(mesh.faces)} 0\n{vertices}{faces}"
+    path.write_text(f"OFF\n{len(mesh.points)} {len(mesh.faces)} 0\n{vertices}{faces}")
+
+
+def _write_stl(path: Path, mesh: Geometry) -> None:
+    import trimesh
+
+    if not ply.fits_float32(mesh.points):
+        raise UserError(".stl keeps seven digits, too few so far from the origin; take .ply, .obj "
+                        "or .off")
+    made = trimesh.Trimesh(mesh.points, mesh.faces, process=False)
+    made.export(path, file_type="stl")
+
+
+def _write_xyz(path: Path, cloud: Geometry) -> None:
+    np.savetxt(path, _table(cloud), fmt="%.12g")
+
+
+def _write_npy(path: Path, cloud: Geometry) -> None:
+    np.save(path, _table(cloud))
+
+
+def _table(cloud: Geometry) -> np.ndarray:
+    """Columns (N, 3) of the points, or (N, 6) with the normals."""
+    normals = [] if cloud.normals is None else [cloud.normals]
+    return np.concatenate([cloud.points, *normals], axis=1)
+
+
+# ------------------------------------------------------------------------------------------ formats
+
+READERS = {  # suffix: bytes of a file -> Geometry, unchecked
+    ".ply": ply.read, ".obj": formats.read_obj, ".pcd": formats.read_pcd,
+    ".off": formats.read_with_trimesh("off"), ".stl": formats.read_with_trimesh("stl"),
+    ".xyz": formats.read_table, ".pts": formats.read_table,
+    ".npy": formats.read_npy, ".npz": formats.read_npz,
+}
+# suffix: writes a Geometry to a path
+MESH_WRITERS = {".ply": _write_ply, ".obj": _write_obj, ".off": _write_off, ".stl": _write_stl}
+CLOUD_WRITERS = {".ply": _write_ply, ".xyz": _write_xyz, ".npy": _write_npy}

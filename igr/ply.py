@@ -18,27 +18,36 @@ _TYPES = {
 }
 
 
+class _Property(NamedTuple):
+    name: str
+    kind: str  # numpy type of the value
+    length: str | None  # numpy type of a list's length, or None for a scalar
+
+
 class _Element(NamedTuple):
     name: str
     count: int  # rows
-    properties: list  # (name, numpy type of the value, numpy type of a list's length or None)
+    properties: list  # of _Property
+
+
+# ------------------------------------------------------------------------------------------ reading
 
 
 def read(data: bytes) -> Geometry:
+    """The cloud or mesh of a file's bytes, unchecked. Raises UserError where they are no ply."""
     data = data[3:] if data.startswith(b"\xef\xbb\xbf") else data
     encoding, elements, body = _header(data)
     if encoding == "ascii":  # an ascii body is a binary one in which every property is a double
-        body = formats.numbers(body).tobytes()
-        elements = [
-            _Element(name, count, [(p, "<f8", length and "<f8") for p, _, length in properties])
-            for name, count, properties in elements
-        ]
-    tables, position = {}, 0
+        body = formats.parse_numbers(body).tobytes()
+        elements = [_with_doubles(element) for element in elements]
+    tables = {}
+    position = 0
     for element in elements:
-        tables[element.name], position = _element(body, position, element)
+        tables[element.name], position = _read_element(body, position, element)
         if {"vertex", "face"} <= tables.keys():
             break  # nothing behind them is of use here
-    vertex, face = tables.get("vertex", {}), tables.get("face", {})
+    vertex = tables.get("vertex", {})
+    face = tables.get("face", {})
     if not {"x", "y", "z"} <= vertex.keys():
         raise UserError("the ply file has no vertices with x, y, z")
     points = np.stack([vertex[axis] for axis in ("x", "y", "z")], axis=1)
@@ -46,7 +55,13 @@ def read(data: bytes) -> Geometry:
     if {"nx", "ny", "nz"} <= vertex.keys():
         normals = np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1)
     polygons = face.get("vertex_indices", face.get("vertex_index"))
-    return Geometry(points, normals, None if polygons is None else formats.triangles(polygons))
+    faces = None if polygons is None else formats.split_polygons(polygons)
+    return Geometry(points, normals, faces)
+
+
+def _with_doubles(element: _Element) -> _Element:
+    properties = [_Property(p.name, "<f8", p.length and "<f8") for p in element.properties]
+    return element._replace(properties=properties)
 
 
 def _header(data: bytes):
@@ -56,9 +71,11 @@ def _header(data: bytes):
     end = re.search(rb"[\r\n]end_header[ \t]*(\r\n|\r|\n)", data[: 1 << 20])
     if end is None:
         raise UserError("the ply header has no end_header")
-    mark, body = end.start(), data[end.end() :]
-    encoding, order, elements = None, "<", []
-    for line in data[:mark].decode("latin-1").splitlines():
+    body = data[end.end() :]
+    encoding = None
+    order = "<"
+    elements = []
+    for line in data[: end.start()].decode("latin-1").splitlines():
         words = line.split()
         try:
             if words[:1] == ["format"]:
@@ -66,11 +83,8 @@ def _header(data: bytes):
                 order = ">" if encoding == "binary_big_endian" else "<"
             elif words[:1] == ["element"]:
                 elements.append(_Element(words[1], int(words[2]), []))
-            elif words[:2] == ["property", "list"]:
-                length, kind = order + _TYPES[words[2]], order + _TYPES[words[3]]
-                elements[-1].properties.append((words[4], kind, length))
             elif words[:1] == ["property"]:
-                elements[-1].properties.append((words[2], order + _TYPES[words[1]], None))
+                elements[-1].properties.append(_property(words, order))
         except (IndexError, KeyError, ValueError):
             raise UserError(f"the ply header has a bad line: '{line[:60]}'") from None
     if encoding not in ("ascii", "binary_little_endian", "binary_big_endian"):
@@ -78,12 +92,19 @@ def _header(data: bytes):
     for name, count, properties in elements:
         if not 0 <= count <= len(body) or (count and not properties):
             raise UserError(f"the ply header promises {count} of '{name}', the file holds fewer")
-        if len({p[0] for p in properties}) < len(properties):
+        if len({p.name for p in properties}) < len(properties):
             raise UserError(f"the ply header names a property of '{name}' twice")
     return encoding, elements, body
 
 
-def _element(body: bytes, position: int, element: _Element):
+def _property(words: list, order: str) -> _Property:
+    """Of a header line: property TYPE NAME or property list LENGTH TYPE NAME."""
+    if words[1:2] == ["list"]:
+        return _Property(words[4], order + _TYPES[words[3]], order + _TYPES[words[2]])
+    return _Property(words[2], order + _TYPES[words[1]], None)
+
+
+def _read_element(body: bytes, position: int, element: _Element):
     """Returns ({property: column}, position behind the element).
 
     A scalar's column has shape (rows,), a list's (rows, length), or is a list of arrays where the
@@ -93,38 +114,53 @@ def _element(body: bytes, position: int, element: _Element):
     if rows == 0:
         return {}, position
     short = UserError(f"cut short: {rows} rows of '{name}' were promised, the data ends earlier")
-    fields, size = [], 0  # the row's numpy type, as its first row suggests
-    for p, kind, length in properties:
-        if length is None:
-            fields.append((p, kind))
+    row = _type_of_first_row(body, position, properties, short)
+    end = position + rows * row.itemsize
+    lists = [p.name for p in properties if p.length is not None]
+    if end <= len(body):
+        table = np.frombuffer(body, row, rows, position)
+        if all((table[f"{p} length"] == table[p].shape[1]).all() for p in lists):
+            return {p.name: table[p.name] for p in properties}, end
+    elif not lists:
+        raise short
+    return _read_row_by_row(body, position, element, short)
+
+
+def _type_of_first_row(body: bytes, position: int, properties: list, short: UserError) -> np.dtype:
+    """numpy's type of the row at position, each list with the length that it has there."""
+    fields = []
+    row = np.dtype(fields)
+    for p in properties:
+        if p.length is None:
+            fields.append((p.name, p.kind))
         else:
-            k = _list_length(body, position + size, length, short)
-            fields += [(f"{p} length", length), (p, kind, (k,))]
+            k = _list_length(body, position + row.itemsize, p.length, short)
+            fields += [(f"{p.name} length", p.length), (p.name, p.kind, (k,))]
         try:
-            size = np.dtype(fields).itemsize
+            row = np.dtype(fields)
         except ValueError:  # a list longer than numpy can name
             raise short from None
-    if position + rows * size <= len(body):
-        table = np.frombuffer(body, np.dtype(fields), rows, position)
-        lists = [p for p, _, length in properties if length is not None]
-        if all((table[f"{p} length"] == table[p].shape[1]).all() for p in lists):
-            return {p: table[p] for p, _, _ in properties}, position + rows * size
-    elif all(length is None for _, _, length in properties):
-        raise short
-    columns = {p: [] for p, _, _ in properties}
-    for _ in range(rows):
-        for p, kind, length in properties:
+    return row
+
+
+def _read_row_by_row(body: bytes, position: int, element: _Element, short: UserError):
+    """As _read_element(), for lists of different lengths."""
+    columns = {p.name: [] for p in element.properties}
+    for _ in range(element.count):
+        for p in element.properties:
             k = 1
-            if length is not None:
-                k = _list_length(body, position, length, short)
-                position += np.dtype(length).itemsize
-            end = position + k * np.dtype(kind).itemsize
+            if p.length is not None:
+                k = _list_length(body, position, p.length, short)
+                position += np.dtype(p.length).itemsize
+            end = position + k * np.dtype(p.kind).itemsize
             if end > len(body):
                 raise short
-            columns[p].append(np.frombuffer(body[position:end], kind))
+            columns[p.name].append(np.frombuffer(body[position:end], p.kind))
             position = end
-    return {p: np.concatenate(columns[p]) if length is None else columns[p]
-            for p, _, length in properties}, position
+    for p in element.properties:
+        if p.length is None:
+            columns[p.name] = np.concatenate(columns[p.name])
+    return columns, position
 
 
 def _list_length(body: bytes, position: int, kind: str, short: UserError) -> int:
@@ -137,7 +173,11 @@ def _list_length(body: bytes, position: int, kind: str, short: UserError) -> int
     return int(length)
 
 
+# ------------------------------------------------------------------------------------------ writing
+
+
 def to_bytes(geometry: Geometry) -> bytes:
+    """The binary ply file of a cloud or mesh, float32 or, where that loses, float64."""
     points, normals, faces = geometry
     kind, word = ("<f4", "float") if fits_float32(points) else ("<f8", "double")
     names = ["x", "y", "z"] + ([] if normals is None else ["nx", "ny", "nz"])
@@ -148,12 +188,13 @@ def to_bytes(geometry: Geometry) -> bytes:
     if faces is not None:
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
         rows = np.empty(len(faces), [("length", "u1"), ("vertices", "<i4", (3,))])
-        rows["length"], rows["vertices"] = 3, faces
+        rows["length"] = 3
+        rows["vertices"] = faces
         body += rows.tobytes()
     return "\n".join([*header, "end_header", ""]).encode() + body
 
 
 def fits_float32(points: np.ndarray) -> bool:
-    """Does float32 move no point by more than a millionth of the size?"""
+    """Does float32 move no point of points (N, 3) by more than a millionth of the shape's size?"""
     moved = np.abs(points.astype(np.float32) - points).max()
     return moved <= 1e-6 * np.ptp(points, axis=0).max()
