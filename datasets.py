@@ -1,4 +1,4 @@
-"""Point clouds for training: made from a mesh or a built-in shape, split, and cut into batches.
+"""Point clouds for training: made from a mesh or a built-in shape, read, and split.
 
     python datasets.py create -f stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply
     python datasets.py create --shape knot -o demo/knot_pcd.ply
@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import helper
 from helper import UserError
-from igr import files, meshes, shapes
-from igr.frames import Frame
+from igr import files, meshes, metrics, shapes
+from igr.frames import Frame, Geometry
 
 import numpy as np
 
-STRAY = 0.2  # 98 % of a cloud's points fill a larger part of its length, or it is said
+MIN_EXTENT = 0.2  # of the inner 98 % of a cloud's points, in terms of its length; else a warning
 
 # ------------------------------------------------------------------------------- for the training
 
@@ -37,29 +37,23 @@ class PointCloud(NamedTuple):
 
 
 def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> PointCloud:
-    """Read a cloud (of a mesh, its vertices) and split it at random into training and test part.
+    """Read a cloud (or a mesh's vertices) and split it at random into training and test part.
 
+    knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out.
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
     cloud = files.read(path)
     if with_normals and cloud.normals is None:
-        raise UserError(f"{path}: has no normals (of a table, columns 4 to 6 where their length is "
-                        "1); leave out --with-normals or add them")
+        raise UserError(f"{path}: has no normals (a table needs them in columns 4 to 6, with "
+                        "length 1); leave out --with-normals or add them")
     pts_world = cloud.surface_points
     try:
         frame = Frame.of(pts_world)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     pts_unit = frame.to_unit(pts_world)
-    low, high = np.percentile(pts_unit, [1, 99], axis=0)
-    if (high - low).max() < 2 * STRAY:
-        print(f"warning: {path}: some points lie far from the rest, which fills "
-              f"{50 * (high - low).max():.2g} % of the frame's length; remove them, or detail is "
-              "lost", file=sys.stderr)
-    spread = np.linalg.svd(pts_unit - pts_unit.mean(axis=0), compute_uv=False)
-    if len(spread) < 2 or spread[1] <= 1e-6 * spread[0]:
-        raise UserError(f"{path}: all points are on a line: there is no surface through them")
+    _check_extent(pts_unit, path)
     order = np.random.default_rng(seed).permutation(len(pts_unit))
     test, train = np.split(order, [int(len(order) * test_rate)])
     if len(train) <= knn:
@@ -68,17 +62,33 @@ def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) 
             "take a smaller -k or -tr, or more points"
         )
     points = pts_unit[train].astype(np.float32)
+    held_out = pts_unit[test].astype(np.float32)
     normals = None
     if with_normals:
-        kept = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
-        normals = unit_normals(pts_unit, kept, path)[train].astype(np.float32)
-    sigma = neighbour_distance(points, knn)
-    return PointCloud(points, normals, sigma, pts_unit[test].astype(np.float32), frame)
+        given = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
+        normals = unit_normals(pts_unit, given, path)[train].astype(np.float32)
+    return PointCloud(points, normals, neighbour_distance(points, knn), held_out, frame)
+
+
+def _check_extent(pts_unit: np.ndarray, path) -> None:
+    """Warns of points (N, 3) that lie far from the rest. Raises UserError where all are on a line.
+    """
+    low, high = np.percentile(pts_unit, [1, 99], axis=0)
+    extent = (high - low).max() / 2
+    if extent < MIN_EXTENT:
+        print(f"warning: {path}: some points lie far from the rest, which fills "
+              f"{100 * extent:.2g} % of the frame's length; remove them, or detail is lost",
+              file=sys.stderr)
+    spread = np.linalg.svd(pts_unit - pts_unit.mean(axis=0), compute_uv=False)
+    if len(spread) < 2 or spread[1] <= 1e-6 * spread[0]:
+        raise UserError(f"{path}: all points are on a line: there is no surface through them")
 
 
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
-    """normals (N, 3) of points (N, 3) at length 1 and looking outwards; says so where they were
-    not. Raises UserError for zeros."""
+    """normals (N, 3) of points (N, 3) at length 1 and looking outwards; prints what it changed.
+
+    Raises UserError for normals that are zero or not finite.
+    """
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     bad = ~(np.isfinite(length) & (length > 0))
     if bad.any():
@@ -87,7 +97,7 @@ def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
     if np.abs(length - 1).max() > 0.01:
         print(f"{path}: normals of length {length.min():.3g} to {length.max():.3g}, set to 1")
     normals = normals / length
-    # of a closed surface the integral of <x, n> is three times the volume
+    # over a closed surface the integral of <x, n> is three times the volume
     if ((points - points.mean(axis=0)) * normals).sum(axis=1).mean() < 0:
         print(f"{path}: the normals look inwards, turned round")
         return -normals
@@ -95,18 +105,18 @@ def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
 
 
 def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
-    """Distance (N, 1) of each point (N, 3) to its k-th nearest other point (k < N)."""
-    from scipy.spatial import cKDTree
-
-    distances, _ = cKDTree(points).query(points, k=[k + 1], workers=helper.cores())  # first itself
-    return distances.astype(np.float32)
+    """Distance (N, 1) float32 of each point (N, 3) to its k-th nearest other point (k < N)."""
+    return metrics.neighbour_distance(points, k)[:, None].astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------ create
 
 
 def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> Path:
-    """Sample a mesh file into a cloud file (default <name>_pcd.ply beside it)."""
+    """Sample a mesh file into a cloud file (default: <name>_pcd.ply beside it) and return its path.
+
+    n: number of points (default: the mesh's vertices); sampling: "poisson" or "uniform".
+    """
     path = Path(path)
     stem = helper.without_suffix(path).name
     output = Path(output) if output else path.with_name(stem + "_pcd.ply")
@@ -114,32 +124,35 @@ def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> P
     mesh = files.read_mesh(path)
     n = n or len(mesh.points)
     frame = Frame.of(mesh.surface_points)  # refuses a mesh without size
-    unit = mesh._replace(points=frame.to_unit(mesh.points))  # Poisson disk fails at tiny scales
+    mesh_unit = frame.geometry_to_unit(mesh)  # Poisson disk fails at tiny scales
     if sampling == "poisson":
-        cloud = meshes.sample_poisson(unit, n, seed)
+        cloud = meshes.sample_poisson(mesh_unit, n, seed)
     else:
-        cloud = meshes.sample_mesh(unit, n, np.random.default_rng(seed))
-    files.write(output, cloud._replace(points=frame.to_world(cloud.points)))
+        cloud = meshes.sample_mesh(mesh_unit, n, np.random.default_rng(seed))
+    files.write(output, frame.geometry_to_world(cloud))
     return output
 
 
 def create_shape(name: str, output, n: int | None, seed: int):
-    """Write the cloud and the exact mesh of a built-in shape; returns both paths."""
+    """Write n points (default 20000) and the exact mesh of a built-in shape; return both paths.
+
+    Raises UserError where the mesh would replace another file.
+    """
     output = Path(output or f"{name}_pcd.ply")
     files.check_writable(output, files.CLOUD_WRITERS)
     stem = output.stem[: -len("_pcd")] if output.stem.endswith("_pcd") else output.stem + "_exact"
     surface = output.with_name(stem + ".ply")
     exact = shapes.mesh(name)
     if surface.exists() and not same_points(files.read(surface), exact):
-        raise UserError(f"{surface}: is there and is not the exact {name}, which would replace it; "
+        raise UserError(f"{surface}: exists and is not the exact {name}, which would replace it; "
                         "take another -o")
     files.write(output, shapes.sample(name, n or 20000, seed))
     files.write(surface, exact)
     return output, surface
 
 
-def same_points(a, b) -> bool:
-    """Have two Geometries the same points, up to a file's rounding, in the same order?"""
+def same_points(a: Geometry, b: Geometry) -> bool:
+    """Do two shapes have the same points, up to a file's rounding, in the same order?"""
     return len(a.points) == len(b.points) and np.allclose(a.points, b.points, atol=1e-5)
 
 
@@ -152,13 +165,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     source.add_argument("-f", "--fpath", help="mesh file to sample")
     source.add_argument("--shape", choices=list(shapes.SHAPES), help="built-in shape to sample")
     create.add_argument("-o", "--output", help="cloud file to write (.ply, .xyz, .npy); default: "
-                        "<name>_pcd.ply beside the mesh, or here")
+                        "<name>_pcd.ply, beside the mesh or, with --shape, in this folder")
     create.add_argument("-n", "--points", type=helper.number(int, 1), help="number of points; "
                         "default: the mesh's vertices, or 20000")
     create.add_argument("--sampling", choices=["poisson", "uniform"], default="poisson",
-                        help="for -f; poisson: evenly spaced (slow above 200 k points); "
-                        "uniform: at random by area")
-    create.add_argument("--seed", type=helper.number(int, 0), default=0, help="of the sampling")
+                        help="how to sample the mesh of -f; poisson: evenly spaced (slow above "
+                        "200 k points); uniform: at random by area")
+    create.add_argument("--seed", type=helper.number(int, 0), default=0,
+                        help="seed of the sampling")
     return parser.parse_args(argv)
 
 

@@ -118,7 +118,7 @@ def test_a_stray_point_is_said(tmp_path, capsys):
 ], ids=["another", "its own, larger"])
 def test_create_replaces_only_its_own_surface(tmp_path, other):
     files.write(tmp_path / "bunny.ply", other)
-    with pytest.raises(UserError, match=r"bunny\.ply: is there and is not the exact sphere"):
+    with pytest.raises(UserError, match=r"bunny\.ply: exists and is not the exact sphere"):
         datasets.create_shape("sphere", tmp_path / "bunny_pcd.ply", 50, 0)
     assert [p.name for p in tmp_path.iterdir()] == ["bunny.ply"]
     for _ in range(2):
