@@ -1,6 +1,7 @@
 """An independent float64 network, straight from the paper's formulas, to compare with.
 
-Derivatives along a direction are taken by a complex step, which has no rounding error to speak of.
+arrays: [W_0, b_0, ..., W_7, b_7], float64. Derivatives along a direction are taken by a complex
+step, whose rounding error is negligible.
 """
 
 import numpy as np
@@ -8,13 +9,13 @@ import numpy as np
 
 def softplus(z, beta):
     """log(1 + exp(beta z)) / beta of real or complex z, without overflow."""
-    up = z.real > 0
-    t = np.where(up, -beta * z, beta * z)
-    return np.where(up, z, 0) + np.log1p(np.exp(t)) / beta
+    positive = z.real > 0
+    t = np.where(positive, -beta * z, beta * z)
+    return np.where(positive, z, 0) + np.log1p(np.exp(t)) / beta
 
 
 def f(arrays, x, beta=100.0, skip_scale=2**-0.5):
-    """The network's value (N,) of x (N, 3), real or complex; arrays [W_0, b_0, ...] float64."""
+    """The network's value (N,) at x (N, 3), real or complex."""
     h = x
     for layer in range(8):
         if layer == 4:
@@ -26,10 +27,11 @@ def f(arrays, x, beta=100.0, skip_scale=2**-0.5):
 
 
 def along(arrays, x, d, **options):
-    """<d, grad f(x)> (N,) for directions d (N, 3)."""
+    """<d, grad f(x)> (N,) at x (N, 3) for directions d (N, 3); options: of f()."""
     step = 1e-30
     return f(arrays, x + 1j * step * d, **options).imag / step
 
 
 def gradient(arrays, x, **options):
+    """grad f (N, 3) at x (N, 3); options: of f()."""
     return np.stack([along(arrays, x, np.eye(3)[a] + 0 * x, **options) for a in range(3)], axis=1)

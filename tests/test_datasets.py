@@ -1,8 +1,8 @@
-"""Clouds for the training: split, neighbours, batches, samples of free space."""
+"""Clouds for the training: the split, neighbours, clouds that cannot serve, and create."""
 
 import datasets
 from helper import UserError
-from igr import files, sampling, shapes
+from igr import files, shapes
 from igr.frames import Geometry
 
 import numpy as np
@@ -19,11 +19,11 @@ def knot(tmp_path):
 def test_split_covers_the_cloud_once(knot):
     cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
     assert len(cloud.points) == 300 and len(cloud.held_out) == 100
-    both = np.concatenate([cloud.points, cloud.held_out])
-    world = cloud.frame.to_world(both)
+    pts_unit = np.concatenate([cloud.points, cloud.held_out])
+    pts_world = cloud.frame.to_world(pts_unit)
     truth = files.read(knot).points
-    np.testing.assert_allclose(np.sort(world, axis=0), np.sort(truth, axis=0), atol=1e-6)
-    assert np.abs(both).max() == pytest.approx(1)
+    np.testing.assert_allclose(np.sort(pts_world, axis=0), np.sort(truth, axis=0), atol=1e-6)
+    assert np.abs(pts_unit).max() == pytest.approx(1)
 
 
 def test_normals_stay_with_their_points(knot):
@@ -37,40 +37,6 @@ def test_neighbour_distance_against_brute_force(rng):
     points = rng.standard_normal((60, 3)).astype(np.float32)
     brute = np.sort(cdist(points, points), axis=1)[:, 7]
     np.testing.assert_allclose(datasets.neighbour_distance(points, 7)[:, 0], brute, rtol=1e-5)
-
-
-def test_batches_visit_every_point_once_an_epoch():
-    order = sampling.batches(10, 3, seed=0)
-    epoch = np.concatenate([next(order) for _ in range(3)])
-    assert len(set(epoch)) == 9
-    again = sampling.batches(10, 3, seed=0)
-    assert np.array_equal(epoch[:3], next(again))
-    second = np.concatenate([next(order) for _ in range(3)])
-    assert not np.array_equal(epoch, second)
-
-
-@pytest.mark.parametrize("n", [10, 2])
-def test_batches_from_a_later_step(n):
-    order = sampling.batches(n, 3, seed=0)
-    all_ = [next(order) for _ in range(9)]
-    for step in range(9):
-        assert np.array_equal(next(sampling.batches(n, 3, seed=0, step=step)), all_[step])
-
-
-def test_a_cloud_smaller_than_a_batch_is_repeated():
-    batch = next(sampling.batches(5, 12, seed=0))
-    assert len(batch) == 12 and set(batch) == set(range(5))
-
-
-def test_free_space_is_uniform_and_near(rng):
-    points = np.tile([[0.5, 0, 0]], (20_000, 1)).astype(np.float32)
-    sigma = np.full((20_000, 1), 0.1, np.float32)
-    y = sampling.free_space(points, sigma, 1.5, rng, 15_000)
-    uniform, near = y[:15_000], y[15_000:]
-    assert y.dtype == np.float32 and np.abs(uniform).max() <= 1.5 and len(near) == 20_000
-    np.testing.assert_allclose(uniform.std(axis=0), 1.5 / np.sqrt(3), atol=0.02)
-    np.testing.assert_allclose(near.mean(axis=0), [0.5, 0, 0], atol=0.005)
-    np.testing.assert_allclose(near.std(axis=0), 0.1, atol=0.005)
 
 
 @pytest.mark.parametrize("points, knn, message", [
@@ -102,7 +68,7 @@ def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
     np.testing.assert_allclose(cloud.points.max(axis=0), mesh.points.max(axis=0), atol=1e-4)
 
 
-def test_a_stray_point_is_said(tmp_path, capsys):
+def test_a_point_far_from_the_rest_gets_a_warning(tmp_path, capsys):
     ball = shapes.sample("sphere", 400).points
     files.write(tmp_path / "a.xyz", Geometry(ball))
     datasets.load_cloud(tmp_path / "a.xyz", 5, 0, False, seed=0)
@@ -129,8 +95,8 @@ def test_create_is_seeded(tmp_path):
     files.write(tmp_path / "sponge.ply", shapes.mesh("sponge"))
     for how in ("poisson", "uniform"):
         a, b, c = (
-            files.read(datasets.create_from_mesh(tmp_path / "sponge.ply", tmp_path / "c.ply",
-                                                    200, how, seed)).points
+            files.read(datasets.create_from_mesh(tmp_path / "sponge.ply", tmp_path / "c.ply", 200,
+                                                 how, seed)).points
             for seed in (1, 1, 2)
         )
         assert np.array_equal(a, b) and not np.array_equal(a, c)

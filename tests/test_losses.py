@@ -1,4 +1,4 @@
-"""The terms of the loss at places where their value is known."""
+"""The terms of the loss where their values are known."""
 
 import losses
 
@@ -38,7 +38,8 @@ def test_point_loss_is_a_mean_of_absolute_values():
 
 
 def test_normals_loss_is_the_mean_distance_of_the_vectors():
-    gradient, normals = [[0, 0, 1.0], [0, 3.0, 0]], [[0, 0, 1.0], [4.0, 0, 0]]
+    gradient = [[0, 0, 1.0], [0, 3.0, 0]]
+    normals = [[0, 0, 1.0], [4.0, 0, 0]]
     loss = losses.normals_loss(variable(gradient), variable(normals))
     loss.forward()
     assert loss.d == pytest.approx(2.5, abs=1e-5)
@@ -54,7 +55,7 @@ def test_norm_has_a_finite_derivative_at_zero():
 
 
 def test_weighted_sum(rng):
-    """The total is points + lam eikonal + tau normals of a field with known terms."""
+    """The loss is points + lam eikonal + tau normals, for a field with known terms."""
 
     class Slope:
         """f(x) = 3 x_0: grad f = (3, 0, 0)."""
@@ -62,7 +63,8 @@ def test_weighted_sum(rng):
         def value_and_gradient(self, x, m):
             return 3 * x[:, :1], F.constant(0, (m, 3)) + variable([[3.0, 0, 0]])
 
-    x, y = variable([[1.0, 0, 0], [-1.0, 5, 5]]), variable(rng.standard_normal((4, 3)))
+    x = variable([[1.0, 0, 0], [-1.0, 5, 5]])
+    y = variable(rng.standard_normal((4, 3)))
     for n, truth in [(variable([[0, 4.0, 0]] * 2),
                       {"points": 3, "eikonal": 4, "normals": 5, "loss": 13.4}),
                      (None, {"points": 3, "eikonal": 4, "loss": 3.4})]:

@@ -10,19 +10,22 @@ from scipy.spatial.distance import cdist
 
 
 def test_chamfer_and_hausdorff_against_brute_force(rng):
-    a, b = rng.standard_normal((40, 3)), rng.standard_normal((60, 3))
+    a = rng.standard_normal((40, 3))
+    b = rng.standard_normal((60, 3))
     d = cdist(a, b)
-    forth, back = d.min(axis=1), d.min(axis=0)
+    to_b = d.min(axis=1)
+    to_a = d.min(axis=0)
     result = metrics.chamfer_hausdorff(a, b)
-    assert result["chamfer"] == pytest.approx((forth.mean() + back.mean()) / 2)
-    assert result["hausdorff"] == pytest.approx(max(forth.max(), back.max()))
-    assert result["chamfer_mesh_to_reference"] == pytest.approx(forth.mean())
-    assert result["hausdorff_reference_to_mesh"] == pytest.approx(back.max())
+    assert result["chamfer"] == pytest.approx((to_b.mean() + to_a.mean()) / 2)
+    assert result["hausdorff"] == pytest.approx(max(to_b.max(), to_a.max()))
+    assert result["chamfer_mesh_to_reference"] == pytest.approx(to_b.mean())
+    assert result["hausdorff_reference_to_mesh"] == pytest.approx(to_a.max())
 
 
 def test_f_score():
-    half, all_ = np.array([0, 0, 1, 1]), np.zeros(4)
-    assert metrics.f_score(half, all_, 0.5) == pytest.approx(2 / 3)
+    half_near = np.array([0, 0, 1, 1])
+    all_near = np.zeros(4)
+    assert metrics.f_score(half_near, all_near, 0.5) == pytest.approx(2 / 3)
     assert metrics.f_score(np.ones(3), np.ones(3), 0.5) == 0
 
 
@@ -41,7 +44,7 @@ def test_a_mesh_against_itself():
 
 
 def test_a_shift_is_measured_in_the_unit_frame():
-    """A flat plate shifted by d along its normal: every distance is d (world) / scale."""
+    """A flat plate shifted along its normal by d (world): every distance is d / scale."""
     plate = Geometry(np.array([[-4, -4, 0], [4, -4, 0], [4, 4, 0], [-4, 4, 0.0]]), None,
                      np.array([[0, 1, 2], [0, 2, 3]]))
     shifted = plate._replace(points=plate.points + np.array([0, 0, 0.4]))
@@ -52,7 +55,8 @@ def test_a_shift_is_measured_in_the_unit_frame():
 
 
 def test_rigid_motion_of_both_changes_nothing():
-    mesh, reference = shapes.mesh("letter"), shapes.mesh("sponge")
+    mesh = shapes.mesh("letter")
+    reference = shapes.mesh("sponge")
     before = metrics.default_protocol(mesh, reference)
     moved = [m._replace(points=3 * m.points[:, [1, 2, 0]] + [10, 20, 30])
              for m in (mesh, reference)]
@@ -70,7 +74,8 @@ def test_a_turned_mesh_is_seen():
 
 
 def test_a_cloud_as_reference():
-    cloud, mesh = shapes.sample("torus", 5000), shapes.mesh("torus")
+    cloud = shapes.sample("torus", 5000)
+    mesh = shapes.mesh("torus")
     result = metrics.default_protocol(mesh, cloud)
     assert result["samples_reference"] == 5000 and "mesh_to_surface" not in result
     assert result["reference_to_surface"]["max"] < 1e-3
@@ -79,7 +84,8 @@ def test_a_cloud_as_reference():
 
 
 def test_srb_protocol_is_in_raw_units():
-    mesh, cloud = shapes.mesh("torus"), shapes.sample("torus", 2000)
+    mesh = shapes.mesh("torus")
+    cloud = shapes.sample("torus", 2000)
     big = metrics.srb_protocol(mesh._replace(points=100 * mesh.points),
                                cloud._replace(points=100 * cloud.points))
     small = metrics.srb_protocol(mesh, cloud)
@@ -88,7 +94,7 @@ def test_srb_protocol_is_in_raw_units():
 
 
 def test_upstream_protocol_gives_the_figures_of_the_turned_truth(data):
-    """The published bunny (0.21 / 0.90) is what the ground truth itself measures when turned."""
+    """The ground truth itself, turned, measures what was published for the bunny (0.21 / 0.90)."""
     bunny = files.read(data("bunny/bun_zipper.ply"))
     result = metrics.upstream_protocol(bunny, bunny)
     assert result["chamfer"] == pytest.approx(0.216, rel=0.03)
@@ -110,7 +116,7 @@ def test_a_cloud_is_no_mesh(rng):
         metrics.measure(Geometry(rng.standard_normal((9, 3))), shapes.mesh("letter"))
 
 
-# --- a function's worth as a distance
+# --- how far a function is from a distance
 
 
 def sphere(points):
@@ -127,8 +133,9 @@ def test_the_distance_itself_is_a_perfect_field():
 
 
 def test_twice_the_distance_is_off_by_one(rng):
-    """f = 2 d: | |grad f| - 1 | = 1 everywhere and |f - d| = |d|: in the band half of its half
-    width, in the cube the distance's mean."""
+    """f = 2 d: | |grad f| - 1 | = 1 everywhere and |f - d| = |d|, whose mean is half the half width
+    in the band, and the mean of the distance in the cube."""
+
     def double(points):
         return 2 * sphere(points), 2 * points / np.linalg.norm(points, axis=1, keepdims=True)
 
@@ -141,8 +148,10 @@ def test_twice_the_distance_is_off_by_one(rng):
 
 
 def test_true_distance_to_a_mesh(rng):
-    """Signed to a closed one; to an open one not, and then the sign of f does not count."""
-    points, ball = rng.uniform(-1.5, 1.5, (5000, 3)), shapes.mesh("sphere")
+    """It is signed for a closed mesh. For an open one it is not, and the sign of f does not count.
+    """
+    points = rng.uniform(-1.5, 1.5, (5000, 3))
+    ball = shapes.mesh("sphere")
     distance, signed = metrics.true_distance(ball)
     assert signed
     np.testing.assert_allclose(distance(points), sphere(points), atol=2e-4)
@@ -153,7 +162,7 @@ def test_true_distance_to_a_mesh(rng):
     def inverted(points):
         return -sphere(points), points
 
-    for signed, off in ((False, 0.0), (True, 0.05)):  # |f - d| = 2 |d|, in the band 0.05
+    for signed, off in ((False, 0.0), (True, 0.05)):  # |f - d| = 2 |d|, whose mean is 0.05
         found = metrics.field_error(inverted, distance if not signed else sphere,
                               shapes.sample("sphere", 1000), 1.5, signed)
         assert found["signed"] == signed
@@ -161,7 +170,7 @@ def test_true_distance_to_a_mesh(rng):
 
 
 def test_srb_floor_is_that_of_points_on_the_mesh(rng):
-    """Points that lie on the mesh measure the floor and nothing else."""
+    """Points on the mesh measure the floor and nothing else."""
     mesh = shapes.mesh("letter")
     result = metrics.srb_protocol(mesh, meshes.sample_mesh(mesh, 20000, rng))
     assert result["chamfer_reference_to_mesh"] == pytest.approx(

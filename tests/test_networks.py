@@ -1,7 +1,8 @@
-"""The network: its start, its gradients against float64, kernel and graph against each other."""
+"""The network: its first field, its gradients against float64, kernel and graph against each other.
+"""
 
 from helper import UserError
-from igr import checkpoints, kernels, solvers, threads
+from igr import checkpoints, kernels, threads
 import networks
 from networks import MLP, layer_shapes
 import reference
@@ -9,7 +10,6 @@ import reference
 import h5py
 import nnabla as nn
 import nnabla.functions as F
-import nnabla.solvers as S
 import numba
 import numpy as np
 import pytest
@@ -44,14 +44,15 @@ def x(rng):
 def test_value_and_gradient_against_float64(mlp, x):
     f, g = mlp.value_and_gradient(variable(x), N)
     nn.forward_all([f, g])
-    weights, x64 = arrays64(mlp), x.astype(np.float64)
+    weights = arrays64(mlp)
+    x64 = x.astype(np.float64)
     assert relative(f.d[:, 0], reference.f(weights, x64)) < 1e-5
     assert relative(g.d, reference.gradient(weights, x64)) < 1e-5
     value = mlp.value(variable(x))
     value.forward()
     assert relative(value.d[:, 0], reference.f(weights, x64)) < 1e-5
     assert relative(mlp.evaluate(x), reference.f(weights, x64)) < 1e-5
-    f, g = mlp.evaluate_with_gradient(x, rows=32)  # a whole number of batches, and a rest
+    f, g = mlp.evaluate_with_gradient(x, rows=32)  # two whole batches and a smaller one
     assert relative(f, reference.f(weights, x64)) < 1e-5
     assert relative(g, reference.gradient(weights, x64)) < 1e-5
 
@@ -61,7 +62,8 @@ def test_value_and_gradient_against_float64(mlp, x):
 def test_double_backward_against_finite_differences(mlp, x, rng, name):
     """d/dW of sum(c f + <d, grad f>), the most general loss in both outputs, along a random
     direction in W, against central differences in float64."""
-    c, d = rng.standard_normal((N, 1)), rng.standard_normal((N, 3))
+    c = rng.standard_normal((N, 1))
+    d = rng.standard_normal((N, 3))
     f, g = mlp.value_and_gradient(variable(x), N)
     loss = F.sum(f * variable(c)) + F.sum(g * variable(d))
     for v in mlp.parameters.values():
@@ -69,7 +71,8 @@ def test_double_backward_against_finite_differences(mlp, x, rng, name):
     loss.forward()
     loss.backward()
     place = list(mlp.parameters).index(name)
-    weights, x64 = arrays64(mlp), x.astype(np.float64)
+    weights = arrays64(mlp)
+    x64 = x.astype(np.float64)
     direction = rng.standard_normal(weights[place].shape)
 
     def value(step):
@@ -83,7 +86,8 @@ def test_double_backward_against_finite_differences(mlp, x, rng, name):
 
 def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng):
     gradients = []
-    c, d = rng.standard_normal((N, 1)), rng.standard_normal((N, 3))
+    c = rng.standard_normal((N, 1))
+    d = rng.standard_normal((N, 3))
     for kernel in (False, True):
         mlp = MLP(64, seed=5, kernel=kernel)
         f, g = mlp.value_and_gradient(variable(x), N)
@@ -103,7 +107,8 @@ def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng):
 def test_the_graphs_gradient_is_nn_grads(x, activation):
     """The chain of plain functions against nnabla's own derivative, at some of the points and in
     what flows back to every parameter."""
-    mlp, found = MLP(64, activation, seed=5), []
+    mlp = MLP(64, activation, seed=5)
+    found = []
     for chain in (True, False):
         points = variable(x)
         if chain:
@@ -123,14 +128,15 @@ def test_the_graphs_gradient_is_nn_grads(x, activation):
 
 
 def test_inference_does_not_depend_on_the_batch(x, mlp):
-    """Bit for bit: the octree asks for the same point in other company than the dense grid."""
+    """Bit for bit: the octree asks for a point in another batch than the dense grid does."""
     whole = mlp.evaluate(np.tile(x, (30, 1)))
     assert np.array_equal(whole[:N], mlp.evaluate(x))
     assert np.array_equal(whole[N + 7 : N + 8], mlp.evaluate(x[7:8]))
 
 
 def test_threads_change_nothing_but_the_rounding(x):
-    before, results = threads.count(), []
+    before = threads.count()
+    results = []
     try:
         for n in (1, 3, 3):
             threads.set_count(n)
@@ -148,31 +154,12 @@ def test_threads_change_nothing_but_the_rounding(x):
     assert relative(results[1], results[0]) < 1e-5
 
 
-def test_adam_steps_as_nnablas(rng):
-    start = {"a": rng.standard_normal((40, 30)), "b": rng.standard_normal(7)}
-    found = []
-    for make in (S.Adam, solvers.Adam):
-        parameters = {name: variable(array) for name, array in start.items()}
-        for v in parameters.values():
-            v.need_grad = True
-        solver = make(beta1=0.8, beta2=0.99)
-        solver.set_parameters(parameters)
-        gradients = np.random.default_rng(1)
-        for step in range(20):
-            solver.set_learning_rate(0.01 / (1 + step))
-            solver.zero_grad()
-            assert not parameters["a"].g.any()
-            for v in parameters.values():
-                v.g = gradients.standard_normal(v.shape) * 10.0 ** -step
-            solver.update()
-        found.append(np.concatenate([v.d.ravel() for v in parameters.values()]))
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-6, atol=1e-6)
-
-
 def test_softplus_loop_has_the_error_it_promises():
     beta = 100.0
     z = np.concatenate([np.linspace(-2, 2, 400_001), [0, -0.0, 1e-30, -50, 50]]).astype(np.float32)
-    h, p, bias = z[None].copy(), np.empty((1, len(z)), np.float32), np.zeros(len(z), np.float32)
+    h = z[None].copy()
+    p = np.empty((1, len(z)), np.float32)
+    bias = np.zeros(len(z), np.float32)
     kernels._softplus(h, 0, h.copy(), bias, p, np.float32(beta), np.float32(1))
     z64 = z.astype(np.float64)
     value = np.maximum(z64, 0) + np.log1p(np.exp(-np.abs(beta * z64))) / beta
@@ -182,7 +169,7 @@ def test_softplus_loop_has_the_error_it_promises():
     assert np.abs(p[0] - slope).max() < 2e-7
 
 
-def test_without_a_folder_for_the_cache_it_compiles_all_the_same(monkeypatch):
+def test_compiles_without_a_folder_for_the_cache(monkeypatch):
     real = numba.njit
 
     def njit(**options):
@@ -234,15 +221,18 @@ def test_checkpoint_returns_the_same_network(tmp_path, x, mlp):
 
 
 @pytest.mark.parametrize("kernel", [False, True])
-def test_published_layout_loads(tmp_path, rng, x, kernel):
-    """A file without our attribute is a nnabla-examples model: leaky ReLU, plain skip, x first."""
-    path, arrays = tmp_path / "bunny_param_01500.h5", []
+def test_models_of_nnabla_examples_load(tmp_path, rng, x, kernel):
+    """A file without our attribute is a model of nnabla-examples: leaky ReLU, and a skip that is
+    not scaled."""
+    path = tmp_path / "bunny_param_01500.h5"
+    arrays = []
     with h5py.File(path, "w") as file:
         for layer, (i, o) in enumerate(layer_shapes(16)):
             for index, (name, shape) in enumerate([("W", (i, o)), ("b", (o,))]):
                 array = rng.standard_normal(shape).astype(np.float32)
                 dataset = file.create_dataset(f"fc{layer}/affine/{name}", data=array)
-                dataset.attrs["need_grad"], dataset.attrs["index"] = True, 2 * layer + index
+                dataset.attrs["need_grad"] = True
+                dataset.attrs["index"] = 2 * layer + index
                 arrays.append(array.astype(np.float64))
     mlp, frame, volume_factor, _ = networks.load_network(path, kernel)
 
@@ -272,7 +262,8 @@ def test_published_layout_loads(tmp_path, rng, x, kernel):
     (lambda file: file.attrs.__setitem__("igr", "{}"), "damaged"),
 ])
 def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
-    mlp, path = MLP(16), tmp_path / "param_00001.h5"
+    mlp = MLP(16)
+    path = tmp_path / "param_00001.h5"
     checkpoints.save_checkpoint(path, mlp.parameters, {
         "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
         "volume_factor": 1.5})
@@ -282,7 +273,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
         networks.load_network(path, False)
 
 
-def test_files_that_are_no_checkpoint(tmp_path):
+def test_files_that_are_no_checkpoints(tmp_path):
     path = tmp_path / "param_00001.h5"
     path.write_bytes(b"not hdf5")
     with pytest.raises(UserError, match="not a checkpoint"):

@@ -1,4 +1,5 @@
-"""What a training step sees: GraphSamples' distribution, and both ways going on after a stop."""
+"""What a training step sees: batches and free space on the host and in the graph, also after a
+stop."""
 
 import datasets
 from igr import sampling
@@ -37,6 +38,46 @@ def index_of(points, x):
     return index
 
 
+# --- on the host
+
+
+def test_batches_visit_every_point_once_an_epoch():
+    order = sampling.batches(10, 3, seed=0)
+    epoch = np.concatenate([next(order) for _ in range(3)])
+    assert len(set(epoch)) == 9
+    again = sampling.batches(10, 3, seed=0)
+    assert np.array_equal(epoch[:3], next(again))
+    second = np.concatenate([next(order) for _ in range(3)])
+    assert not np.array_equal(epoch, second)
+
+
+@pytest.mark.parametrize("n", [10, 2])
+def test_batches_from_a_later_step(n):
+    order = sampling.batches(n, 3, seed=0)
+    batches = [next(order) for _ in range(9)]
+    for step in range(9):
+        assert np.array_equal(next(sampling.batches(n, 3, seed=0, step=step)), batches[step])
+
+
+def test_batches_repeat_a_small_cloud():
+    batch = next(sampling.batches(5, 12, seed=0))
+    assert len(batch) == 12 and set(batch) == set(range(5))
+
+
+def test_free_space_is_uniform_and_near(rng):
+    points = np.tile([[0.5, 0, 0]], (20_000, 1)).astype(np.float32)
+    sigma = np.full((20_000, 1), 0.1, np.float32)
+    y = sampling.free_space(points, sigma, 1.5, rng, 15_000)
+    uniform, near = y[:15_000], y[15_000:]
+    assert y.dtype == np.float32 and np.abs(uniform).max() <= 1.5 and len(near) == 20_000
+    np.testing.assert_allclose(uniform.std(axis=0), 1.5 / np.sqrt(3), atol=0.02)
+    np.testing.assert_allclose(near.mean(axis=0), [0.5, 0, 0], atol=0.005)
+    np.testing.assert_allclose(near.std(axis=0), 0.1, atol=0.005)
+
+
+# --- in the graph
+
+
 def test_batches_in_the_graph(rng):
     """A batch has no point twice, all points come equally often, and the normals are theirs."""
     for size in (500, 480):
@@ -44,20 +85,20 @@ def test_batches_in_the_graph(rng):
         x, _, n = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 500)
         index = index_of(data.points, x)
         assert np.array_equal(n, data.normals[index])
-        often, mean = np.bincount(index.ravel(), minlength=size), 500 * B / size
-        assert often.min() > 0 and often.std() < 1.2 * mean**0.5
+        counts = np.bincount(index.ravel(), minlength=size)
+        assert counts.min() > 0 and counts.std() < 1.2 * (500 * B / size) ** 0.5
     assert all(len(set(row)) == B for row in index)  # 480 is B parts of 12
 
 
-def test_a_cloud_smaller_than_a_batch_is_repeated(rng):
+def test_a_small_cloud_is_repeated_in_the_graph(rng):
     data = cloud(15, rng)
     x, _, _ = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 30)
-    often = np.bincount(index_of(data.points, x).ravel(), minlength=15)
-    assert often == pytest.approx(np.full(15, 80), abs=8)
+    counts = np.bincount(index_of(data.points, x).ravel(), minlength=15)
+    assert counts == pytest.approx(np.full(15, 80), abs=8)
 
 
 def test_free_space_in_the_graph(rng):
-    """U points uniform in the cube, B normal around x with the deviation of that very point."""
+    """U points uniform in the cube, B normal around x, each with the deviation of its x."""
     data = cloud(500, rng)
     x, y, _ = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 400)
     anywhere, near = y[:, :U], y[:, U:]
@@ -70,7 +111,7 @@ def test_free_space_in_the_graph(rng):
 
 
 @pytest.mark.parametrize("make", [sampling.HostSamples, sampling.GraphSamples])
-def test_samples_go_on_as_if_nothing_had_happened(rng, make):
+def test_samples_after_a_stop_are_those_without_it(rng, make):
     data = cloud(100, rng)
     whole, again, other = (drawn(make(data, B, U, 1.5, seed, step), 7)
                            for seed, step in ((3, 0), (3, 4), (4, 0)))

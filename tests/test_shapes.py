@@ -1,4 +1,4 @@
-"""The built-in shapes: closed, of the genus they promise, exact points and normals."""
+"""The built-in shapes: closed, with the genus they promise, exact points and normals."""
 
 from igr import metrics, shapes
 from igr.frames import Frame
@@ -19,28 +19,29 @@ def test_mesh_is_closed_and_faces_outwards(name, genus):
 
 @pytest.mark.parametrize("name", list(shapes.SHAPES))
 def test_samples_lie_on_the_surface_with_outward_normals(name):
-    cloud, mesh = shapes.sample(name, 3000, seed=1), shapes.mesh(name)
+    cloud = shapes.sample(name, 3000, seed=1)
+    mesh = shapes.mesh(name)
     frame = Frame.of(mesh.points)
-    unit = mesh._replace(points=frame.to_unit(mesh.points))
+    unit = frame.geometry_to_unit(mesh)
     points = frame.to_unit(cloud.points)
     assert metrics.point_to_surface(points, unit).max() < 1.2e-4
     np.testing.assert_allclose(np.linalg.norm(cloud.normals, axis=1), 1)
     solid = trimesh.Trimesh(unit.points, unit.faces, process=False)
-    nearest_face = solid.triangles_center
-    face = metrics.nearest(points, nearest_face)[1]
+    face = metrics.nearest(points, solid.triangles_center)[1]
     agree = (solid.face_normals[face] * cloud.normals).sum(axis=1)
     assert np.median(agree) > 0.99
 
 
 def test_samples_of_a_tube_are_even_by_area():
-    """Half the torus's area is not half its points by angle: the outer half has more."""
+    """The outer half of the torus has more than half of the area, so it has more points."""
     points = shapes.sample("torus", 50_000).points
     outer = np.linalg.norm(points[:, :2], axis=1) > 1
     assert outer.mean() == pytest.approx(0.5 + 0.4 / np.pi, abs=0.01)
 
 
 def test_seeds_repeat():
-    a, b = shapes.sample("knot", 50, 3), shapes.sample("knot", 50, 3)
+    a = shapes.sample("knot", 50, 3)
+    b = shapes.sample("knot", 50, 3)
     assert np.array_equal(a.points, b.points)
     assert not np.array_equal(a.points, shapes.sample("knot", 50, 4).points)
 

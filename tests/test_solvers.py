@@ -3,8 +3,35 @@
 from igr import solvers, threads
 from networks import MLP
 
+import nnabla as nn
+import nnabla.solvers as S
 import numpy as np
 import pytest
+
+
+def variable(array):
+    v = nn.Variable(array.shape, need_grad=True)
+    v.d = array
+    return v
+
+
+def test_adam_steps_as_nnablas(rng):
+    start = {"a": rng.standard_normal((40, 30)), "b": rng.standard_normal(7)}
+    found = []
+    for make in (S.Adam, solvers.Adam):
+        parameters = {name: variable(array) for name, array in start.items()}
+        solver = make(beta1=0.8, beta2=0.99)
+        solver.set_parameters(parameters)
+        gradients = np.random.default_rng(1)
+        for step in range(20):
+            solver.set_learning_rate(0.01 / (1 + step))
+            solver.zero_grad()
+            assert not parameters["a"].g.any()
+            for v in parameters.values():
+                v.g = gradients.standard_normal(v.shape) * 10.0 ** -step
+            solver.update()
+        found.append(np.concatenate([v.d.ravel() for v in parameters.values()]))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (24, 21), (21, 24)])
@@ -19,9 +46,10 @@ def test_orthogonal_keeps_the_directions_and_levels_the_values(rng, shape):
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_the_graphs_muon_steps_as_the_kernels(rng, n):
-    """Two implementations, also across state() and set_state(); the biases step as Adam's."""
+    """Two implementations, also across state() and set_state(); the biases step as with Adam."""
     threads.set_count(n)
-    rates, moved = [1e-2, 2e-2, 5e-3, 1e-2], {}
+    rates = [1e-2, 2e-2, 5e-3, 1e-2]
+    moved = {}
     gradients = [{name: rng.standard_normal(p.shape) for name, p in MLP(32).parameters.items()}
                  for _ in rates]
     for name, kernel in (("muon", True), ("muon", False), ("adam", True)):
@@ -49,14 +77,17 @@ def test_the_graphs_muon_steps_as_the_kernels(rng, n):
 
 
 def test_muons_momentum_and_size_of_a_step():
-    """One hidden step by hand: Nesterov's momentum, then an orthogonal matrix of known size."""
+    """Steps of a hidden matrix by hand: Nesterov's momentum, then an orthogonal matrix of known
+    size."""
     parameters = MLP(16).parameters
     solver = solvers.make("muon", True, 0.9, 0.999)
     solver.set_parameters(parameters)
-    rng, name = np.random.default_rng(3), "fc3/affine/W"
-    momentum, p = np.zeros((16, 13)), parameters[name]
+    rng = np.random.default_rng(3)
+    p = parameters["fc3/affine/W"]
+    momentum = np.zeros((16, 13))
     for _ in range(3):
-        before, G = p.d.copy(), rng.standard_normal((16, 13)).astype(np.float32)
+        before = p.d.copy()
+        G = rng.standard_normal((16, 13)).astype(np.float32)
         solver.set_learning_rate(0.01)
         solver.zero_grad()
         p.g = G

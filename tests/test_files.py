@@ -1,11 +1,11 @@
-"""Files in, files out, and what is said of files that are broken."""
+"""Files in, files out, and the messages about files that are broken."""
 
 import gzip
 import struct
 
 from helper import UserError
-from igr import files, meshes, shapes
-from igr.frames import Frame, Geometry
+from igr import files, shapes
+from igr.frames import Geometry
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_a_cloud_with_normals_survives_each_format(tmp_path, suffix):
 
 
 def ply(encoding: str, polygons=((0, 1, 2, 3), (0, 1, 4)), extra=True) -> bytes:
-    """A ply file with extra properties, a quad and a triangle, and an element behind the faces."""
+    """A ply file with extra properties, a quad and a triangle, and an element after the faces."""
     header = [
         "ply", f"format {encoding} 1.0", "comment made by hand", "element vertex 5",
         "property float x", "property double y", "property float z", "property uchar red",
@@ -194,16 +194,6 @@ def test_missing_file_and_folder(tmp_path):
         files.write(tmp_path / "a.docx", TETRA)
 
 
-def test_frame_fills_the_unit_cube_and_comes_back(rng):
-    points = rng.uniform(-1, 1, (500, 3)) * [3, 1, 2] + [10, -20, 1e6]
-    frame = Frame.of(points)
-    unit = frame.to_unit(points)
-    assert np.abs(unit).max() == pytest.approx(1) and np.ptp(unit[:, 0]) == pytest.approx(2)
-    np.testing.assert_allclose(frame.to_world(unit), points, rtol=1e-12)
-    with pytest.raises(UserError, match="equal"):
-        Frame.of(np.ones((4, 3)))
-
-
 def test_far_coordinates_are_not_rounded(tmp_path, rng):
     points = 1e6 + rng.uniform(0, 1, (50, 3))
     files.write(tmp_path / "far.ply", Geometry(points))
@@ -218,16 +208,6 @@ def test_stl_is_refused_where_it_would_ruin_the_mesh(tmp_path):
     assert not list(tmp_path.iterdir())
     files.write(tmp_path / "far.obj", far)
     np.testing.assert_allclose(files.read(tmp_path / "far.obj").points, far.points, atol=1e-4)
-
-
-def test_samples_lie_on_the_mesh_evenly():
-    cloud = meshes.sample_mesh(TETRA, 40_000, np.random.default_rng(0))
-    on_slant = np.isclose(cloud.points.sum(axis=1), 1)
-    assert (on_slant | (np.abs(cloud.points) < 1e-12).any(axis=1)).all()
-    share = np.sqrt(3) / 2 / (np.sqrt(3) / 2 + 1.5)
-    assert on_slant.mean() == pytest.approx(share, abs=0.01)
-    np.testing.assert_allclose(cloud.normals[on_slant & (cloud.points > 0).all(axis=1)],
-                               np.sqrt(1 / 3), atol=1e-9)
 
 
 def test_the_real_shapes_are_read(data):

@@ -1,0 +1,34 @@
+"""The unit frame, and shapes that travel into it and back."""
+
+from helper import UserError
+from igr import shapes
+from igr.frames import Frame
+
+import numpy as np
+import pytest
+
+
+def test_frame_fills_the_unit_cube_and_comes_back(rng):
+    points = rng.uniform(-1, 1, (500, 3)) * [3, 1, 2] + [10, -20, 1e6]
+    frame = Frame.of(points)
+    unit = frame.to_unit(points)
+    assert np.abs(unit).max() == pytest.approx(1) and np.ptp(unit[:, 0]) == pytest.approx(2)
+    np.testing.assert_allclose(frame.to_world(unit), points, rtol=1e-12)
+    with pytest.raises(UserError, match="equal"):
+        Frame.of(np.ones((4, 3)))
+
+
+def test_a_geometry_keeps_its_normals_and_faces():
+    mesh = shapes.mesh("letter")
+    mesh = mesh._replace(points=3 * mesh.points + [5, 6, 7], normals=2 * mesh.points)
+    frame = Frame.of(mesh.points)
+    unit = frame.geometry_to_unit(mesh)
+    assert np.array_equal(unit.points, frame.to_unit(mesh.points))
+    assert np.array_equal(unit.normals, mesh.normals) and np.array_equal(unit.faces, mesh.faces)
+    np.testing.assert_allclose(frame.geometry_to_world(unit).points, mesh.points, rtol=1e-12)
+
+
+def test_vertices_that_no_face_uses_are_not_on_the_surface():
+    mesh = shapes.mesh("letter")
+    more = mesh._replace(points=np.append(mesh.points, [[50.0, 0, 0]], axis=0))
+    assert np.array_equal(more.surface_points, mesh.points)
