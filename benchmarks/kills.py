@@ -73,7 +73,7 @@ def kill_training(folder: Path, truth: np.ndarray, rng, most: int) -> int:
         now = newest_step(run)
         assert now >= step, f"step {step} was lost, {now} is left"
         step = now
-    assert np.array_equal(final_weights(run), truth), "other weights than those of an undisturbed run"
+    assert np.array_equal(final_weights(run), truth), "not the weights of an undisturbed run"
     steps = [json.loads(row)["step"] for row in (run / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps.count(STEPS) == 1 and steps.count(50) == 1
     return kills
@@ -95,8 +95,10 @@ def kill_inference(folder: Path, rng, kills: int) -> None:
 
 
 def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
-    """Kill `kills` times, a fifth of them inference; returns the counts. Raises AssertionError at the
-    first loss."""
+    """Kill `kills` times, a fifth of them inference; returns the counts.
+
+    Raises AssertionError at the first loss.
+    """
     rng = np.random.default_rng(seed)
     files.write(folder / "cloud.ply", shapes.sample("sphere", 200))
     assert start(folder, "train.py", f"{TRAIN} -m truth").wait() == 0
