@@ -89,6 +89,13 @@ def layers(files: dict, modules):
             del waiting[name]
 
 
+def not_above(rows: list, files: dict, modules) -> list:
+    """Imports by the files of `rows` of modules that do not come earlier in it."""
+    names = [module_of(path) for path in rows]
+    return [f"{path} imports {name}" for i, path in enumerate(rows)
+            for name in imported(path, files[path], modules) if name in names[i:]]
+
+
 # -------------------------------------------------------------------------- what stands in a module
 
 
@@ -113,7 +120,8 @@ def inner_scopes(table):
 def runs_at_import(path: str, text: str) -> list:
     """Statements of a module that are no import, constant, function or class.
 
-    `if __name__ == "__main__":` is allowed, and a file of ONE_CALL may make one call.
+    `if __name__ == "__main__":` and `if TYPE_CHECKING:` are allowed, and a file of ONE_CALL may make
+    one call.
     """
     allowed_calls = 1 if path in ONE_CALL else 0
     found = []
@@ -124,7 +132,7 @@ def runs_at_import(path: str, text: str) -> list:
             continue  # a docstring
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and binds_names(node):
             continue
-        if isinstance(node, ast.If) and is_main_guard(node):
+        if isinstance(node, ast.If) and is_guard(node):
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and allowed_calls:
             allowed_calls -= 1
@@ -145,10 +153,11 @@ def binds_names(node) -> bool:
     return True
 
 
-def is_main_guard(node: ast.If) -> bool:
-    test = node.test
-    return (isinstance(test, ast.Compare) and isinstance(test.left, ast.Name)
-            and test.left.id == "__name__" and not node.orelse)
+def is_guard(node: ast.If) -> bool:
+    """Whether an `if` at module level keeps its block from running at import."""
+    guards = ("__name__ == '__main__'", "TYPE_CHECKING")
+    same = [ast.dump(node.test) == ast.dump(ast.parse(guard, mode="eval").body) for guard in guards]
+    return any(same) and not node.orelse
 
 
 # ------------------------------------------------------------------------------ how long things are
@@ -200,6 +209,7 @@ PROJECT = sources(".", "igr", "benchmarks", "tests")
 # names by which modules import each other: those beside the importer have no folder before them
 MODULES = {module_of(path) for path in PROJECT if not path.startswith(("benchmarks/", "tests/"))}
 MODULES |= {Path(path).stem for path in PROJECT if path.startswith(("benchmarks/", "tests/"))}
+CONTRIBUTING = ROOT / "docs" / "contributing.md"
 HOUSE = {path: text for path, text in PROJECT.items() if "/" not in path or path[:4] == "igr/"}
 
 
@@ -236,11 +246,17 @@ def test_files_classes_and_functions_are_short(path):
     assert too_large(path, PROJECT[path]) == []
 
 
-def test_contributing_names_every_room():
-    """The table of docs/contributing.md has a line for each Python file of the house, no other."""
-    page = (ROOT / "docs" / "contributing.md").read_text()
-    rows = re.findall(r"^\| `([\w/]+\.py)` \|", page, re.M)
+def test_contributing_lists_every_room():
+    """The table of docs/contributing.md has a line for each Python file of the house, no other, and
+    a file imports only files above it."""
+    rows = re.findall(r"^\| `([\w/]+\.py)` \|", CONTRIBUTING.read_text(), re.M)
     assert sorted(rows) == sorted(path for path in HOUSE if path != "igr/__init__.py")
+    assert not_above(rows, HOUSE, MODULES) == []
+
+
+def test_contributing_names_files_that_exist():
+    named = re.findall(r"`([\w./-]+\.(?:py|sh|html|md))`", CONTRIBUTING.read_text())
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 # ----------------------------------------------------------------------- the rules find bad sources
@@ -279,6 +295,14 @@ def test_a_cycle_is_found(back):
     assert cycle == ["igr.a", "igr.b", "igr.c", "train"] and order == ["helper", "igr"]
 
 
+def test_a_wrong_order_is_found():
+    files = {"igr/a.py": "import igr.b", "igr/b.py": "import helper", "helper.py": ""}
+    modules = {module_of(path) for path in files}
+    assert not_above(["helper.py", "igr/b.py", "igr/a.py"], files, modules) == []
+    assert not_above(["igr/b.py", "helper.py", "igr/a.py"], files, modules) == [
+        "igr/b.py imports helper"]
+
+
 @pytest.mark.parametrize("text", [
     "def f():\n    return args.x",
     "class A:\n    def f(self):\n        return args",
@@ -304,10 +328,11 @@ def test_args_of_its_own_is_no_global(text):
     "print('hello')", "for i in range(3):\n    x = i", "import os\nos.environ['A'] = '1'",
     "import os\nos.sep, x = 1, 2", "if x:\n    import y", "with open('a') as f:\n    pass",
     "try:\n    import x\nexcept ImportError:\n    pass", "x += 1", "del x", "assert x",
-    "if __name__ == 'a':\n    pass\nelse:\n    x = 1"])
+    "if __name__ == '__main__':\n    pass\nelse:\n    x = 1", "if __name__ != '__main__':\n    f()"])
 def test_what_runs_at_import_is_found(line):
     fine = ('"""Docstring."""\nfrom a import b\nX, Y = 1, b(2)\nZ: int = 3\n@b\ndef f():\n    b()\n'
-            'class C:\n    x = b()\nif __name__ == "__main__":\n    f()\n')
+            'class C:\n    x = b()\nif TYPE_CHECKING:\n    import c\n'
+            'if __name__ == "__main__":\n    f()\n')
     assert runs_at_import("igr/a.py", fine) == []
     assert len(runs_at_import("igr/a.py", fine + line)) == 1
 
