@@ -4,7 +4,7 @@ Three computations of the same function, each where it is fastest; MLP chooses a
 
     PlainForward     f by nnabla's functions             inference on a GPU
     GradientChain    f and grad f by nnabla's functions  training on a GPU; leaky ReLU everywhere
-    CompiledKernel   f and grad f by igr/kernels.py      training and inference on the CPU
+    CompiledKernel   f and grad f by compiled sweeps      training and inference on the CPU
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from helper import UserError
-from igr import checkpoints, kernels
+from igr import checkpoints, inference, kernels, sweeps
 from igr.frames import Frame
 
 import nnabla as nn
@@ -20,7 +20,7 @@ import nnabla.functions as F
 import numpy as np
 
 LAYERS = 8
-SKIP = kernels.SKIP  # the layer whose input is [x, h]
+SKIP = sweeps.SKIP  # the layer whose input is [x, h]
 # of the published nnabla-examples models, whose files do not say it
 NNABLA_EXAMPLES_ARCHITECTURE = {"activation": "leaky_relu", "skip_scale": 1.0}
 
@@ -35,8 +35,9 @@ class MLP:
                  skip_scale: float = 2**-0.5, radius: float = 0.5, seed: int = 0,
                  kernel: bool = False, arrays: dict | None = None):
         """dims: width of the hidden layers. activation: "softplus" with beta, or "leaky_relu"
-        (slope 0.1, the published nnabla-examples models). kernel: compute with igr/kernels.py,
-        for the CPU. arrays: parameters by name; default: geometric_init with `radius` and `seed`.
+        (slope 0.1, the published nnabla-examples models). kernel: compute with compiled
+        sweeps, for the CPU. arrays: parameters by name; default: geometric_init with `radius` and
+        `seed`.
 
         Raises ValueError where an array is missing or has the wrong shape.
         """
@@ -144,10 +145,10 @@ class GradientChain:
 
     Runs where a gradient is wanted and the kernel does not compute it: training on a GPU and with
     --context cpu-graph, and wherever the activation is leaky ReLU. It is the sweeps "value" and
-    "gradient" of igr/kernels.py in functions that all run on the device. (nn.grad would do, but it
+    "gradient" of igr/sweeps.py in functions that all run on the device. (nn.grad would do, but it
     differentiates an affine function by Python functions.)
 
-    Everything between the layers is beta times what it is in igr/kernels.py: so the slope of
+    Everything between the layers is beta times what it is in igr/sweeps.py: so the slope of
     softplus is a plain sigmoid (and that of leaky ReLU is what it was). There is a leading axis of
     length 1 for F.batch_matmul, which multiplies by a transposed W without transposing it.
     """
@@ -205,7 +206,7 @@ class GradientChain:
 
 
 class CompiledKernel:
-    """f and grad f by igr/kernels.py, compiled for the CPU, on all threads.
+    """f and grad f by igr/kernels.py and igr/inference.py, compiled for the CPU, on all threads.
 
     Runs on the CPU: training and inference with softplus; with leaky ReLU inference only.
     """
@@ -226,7 +227,7 @@ class CompiledKernel:
     def evaluate(self, points: np.ndarray, rows: int) -> np.ndarray:
         """f (N,) of points (N, 3), both float32; the kernel has its own blocks for `rows`."""
         arrays = [variable.d for variable in self.parameters.values()]
-        return kernels.evaluate(points, arrays, self.activation, *self.constants)
+        return inference.evaluate(points, arrays, self.activation, *self.constants)
 
 
 # -------------------------------------------------------------------------------- the parameters

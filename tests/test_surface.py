@@ -1,7 +1,5 @@
 """The sparse extraction equals the dense one, and both equal scikit-image's on the whole grid."""
 
-import sys
-
 import fields
 from helper import UserError
 from igr import surface
@@ -58,8 +56,7 @@ def test_sparse_equals_dense_on_a_network():
     mlp = MLP(64, radius=0.6, seed=2, kernel=True)
     sparse, stats = surface.extract(mlp.evaluate, grid(129))
     dense, _ = surface.extract(mlp.evaluate, grid(129), dense=True)
-    # Python 3.8's BLAS rounds a row by its place in the block, see kernels.evaluate
-    assert_same(sparse, dense, grid(129), 0 if sys.version_info >= (3, 9) else 1e-3)
+    assert_same(sparse, dense, grid(129), 0)
     assert stats.dense / stats.evaluations > 20
 
 
