@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from igr import charts, render
+from igr import charts, images
 import results_tables as tables
 
 
@@ -53,4 +53,4 @@ def write(folder, order) -> None:
     """Bring `folder`/course.png up to date, where there is such a training."""
     found = list(lines(tables.read(folder, order)))
     if found:
-        render.save(Path(folder) / "course.png", charts.pixels(chart(found))[..., :3])
+        images.save(Path(folder) / "course.png", charts.pixels(chart(found))[..., :3])

@@ -10,6 +10,7 @@ import threading
 import zlib
 
 from igr import files, render, shapes, viewer
+from igr.cameras import Camera
 from igr.frames import Geometry
 
 import numpy as np
@@ -156,7 +157,7 @@ def test_a_browser_turns_the_mesh(tmp_path):
         e, a = np.radians([15, azimuth])
         towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
         far = 1.08 / np.tan(np.radians(15)) / min(1, width / height) * radius
-        camera = render.Camera(center + far * towards, center, np.array([0, 1.0, 0]))
+        camera = Camera(center + far * towards, center, np.array([0, 1.0, 0]))
         style = render.Style(width, height, background="transparent")
         return render.mesh(mesh, camera, style)[..., 3] > 127
 
