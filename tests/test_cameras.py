@@ -1,4 +1,4 @@
-"""Cameras frame what they shall see, turn evenly, and are those that open3d saves."""
+"""Cameras frame the shape, turn evenly, and read what open3d saves."""
 
 import json
 
@@ -9,6 +9,20 @@ from igr.render import Style
 
 import numpy as np
 import pytest
+
+
+def test_random_directions_are_spread_over_the_ball_and_repeat():
+    found = np.array(list(cameras.random_directions(2000, 7)))
+    assert (found == list(cameras.random_directions(2000, 7))).all()
+    assert (found != list(cameras.random_directions(2000, 8))).any()
+    a, e = np.radians(found).T
+    towards = np.stack([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
+    assert np.abs(towards.mean(axis=1)).max() < 0.05 and np.abs(towards[1]).max() <= 0.9
+
+
+def test_turntable_goes_once_around():
+    found = np.array(list(cameras.turntable_directions(4, 30, 15)))
+    assert found.tolist() == [[30, 15], [120, 15], [210, 15], [300, 15]]
 
 
 @pytest.mark.parametrize("up", cameras.UPWARDS)
@@ -51,8 +65,10 @@ def pinhole(eye, center, width=200, height=100, focal=150.0):
 
 
 def test_pinhole_camera_sees_what_its_matrices_say(tmp_path):
-    path, mesh = tmp_path / "camera.json", shapes.mesh("letter")
-    middle, side = mesh.points.mean(axis=0), np.ptp(mesh.points, axis=0).max()
+    path = tmp_path / "camera.json"
+    mesh = shapes.mesh("letter")
+    middle = mesh.points.mean(axis=0)
+    side = np.ptp(mesh.points, axis=0).max()
     path.write_text(json.dumps(pinhole(middle + np.array([1.5, 0.5, 2]) * side,
                                        middle + 0.1 * side)))
     camera, width, height = Camera.from_pinhole(path)

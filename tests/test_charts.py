@@ -19,7 +19,8 @@ def test_curves_follow_the_log(tmp_path):
     image = charts.curves(rows, "run").astype(int)
     blue = np.abs(image - [0x1F, 0x77, 0xB4]).max(axis=2) < 30
     height = len(image)
-    upper, middle = blue[: height // 3], blue[height // 3 : 2 * height // 3]
+    upper = blue[: height // 3]
+    middle = blue[height // 3 : 2 * height // 3]
     for panel in (upper, middle):  # both fall from the upper left to the lower right
         found, columns = np.nonzero(panel)
         first, last = found[columns < 150].mean(), found[(columns > 500) & (columns < 700)].mean()

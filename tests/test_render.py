@@ -131,7 +131,7 @@ def test_light_comes_from_above():
 
 
 def test_outline_of_a_coarse_ball_is_lit_from_its_own_side():
-    """Its smooth normals look away from us there, on faces that do not."""
+    """Its smooth normals look away from us there, though its faces do not."""
     import trimesh
 
     coarse = trimesh.creation.icosphere(subdivisions=2)
@@ -159,7 +159,8 @@ def test_a_mesh_without_area_is_refused():
 
 def test_bands_do_not_show(monkeypatch):
     """A picture made a few rows at a time is the picture made at once."""
-    cloud, mesh = shapes.sample("knot", 3000), shapes.mesh("letter")
+    cloud = shapes.sample("knot", 3000)
+    mesh = shapes.mesh("letter")
     style = SQUARE._replace(ground=True)
     whole = (render.cloud(cloud, Camera.around(cloud.points), style),
              render.mesh(mesh, Camera.around(mesh.points), style))
@@ -192,10 +193,11 @@ def test_constant_colour_is_that_colour_in_white_light():
 
 
 def test_sharp_edges_stay_sharp_and_round_shapes_smooth():
-    """Each side of a cube has one tone; of a coarse ball no two neighbouring pixels differ much."""
+    """Each side of a cube has one tone, and a coarse ball keeps one normal a vertex."""
     import trimesh
 
-    cube, ball = trimesh.creation.box(), trimesh.creation.icosphere(subdivisions=2)
+    cube = trimesh.creation.box()
+    ball = trimesh.creation.icosphere(subdivisions=2)
     box = Geometry(np.array(cube.vertices), None, np.array(cube.faces))
     split, origin = meshes.split_creases(box)
     assert len(split.points) == 24 and (split.points == box.points[origin]).all()
@@ -215,16 +217,16 @@ def test_split_is_right_where_faces_are_wound_against_each_other():
 
 
 def test_occlusion_darkens_a_corner():
-    """Of a plate with a wall upon it, the part at the wall's foot is darker than without it."""
+    """A plate is darker at the foot of a wall that stands on it than without the wall."""
     wall = PLATE.points[:, [0, 2, 1]] + [0, 0, 1.0]  # on the plane y = 0, towards the camera
     both = Geometry(np.concatenate([PLATE.points, wall]), None,
                     np.concatenate([PLATE.faces, PLATE.faces + 4]))
     camera = Camera(np.array([0, 2.0, 8]), np.zeros(3), np.array([0, 1.0, 0]))
-    alone, beside = (linear(render.mesh(m, camera, SQUARE))[:, 60].mean(axis=1)
-                     for m in (PLATE._replace(points=np.concatenate([PLATE.points, wall])), both))
+    alone, with_wall = (linear(render.mesh(m, camera, SQUARE))[:, 60].mean(axis=1)
+                        for m in (both._replace(faces=PLATE.faces), both))
     foot = 60 - 3  # just above y = 0
-    assert beside[foot] < 0.8 * alone[foot]
-    assert beside[foot - 20] > 0.95 * alone[foot - 20]
+    assert with_wall[foot] < 0.8 * alone[foot]
+    assert with_wall[foot - 20] > 0.95 * alone[foot - 20]
 
 
 def test_ground_shadow_lies_below_and_only_there():
@@ -246,7 +248,8 @@ def test_ground_shadow_lies_below_and_only_there():
 def test_transparent_and_white_background_agree():
     mesh = shapes.mesh("letter")
     camera = Camera.around(mesh.points)
-    white, clear = render.mesh(mesh, camera, SQUARE), render.mesh(mesh, camera, CLEAR)
+    white = render.mesh(mesh, camera, SQUARE)
+    clear = render.mesh(mesh, camera, CLEAR)
     alpha = clear[..., 3:] / 255
     assert set(np.unique(alpha[0])) == {0} and (alpha == 1).any()
     assert np.abs(linear(clear) * alpha + 1 - alpha - linear(white)).max() < 0.02
@@ -256,8 +259,10 @@ def test_transparent_and_white_background_agree():
 
 
 def test_cloud_covers_what_its_mesh_covers():
-    cloud, mesh = shapes.sample("knot", 20_000), shapes.mesh("knot")
-    camera, style = Camera.around(mesh.points, aspect=1), Style(2 * SIZE, 2 * SIZE)
+    cloud = shapes.sample("knot", 20_000)
+    mesh = shapes.mesh("knot")
+    camera = Camera.around(mesh.points, aspect=1)
+    style = Style(2 * SIZE, 2 * SIZE)
     of_cloud = covered(render.cloud(cloud, camera, style))
     of_mesh = covered(render.mesh(mesh, camera, style))
     assert (of_cloud & ~of_mesh).mean() < 0.06 and (of_mesh & ~of_cloud).mean() < 0.005
@@ -265,7 +270,7 @@ def test_cloud_covers_what_its_mesh_covers():
 
 @pytest.mark.parametrize("with_normals", [False, True])
 def test_nearer_points_hide_farther_ones(rng, with_normals):
-    """A red plane of points before a blue one, in any order: all that is seen in it is red."""
+    """A red plane of points hides a blue one behind it, in whatever order the points come."""
     side = np.stack(np.meshgrid(np.linspace(-1, 1, 60), np.linspace(-1, 1, 60)), -1).reshape(-1, 2)
     points = np.concatenate([np.insert(side, 2, z, axis=1) for z in (0.5, -0.5)])
     colors = np.repeat([[1.0, 0, 0], [0, 0, 1.0]], len(side), axis=0)

@@ -16,7 +16,7 @@ import pytest
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """run("mode ...") in tmp_path with letter.ply and sphere.ply, without a display."""
+    """run("mode ...") in tmp_path, where letter.ply is, without a display."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -33,8 +33,6 @@ def pixels(path):
 
 
 SMALL = "--size 96 72"
-
-
 LOOK = {"output", "azimuth", "elevation", "zoom", "up", "color"}
 PICTURE = {"size", "background", "ground", "samples", "point_size"}
 
@@ -71,7 +69,8 @@ def test_default_outputs_and_sizes(run):
 def test_mesh_and_its_cloud_stand_side_by_side(run):
     run("pcdmesh -f letter.ply -r 500 --size 120 90 -o a.png")
     dark = (pixels("a.png") < 250).any(axis=2)
-    left, right = dark[:, :120], dark[:, 120:]
+    left = dark[:, :120]
+    right = dark[:, 120:]
     assert (left & right).sum() > 0.8 * (left | right).sum()
 
 
