@@ -182,8 +182,8 @@ def draw_error(path: Path, output: str | None, reference_path: str | None, top: 
     """Write a picture of a mesh coloured by its distance to a reference, the reference beside it,
     and the scale of the colours.
 
-    reference_path: None for the cloud that the mesh's network was trained on. top: of the scale, in
-    the unit frame; None: chosen by the distances.
+    reference_path: None for the cloud that the mesh's network was trained on. top: the scale's end,
+    unit frame; None: chosen from the distances.
     """
     style, camera = look.style_and_camera()
     output = images.check_image(output or f"{helper.without_suffix(path)}_error.png",
@@ -252,7 +252,7 @@ def run_slices(args: argparse.Namespace) -> None:
 
 def draw_slices(checkpoint: str | None, output: str | None, context: str, device_id: str,
                 thread_count: int) -> None:
-    """Write slices of a checkpoint's field; None: the newest checkpoint, the default name."""
+    """Write slices of a checkpoint's field. checkpoint None: the newest one here or below."""
     from igr import devices, threads
     import networks
 

@@ -113,7 +113,8 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
     the lower row is white. Raises UserError where f is not finite.
     """
     side = np.linspace(-half, half, n)
-    values, slopes = [], []  # of the three planes, (n, n) each
+    values = []  # of the three planes, (n, n) each
+    slopes = []  # likewise
     for axis in range(3):
         f, slope = _on_plane(value_and_gradient, side, axis)
         values.append(f)

@@ -22,10 +22,10 @@ import numpy as np
 # light: direction towards it in the camera's axes (right, up, back), and its strength
 LIGHTS = [((-0.6, 0.8, 0.6), 0.85), ((0.9, 0.1, 0.4), 0.16), ((0.4, 0.7, -0.9), 0.40)]
 AMBIENT = 0.20  # light from all sides, less what occlusion takes away
-OCCLUSION_RAYS = 8  # a sample; a pixel has samples^2 of them
-REACH = 0.5  # length of these rays, in half diagonals of the shape's box
-GROUND_REACH = 1.0  # of those that find the ground's shadow
-OFFSET = 1e-4  # of their start above the surface, likewise
+OCCLUSION_RAYS = 8  # per sample; a pixel has samples x samples of these
+REACH = 0.5  # length of an occlusion ray, in half diagonals of the shape's box
+GROUND_REACH = 1.0  # length of a ray that finds the ground's shadow, likewise
+OFFSET = 1e-4  # height above the surface where rays start, likewise
 BALL_RADIUS = 0.9  # of a cloud without normals, in spacings of its points
 DISC_RADIUS = 1.3  # of a cloud with normals: few gaps even where points fell at random
 BAND = 1 << 19  # samples that are worked on together: bounds the memory

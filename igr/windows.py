@@ -15,11 +15,11 @@ from igr.frames import Geometry
 import numpy as np
 
 SIZE = (960, 720)  # pixels
-EXPOSURE = 0.6  # of the colours: open3d's lamps turn light ones white
+EXPOSURE = 0.6  # factor on the colours: open3d's lamps turn light ones white
 
 
 def has_display() -> bool:
-    """Whether a window can be hoped for."""
+    """Whether windows may open here."""
     return sys.platform != "linux" or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
@@ -87,7 +87,7 @@ def get_camera(window):
 
 
 def set_camera(window, parameters) -> None:
-    """Look into a window by open3d's parameters of a camera."""
+    """Set a window's camera to open3d's parameters."""
     window.get_view_control().convert_from_pinhole_camera_parameters(parameters, True)
 
 
