@@ -23,7 +23,7 @@ from typing import NamedTuple
 import datasets
 import helper
 from helper import Interrupted, UserError
-from igr import metrics, ranks, render, solvers, surface, threads
+from igr import cameras, images, metrics, ranks, render, solvers, surface, threads
 from igr.checkpoints import Run
 from igr.meshes import sample_mesh
 from igr.sampling import GraphSamples, HostSamples
@@ -295,9 +295,9 @@ class Fit:
         path = self.run.folder / f"preview_{self.epoch:05d}.png"
         cube = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), axis=-1).reshape(-1, 3)
         style = render.Style(640, 480)
-        camera = render.Camera.around(cube, aspect=style.aspect)
+        camera = cameras.Camera.around(cube, aspect=style.aspect)
         try:
-            render.save(path, render.mesh(mesh, camera, style))
+            images.save(path, render.mesh(mesh, camera, style))
         except (UserError, OSError, MemoryError) as error:
             bar.write(f"no {path}: {error}")
 

@@ -2,10 +2,10 @@
 
     python benchmarks/pictures.py
 
-writes benchmarks/pictures.json: meshes of 400,000 faces (a bumpy ball, and a gyroid full of holes,
-whose rays all end in itself) at 1024 x 1024 with four samples a pixel and occlusion, a cloud of
-1,000,000 points likewise, and the page of 200,000 faces: its size, and when headless Chromium shows
-it and answers (where there is one).
+It writes benchmarks/pictures.json. The meshes have 400,000 faces: a bumpy ball, and a gyroid full
+of holes, whose occlusion rays all end in itself. They are drawn at 1024 x 1024 with four samples a
+pixel and occlusion, and so is a cloud of 1,000,000 points. The page has 200,000 faces; its size is
+written and, where headless Chromium is installed, when it shows the mesh and when it answers.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ import test_viewer
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS = 3  # after one that may compile and is not counted
+RUNS = 3  # after a first one, which may compile and is not counted
 
 
-def bumpy_ball(p):
+def bumpy_ball(p: np.ndarray) -> np.ndarray:
+    """f (N,) at points (N, 3): a ball of radius 0.9 with bumps of 0.1."""
     return np.linalg.norm(p, axis=1) - 0.9 + 0.1 * np.sin(6 * p[:, 0]) * np.cos(6 * p[:, 1])
 
 
-def marched(f, n: int) -> Geometry:
-    """{f = 0} on a grid of n points a side."""
+def level_set(f, n: int) -> Geometry:
+    """The mesh of f = 0 on a grid of n points a side."""
     return surface.extract(f, surface.Grid.of([-1.2] * 3, [1.2] * 3, n), lipschitz=2.0)[0]
 
 
-def seconds(folder: Path, line: str) -> float:
-    """Median wall time of `python visualize.py line` in a folder."""
+def median_seconds(folder: Path, line: str) -> float:
+    """Median wall time of `python visualize.py <line>` in a folder, seconds."""
     taken = []
     for _ in range(RUNS + 1):
         start = time.perf_counter()
@@ -50,9 +51,10 @@ def seconds(folder: Path, line: str) -> float:
 
 
 def main() -> None:
-    rows, square = [], "--size 1024 1024 -o a.png"
-    meshes = {"ball": marched(bumpy_ball, 270), "gyroid": marched(fields.gyroid, 150)}
-    page = marched(bumpy_ball, 191)
+    rows = []
+    square = "--size 1024 1024 -o a.png"
+    meshes = {"ball": level_set(bumpy_ball, 270), "gyroid": level_set(fields.gyroid, 150)}
+    page = level_set(bumpy_ball, 191)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for what, mesh in meshes.items():
@@ -66,7 +68,7 @@ def main() -> None:
             ("cloud", 1_000_000, f"pcd -f cloud.ply {square}"),
             ("html", len(page.faces), "html -f page.ply -o a.html"),
         ):
-            rows.append({"what": what, "size": size, "seconds": seconds(folder, line)})
+            rows.append({"what": what, "size": size, "seconds": median_seconds(folder, line)})
             print(rows[-1], flush=True)
         rows[-1]["mebibytes"] = (folder / "a.html").stat().st_size / 2**20
         if test_viewer.BROWSER:

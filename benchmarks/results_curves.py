@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from igr import charts, render
+from igr import charts, images
 import results_tables as tables
 
 
@@ -56,4 +56,4 @@ def write(folder, order) -> None:
     """Draw `folder`/course.png, where a training was measured while it ran."""
     found = list(lines(tables.read(folder, order)))
     if found:
-        render.save(Path(folder) / "course.png", charts.pixels(chart(found))[..., :3])
+        images.save(Path(folder) / "course.png", charts.pixels(chart(found))[..., :3])

@@ -1,4 +1,4 @@
-"""Charts with matplotlib, drawn into arrays of pixels: a training's curves, slices of a field, the
+"""Charts drawn by matplotlib into arrays of pixels: a training's curves, slices of a field, the
 legend of a coloured mesh. No display is needed."""
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from pathlib import Path
 
 import helper
 from helper import UserError
+from igr.colors import COLOR_MAP
 
 import numpy as np
-
-COLOR_MAP = "viridis"  # perceptually uniform: equal steps of distance look equal
 
 
 def new_figure(width: float, height: float, dpi: float = 100, layout="constrained"):
@@ -25,23 +24,14 @@ def new_figure(width: float, height: float, dpi: float = 100, layout="constraine
 
 
 def pixels(figure) -> np.ndarray:
+    """A figure as a picture (height, width, 4) uint8."""
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba()).copy()
 
 
-# ------------------------------------------------------------------------------------------- colour
-
-
-def color_map(values: np.ndarray, top: float) -> np.ndarray:
-    """sRGB colours (N, 3) in [0, 1] of values (N,) between 0 and top."""
-    from matplotlib import colormaps
-
-    return colormaps[COLOR_MAP](np.clip(values / max(top, 1e-300), 0, 1))[:, :3]
-
-
 def legend(height: int, top: float, label: str, beyond: bool) -> np.ndarray:
-    """Picture (height, w, 4) uint8, transparent, of the scale of color_map; beyond: values above
-    top exist."""
+    """Picture (height, w, 4) uint8, transparent, of the scale of colors.color_map from 0 to top;
+    beyond: some values are above top."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -60,9 +50,9 @@ def legend(height: int, top: float, label: str, beyond: bool) -> np.ndarray:
 
 
 def read_log(path) -> list:
-    """The rows of a training's log.jsonl (or of the one in the folder `path`).
+    """The rows, one dict each, of a training's log.jsonl; path: the file or its folder.
 
-    Raises UserError where it is none.
+    Raises UserError where the file is no such log, or has no rows yet.
     """
     path = Path(path)
     path = helper.existing_file(path / "log.jsonl" if path.is_dir() else path)
@@ -76,7 +66,7 @@ def read_log(path) -> list:
         except (ValueError, KeyError, TypeError, RecursionError):
             if number == len(lines):  # a killed run's last line
                 continue
-            raise UserError(f"{path}: line {number} is no row of a training's log") from None
+            raise UserError(f"{path}: line {number} is not a row of a training's log") from None
         rows.append(row)
     if not rows:
         raise UserError(f"{path}: holds no rows yet")
@@ -84,7 +74,8 @@ def read_log(path) -> list:
 
 
 def curves(rows: list, title: str) -> np.ndarray:
-    """Picture of a training: its losses, its rate, its distances to the held-out points."""
+    """Picture (height, width, 3) uint8 of a training from the rows of its log: its losses, its rate
+    and its distances to the held-out points."""
     panels = [
         ("loss", ("loss", "points", "eikonal", "normals"), ""),
         ("learning rate", ("rate",), ""),
@@ -114,42 +105,64 @@ def curves(rows: list, title: str) -> np.ndarray:
 
 
 def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndarray:
-    """Picture of a field on the planes x = 0, y = 0, z = 0: f with iso-lines above, |grad f| below.
+    """Picture (height, width, 3) uint8 of a field on the planes x = 0, y = 0, z = 0: f with
+    iso-lines above, |grad f| below.
 
-    value_and_gradient(points (N, 3)) -> f (N,), grad f (N, 3); half: side of the square, halved.
-    Where the eikonal equation holds, the iso-lines are evenly spaced and the lower row is white.
-    Raises UserError where f is not finite.
+    value_and_gradient(points (N, 3)) -> f (N,), grad f (N, 3). Each slice is a square of n x n
+    points from -half to half. Where the eikonal equation holds, the iso-lines are evenly spaced and
+    the lower row is white. Raises UserError where f is not finite.
     """
     side = np.linspace(-half, half, n)
-    u, v = (g.ravel() for g in np.meshgrid(side, side, indexing="xy"))
-    figure = new_figure(12.5, 8)
-    figure.suptitle(title, parse_math=False)
-    values, slopes = [], []
+    values = []  # of the three planes, (n, n) each
+    slopes = []  # likewise
     for axis in range(3):
-        points = np.insert(np.stack([u, v], axis=1), axis, 0.0, axis=1)
-        f, gradient = value_and_gradient(points)
-        values.append(f.reshape(n, n))
-        slopes.append(np.linalg.norm(gradient, axis=1).reshape(n, n))
+        f, slope = _on_plane(value_and_gradient, side, axis)
+        values.append(f)
+        slopes.append(slope)
     top = max(np.abs(f).max() for f in values)
     if not np.isfinite(top):
         raise UserError(f"{title}: f is not finite")
-    step = 10 ** np.floor(np.log10(max(top, 1e-12)))
-    step *= next(s for s in (0.05, 0.1, 0.2) if top / (step * s) <= 25 or s == 0.2)
-    lines = np.arange(-np.ceil(top / step), np.ceil(top / step) + 1) * step
+    step = _iso_step(top)
+    levels = np.arange(-np.ceil(top / step), np.ceil(top / step) + 1) * step
+    figure = new_figure(12.5, 8)
+    figure.suptitle(title, parse_math=False)
     axes = figure.subplots(2, 3)
     for axis in range(3):
-        across, along = (name for name in "xyz" if name != "xyz"[axis])
-        upper = axes[0, axis].pcolormesh(side, side, values[axis], cmap="RdBu_r", vmin=-top,
-                                         vmax=top, shading="nearest", rasterized=True)
-        axes[0, axis].contour(side, side, values[axis], lines[lines != 0], colors="black",
-                              linewidths=0.4, linestyles="solid")
-        if values[axis].min() < 0 < values[axis].max():
-            axes[0, axis].contour(side, side, values[axis], [0.0], colors="black", linewidths=1.8)
+        upper = _draw_values(axes[0, axis], side, values[axis], top, levels)
         lower = axes[1, axis].pcolormesh(side, side, slopes[axis], cmap="PuOr", vmin=0.5, vmax=1.5,
                                          shading="nearest", rasterized=True)
         axes[0, axis].set_title(f"{'xyz'[axis]} = 0")
-        for row in axes[:, axis]:
-            row.set(aspect="equal", xlabel=across, ylabel=along)
+        across, along = (name for name in "xyz" if name != "xyz"[axis])
+        for panel in axes[:, axis]:
+            panel.set(aspect="equal", xlabel=across, ylabel=along)
     figure.colorbar(upper, ax=axes[0], label=f"f (a line each {step:g})", shrink=0.9)
     figure.colorbar(lower, ax=axes[1], label="|grad f|", extend="both", shrink=0.9)
     return pixels(figure)[..., :3]
+
+
+def _on_plane(value_and_gradient, side: np.ndarray, axis: int) -> tuple:
+    """f and |grad f|, each (n, n), on the plane where the coordinate `axis` is 0; side (n,): the
+    places along its two other axes."""
+    u, v = (grid.ravel() for grid in np.meshgrid(side, side, indexing="xy"))
+    points = np.insert(np.stack([u, v], axis=1), axis, 0.0, axis=1)
+    f, gradient = value_and_gradient(points)
+    shape = (len(side), len(side))
+    return f.reshape(shape), np.linalg.norm(gradient, axis=1).reshape(shape)
+
+
+def _iso_step(top: float) -> float:
+    """A round step between iso-lines: 12 to 50 of them lie between 0 and top."""
+    power = 10 ** np.floor(np.log10(max(top, 1e-12)))
+    return power * next(s for s in (0.05, 0.1, 0.2) if top / (power * s) <= 25 or s == 0.2)
+
+
+def _draw_values(axes, side: np.ndarray, f: np.ndarray, top: float, levels: np.ndarray):
+    """Draw f (n, n) in colours from -top to top, with iso-lines at levels (k,) and a thicker one at
+    0; returns what a colour bar needs."""
+    colored = axes.pcolormesh(side, side, f, cmap="RdBu_r", vmin=-top, vmax=top, shading="nearest",
+                              rasterized=True)
+    axes.contour(side, side, f, levels[levels != 0], colors="black", linewidths=0.4,
+                 linestyles="solid")
+    if f.min() < 0 < f.max():
+        axes.contour(side, side, f, [0.0], colors="black", linewidths=1.8)
+    return colored

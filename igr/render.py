@@ -1,119 +1,45 @@
 """Pictures of meshes and clouds by ray casting on the CPU: no display, no GL, no Vulkan.
 
-A mesh is lit by a key, a fill and a rim light and darkened where its own surroundings hide the sky
-(ambient occlusion); a cloud is a small ball, or a disc lit by its normal, at each point, in correct
-depth, darkened behind edges.
-Colours are sRGB (taken as gamma 2.2) in [0, 1] outside and linear inside; pictures are bytes.
+A mesh is lit by a key, a fill and a rim light, and darkened where its own parts hide the sky
+(ambient occlusion). A cloud is a small ball at each point, or a disc lit by the point's normal, in
+correct depth and darkened behind edges. Colours are sRGB (taken as gamma 2.2) in [0, 1] outside and
+linear inside; pictures are bytes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from typing import NamedTuple
 
-import helper
 from helper import UserError
 from igr import meshes, threads
+from igr.cameras import Camera, from_y_up
+from igr.colors import CLAY
 from igr.frames import Geometry
 
 import numpy as np
 
-CLAY = (0.91, 0.84, 0.73)  # sRGB
 # light: direction towards it in the camera's axes (right, up, back), and its strength
 LIGHTS = [((-0.6, 0.8, 0.6), 0.85), ((0.9, 0.1, 0.4), 0.16), ((0.4, 0.7, -0.9), 0.40)]
-AMBIENT = 0.20  # from all sides, less what occlusion takes away
-OCCLUSION_RAYS = 8  # a sample; a pixel has samples^2 of them
-REACH = 0.5  # of these rays, in half diagonals of the shape's box
-GROUND_REACH = 1.0  # of those that find the ground's shadow
-OFFSET = 1e-4  # of their start above the surface, likewise
-BALL, DISC = 0.9, 1.3  # radius of a cloud's balls, and of its discs where it has normals, in
-# spacings: few gaps even where points fell at random
+AMBIENT = 0.20  # light from all sides, less what occlusion takes away
+OCCLUSION_RAYS = 8  # per sample; a pixel has samples x samples of these
+REACH = 0.5  # length of an occlusion ray, in half diagonals of the shape's box
+GROUND_REACH = 1.0  # length of a ray that finds the ground's shadow, likewise
+OFFSET = 1e-4  # height above the surface where rays start, likewise
+BALL_RADIUS = 0.9  # of a cloud without normals, in spacings of its points
+DISC_RADIUS = 1.3  # of a cloud with normals: few gaps even where points fell at random
 BAND = 1 << 19  # samples that are worked on together: bounds the memory
-UPWARDS = ("x", "y", "z", "-x", "-y", "-z")  # axes that may point upwards
-
-
-def turned(vector, up: str) -> np.ndarray:
-    """A vector (3,) that is meant for y upwards where another axis is: the axes in cyclic order,
-    and a negative one by half a turn around the first."""
-    sign = [1, -1, -1] if up.startswith("-") else [1, 1, 1]
-    return np.roll(np.multiply(vector, sign), "xyz".index(up[-1]) - 1)
-
-
-class Camera(NamedTuple):
-    """A pinhole camera; world units."""
-
-    eye: np.ndarray
-    center: np.ndarray  # what it looks at
-    up: np.ndarray
-    fov: float = 30.0  # vertical, degrees
-
-    @classmethod
-    def around(cls, points, azimuth=30.0, elevation=15.0, zoom=1.0, up="y", aspect=4 / 3):
-        """A camera just far enough to see all points (N, 3) in a picture of width / height
-        `aspect`. Degrees; up: one of UPWARDS; azimuth 0 looks along -z where y is up (see turned()
-        for others). zoom > 1 shows less, larger."""
-        center = (points.min(axis=0) + points.max(axis=0)) / 2
-        a, e = np.radians([azimuth, elevation])
-        towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
-        upwards = np.array([-np.sin(a) * np.sin(e), np.cos(e), -np.cos(a) * np.sin(e)])
-        towards, upwards = turned(towards, up), turned(upwards, up)
-        half = np.tan(np.radians(cls._field_defaults["fov"] / 2))
-        x, y, z = ((points - center) @ cls(towards, np.zeros(3), upwards).axes().T).T
-        distance = 1.08 * (np.maximum(np.abs(x) / aspect, np.abs(y)) / half + z).max()
-        fov = np.degrees(2 * np.arctan(half / zoom))
-        return cls(center + towards * (distance or 1.0), center, upwards, float(fov))
-
-    @classmethod
-    def from_pinhole(cls, path):
-        """Camera, width and height (pixels) of open3d's json of pinhole camera parameters.
-
-        Raises UserError where the file is something else, or its picture's middle or pixels are
-        not where a plain camera has them.
-        """
-        try:
-            data = json.loads(helper.existing_file(path).read_text())
-            width, height = (int(data["intrinsic"][name]) for name in ("width", "height"))
-            K = np.array(data["intrinsic"]["intrinsic_matrix"], float).reshape(3, 3).T
-            E = np.array(data["extrinsic"], float).reshape(4, 4).T  # world to camera: y down
-            if not (np.isfinite(K).all() and np.isfinite(E).all() and K[1, 1] > 0):
-                raise ValueError("numbers that are not finite")
-            if not 0 < max(width, height) <= 16384 or min(width, height) < 1:
-                raise ValueError(f"a picture of {width} x {height}")
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
-            raise UserError(f"{path}: no pinhole camera of open3d ({error})") from None
-        middle = np.abs(K[:2, 2] - np.array([width, height]) / 2)
-        if abs(K[0, 0] / K[1, 1] - 1) > 0.01 or (middle > 0.01 * max(width, height) + 1).any():
-            raise UserError(f"{path}: a camera with oblong pixels or its axis off the middle is "
-                            "not supported")
-        eye = -E[:3, :3].T @ E[:3, 3]
-        fov = 2 * np.degrees(np.arctan(height / 2 / K[1, 1]))
-        return cls(eye, eye + E[2, :3], -E[1, :3], float(fov)), width, height
-
-    def extrinsic(self) -> np.ndarray:
-        """World to camera (4, 4) with y down and z forward, as open3d has it."""
-        made = np.eye(4)
-        made[:3, :3] = self.axes() * [[1], [-1], [-1]]
-        made[:3, 3] = -made[:3, :3] @ self.eye
-        return made
-
-    def axes(self) -> np.ndarray:
-        """Rows: unit vectors to the right, up and back."""
-        back = (self.eye - self.center) / np.linalg.norm(self.eye - self.center)
-        right = np.cross(self.up, back)
-        right /= np.linalg.norm(right)
-        return np.stack([right, np.cross(back, right), back])
 
 
 class Style(NamedTuple):
     """How a picture is made."""
 
-    width: int = 960
+    width: int = 960  # pixels
     height: int = 720
-    samples: int = 2  # rays a pixel along each side
+    samples: int = 2  # samples x samples rays per pixel
     background: str = "white"  # or "transparent"
     ground: bool = False  # a soft shadow on a plane below the shape
-    up: str = "y"  # of UPWARDS: the ground is level to it
+    up: str = "y"  # of cameras.UPWARDS: the ground is level to it
     shading: float = 1.0  # how much the light may change a colour; less, to read it off a legend
 
     @property
@@ -124,12 +50,12 @@ class Style(NamedTuple):
 DEFAULT = Style()
 
 
-def save(path, image: np.ndarray) -> None:
-    """Write a picture (height, width, 3 or 4) uint8 as .png or, with 3, .jpeg."""
-    from PIL import Image
-
-    with helper.replacing(path) as temporary:
-        Image.fromarray(image).save(temporary, quality=95)
+def shape(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY,
+          point_size: float = 1.0) -> np.ndarray:
+    """Picture (height, width, 3 or 4) uint8 of a mesh or cloud, as mesh() and cloud() make it."""
+    if geometry.faces is None:
+        return cloud(geometry, camera, style, colors, point_size)
+    return mesh(geometry, camera, style, colors)
 
 
 # ------------------------------------------------------------------------------------------- meshes
@@ -140,24 +66,24 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
 
     Raises UserError where no face has an area.
     """
-    view = _View(geometry.points, camera, style)
+    view = _View.of(geometry.points, camera, style)
     scene = meshes.ray_scene(view.points, geometry.faces)
     split, origin = meshes.split_creases(geometry._replace(points=view.exact))
-    faces, normals = split.faces, meshes.vertex_normals(split).astype(np.float32)
+    normals = meshes.vertex_normals(split).astype(np.float32)
     if not normals.any():
         raise UserError("no face of the mesh has an area: there is nothing to see")
     albedo = _linear(colors)
     if albedo.ndim == 2:
         albedo = albedo[origin]
 
-    def shoot(top, pixels):
+    def shade(top, pixels):
         rays = view.rays(pixels)
         hit = scene.cast_rays(meshes.tensor(rays))
         depth = hit["t_hit"].numpy()
         seen = np.isfinite(depth)
         rgba = np.zeros((len(rays), 4), np.float32)
         if seen.any():
-            corner = faces[hit["primitive_ids"].numpy()[seen]]
+            corner = split.faces[hit["primitive_ids"].numpy()[seen]]
             uv = hit["primitive_uvs"].numpy()[seen]
             weights = np.column_stack([1 - uv.sum(axis=1), uv])[:, :, None]
             directions = rays[seen, 3:]
@@ -173,14 +99,12 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
         view.add_ground(rgba, ~seen, scene, rays, pixels)
         return rgba
 
-    return view.picture(shoot)
+    return view.picture(shade)
 
 
-
-
-def _occlusion(scene, at, flat, normals, pixels, reach) -> np.ndarray:
+def _occlusion(scene, at, flat, normals, pixels, reach: float) -> np.ndarray:
     """Share (N,) of the half space above each point (cosine-weighted) that the scene hides within
-    `reach`. at, flat (the face's normals), normals (N, 3); pixels (N, 3): x, y, sample."""
+    `reach`. at, flat (the face's normals) and normals (N, 3); pixels (N, 3): x, y, sample."""
     rays = _occlusion_rays(at, flat, normals, pixels, OCCLUSION_RAYS)
     return scene.test_occlusions(meshes.tensor(rays), 0.0, reach).numpy().mean(axis=1)
 
@@ -196,22 +120,28 @@ def _hash(n):
 
 @threads.compiled(fastmath=True)
 def _occlusion_rays(at, flat, normals, pixels, n):
-    """Rays (N, n, 6), cosine-weighted around the normals and never below the face. A pixel's
-    samples share one low-discrepancy sequence (Roberts' R2), shifted from pixel to pixel."""
+    """Rays (N, n, 6) from the points `at` (N, 3), cosine-weighted around the normals (N, 3) and
+    never below the face, whose normal is flat (N, 3). pixels (N, 3): x, y, sample. The samples of a
+    pixel share one low-discrepancy sequence (Roberts' R2), shifted from pixel to pixel."""
     rays = np.empty((len(at), n, 6), np.float32)
     for i in range(len(at)):
         x, y, sample = pixels[i]
         bits = _hash(x + (y << 16))
-        shift_u, shift_v = (bits & 0xFFFF) / 65536, (bits >> 16) / 65536
+        shift_u = (bits & 0xFFFF) / 65536
+        shift_v = (bits >> 16) / 65536
         nx, ny, nz = normals[i]
         sign = 1.0 if nz >= 0 else -1.0  # two tangents, after Duff et al. 2017
         a = -1 / (sign + nz)
         b = nx * ny * a
         for j in range(n):
             k = sample * n + j
-            u, v = (0.7548776662 * k + shift_u) % 1.0, (0.5698402910 * k + shift_v) % 1.0
-            r, phi = math.sqrt(u), 2 * math.pi * v
-            p, q, h = r * math.cos(phi), r * math.sin(phi), math.sqrt(1 - u)
+            u = (0.7548776662 * k + shift_u) % 1.0
+            v = (0.5698402910 * k + shift_v) % 1.0
+            r = math.sqrt(u)
+            phi = 2 * math.pi * v
+            p = r * math.cos(phi)
+            q = r * math.sin(phi)
+            h = math.sqrt(1 - u)
             dx = p * (1 + sign * nx * nx * a) + q * b + h * nx
             dy = p * sign * b + q * (sign + ny * ny * a) + h * ny
             dz = -p * sign * nx - q * ny + h * nz
@@ -228,14 +158,18 @@ def _occlusion_rays(at, flat, normals, pixels, n):
 
 
 def cloud(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY,
-          size=1.0) -> np.ndarray:
+          point_size: float = 1.0) -> np.ndarray:
     """Picture (height, width, 3 or 4) uint8 of a cloud: a ball at each point, or a disc lit by the
-    point's normal where the cloud has them. colors: (3,) or one a point (N, 3); size: of balls and
-    discs, in parts of the usual one."""
-    view = _View(geometry.points, camera, style)
-    radius = size * spacing(view.points) * (BALL if geometry.normals is None else DISC)
+    point's normal where the cloud has normals.
+
+    colors: (3,) or one a point (N, 3). point_size: of balls and discs; 1 is the usual size.
+    """
+    view = _View.of(geometry.points, camera, style)
+    usual_radius = BALL_RADIUS if geometry.normals is None else DISC_RADIUS
+    radius = point_size * spacing(view.points) * usual_radius
     s = style.samples
-    width, height = style.width * s, style.height * s
+    width = style.width * s
+    height = style.height * s
     local = (view.points - view.eye) @ view.axes.T
     margin = 2 * s  # rows above and below a band that its edges look at
     albedo = _linear(colors)
@@ -245,14 +179,16 @@ def cloud(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLA
     if style.ground:  # its shadow is that of a small triangle a point
         scene = meshes.ray_scene(*_triangles_at(view.points, radius, view.up))
 
-    def shoot(top, pixels):
-        first, rows = top * s - margin, (pixels[-1, 1] + 1 - top) * s + 2 * margin
+    def shade(top, pixels):
+        first = top * s - margin
+        rows = (pixels[-1, 1] + 1 - top) * s + 2 * margin
         depth, index, offset = _splat(local, radius, height / 2 / view.half, width, height,
                                       first, rows, 0.6 * s)
         edges = _behind_edges(depth, margin)
         sub_y, sub_x = np.divmod(pixels[:, 2], s)
-        at = (pixels[:, 1] - top) * s + sub_y + margin, pixels[:, 0] * s + sub_x
-        index, seen = index[at], index[at] >= 0
+        at = ((pixels[:, 1] - top) * s + sub_y + margin, pixels[:, 0] * s + sub_x)  # row, column
+        index = index[at]
+        seen = index >= 0
         facing = offset[at][seen] @ view.axes if geometry.normals is None else normals[index[seen]]
         color = albedo if albedo.ndim == 1 else albedo[index[seen]]
         rgba = np.zeros((len(pixels), 4), np.float32)
@@ -262,12 +198,12 @@ def cloud(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLA
             view.add_ground(rgba, ~seen, scene, view.rays(pixels), pixels)
         return rgba
 
-    return view.picture(shoot)
+    return view.picture(shade)
 
 
 def spacing(points: np.ndarray) -> float:
-    """Side of the square that a point has to itself on a surface: sqrt(area / N), from the discs
-    around 1000 of them that hold 8 others."""
+    """Side of the square that each of the points (N, 3) has to itself on a surface, sqrt(area / N):
+    from the discs around 1000 of them that hold 8 others."""
     from scipy.spatial import cKDTree
 
     k = min(9, len(points))
@@ -280,9 +216,10 @@ def spacing(points: np.ndarray) -> float:
 
 @threads.compiled()
 def _splat(local, radius, focal, width, height, first, rows, smallest):
-    """Depth, index of the point (-1: none) and place on its ball (right, up, towards us; of length
-    1) at each pixel of `rows` rows from `first` on, for balls at local (N, 3) in the camera's axes.
-    A ball covers at least `smallest` pixels around its middle."""
+    """What is seen at each pixel of `rows` rows from `first` on, of balls at `local` (N, 3) in the
+    camera's axes: depth (rows, width), the point's index (rows, width; -1: none) and the place on
+    its ball (rows, width, 3; right, up, towards us; of length 1). focal is in pixels. A ball covers
+    at least `smallest` pixels around its middle."""
     depth = np.full((rows, width), np.inf, np.float32)
     index = np.full((rows, width), -1, np.int64)
     offset = np.zeros((rows, width, 3), np.float32)
@@ -290,18 +227,21 @@ def _splat(local, radius, focal, width, height, first, rows, smallest):
         z = -local[i, 2]
         if z <= radius:
             continue
-        x, y = width / 2 + focal * local[i, 0] / z, height / 2 - focal * local[i, 1] / z - first
+        x = width / 2 + focal * local[i, 0] / z
+        y = height / 2 - focal * local[i, 1] / z - first
         r = max(smallest, focal * radius / z)
         for row in range(max(0, int(y - r)), min(rows, int(y + r) + 1)):
             for column in range(max(0, int(x - r)), min(width, int(x + r) + 1)):
-                u, v = (column + 0.5 - x) / r, (y - row - 0.5) / r
+                u = (column + 0.5 - x) / r
+                v = (y - row - 0.5) / r
                 w = 1 - u * u - v * v
                 if w < 0:
                     continue
                 w = math.sqrt(w)
                 at = z - radius * w
                 if at < depth[row, column]:
-                    depth[row, column], index[row, column] = at, i
+                    depth[row, column] = at
+                    index[row, column] = i
                     offset[row, column, 0] = u
                     offset[row, column, 1] = v
                     offset[row, column, 2] = w
@@ -310,47 +250,66 @@ def _splat(local, radius, focal, width, height, first, rows, smallest):
 
 def _behind_edges(depth: np.ndarray, radius: int) -> np.ndarray:
     """Light (height, width) left where neighbours `radius` pixels away lie nearer (eye-dome
-    lighting, Boucheny 2009); depths in half diagonals of the shape."""
+    lighting, Boucheny 2009). depth (height, width) is in half diagonals of the shape's box."""
     height, width = depth.shape
     padded = np.pad(depth, radius, constant_values=np.inf)
     hidden = np.zeros_like(depth)
     with np.errstate(invalid="ignore"):  # inf - inf, where nothing is to be seen
         for down, right in [(0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1)]:
-            top, left = radius * (1 + down), radius * (1 + right)
+            top = radius * (1 + down)
+            left = radius * (1 + right)
             hidden += np.clip(depth - padded[top : top + height, left : left + width], 0, 0.05)
     return np.exp(-4 * np.nan_to_num(hidden))
 
 
-def _triangles_at(points, radius, up):
-    """A small triangle, level to `up`, at each point: vertices (3 N, 3) and faces (N, 3)."""
+def _triangles_at(points: np.ndarray, radius: float, up: np.ndarray) -> tuple:
+    """Vertices (3 N, 3) and faces (N, 3) of a small triangle at each point (N, 3), level to `up`
+    (3,)."""
     side = np.roll(up, 1)
     corners = radius * np.stack([side, np.cross(up, side), -side - np.cross(up, side)])
-    return ((points[:, None] + corners).reshape(-1, 3),
-            np.arange(3 * len(points)).reshape(-1, 3))
+    vertices = (points[:, None] + corners).reshape(-1, 3)
+    return vertices, np.arange(len(vertices)).reshape(-1, 3)
 
 
 # ------------------------------------------------------------------------------------------- common
 
 
-class _View:
-    """A shape before a camera, in units in which the shape's box has half a diagonal of 1 and lies
-    around the origin: float32 does for it, wherever the shape is."""
+class _View(NamedTuple):
+    """A shape before a camera. Lengths are in half diagonals of the shape's box, which lies around
+    the origin: so float32 is enough wherever the shape is."""
 
-    def __init__(self, points: np.ndarray, camera: Camera, style: Style):
-        low, high = points.min(axis=0), points.max(axis=0)
-        center, scale = (low + high) / 2, np.linalg.norm(high - low) / 2 or 1.0
-        self.style, self.axes = style, camera.axes()
-        self.exact = (points - center) / scale
-        self.points = self.exact.astype(np.float32)
-        self.eye = ((camera.eye - center) / scale).astype(np.float32)
-        self.half = np.tan(np.radians(camera.fov / 2))
-        self.up = turned([0.0, 1.0, 0.0], style.up).astype(np.float32)
-        self.floor = float((self.points @ self.up).min()) - OFFSET
+    style: Style
+    exact: np.ndarray  # (N, 3) float64 points of the shape
+    points: np.ndarray  # (N, 3) float32, the same
+    axes: np.ndarray  # (3, 3) the camera's unit vectors, one a row: right, up, back
+    eye: np.ndarray  # (3,)
+    half: float  # of the picture's height, at distance 1 from the eye
+    up: np.ndarray  # (3,) upwards from the ground
+    floor: float  # height of the ground
 
-    def picture(self, shoot) -> np.ndarray:
-        """The picture whose samples are shoot(top, pixels (N, 3): x, y, sample) -> (N, 4) linear
-        colour, premultiplied, and coverage; top: the first of some whole rows, in order."""
-        style, s = self.style, self.style.samples
+    @classmethod
+    def of(cls, points: np.ndarray, camera: Camera, style: Style) -> _View:
+        """The view of points (N, 3) and a camera in world units."""
+        low = points.min(axis=0)
+        high = points.max(axis=0)
+        center = (low + high) / 2
+        scale = np.linalg.norm(high - low) / 2 or 1.0
+        exact = (points - center) / scale
+        rounded = exact.astype(np.float32)
+        eye = ((camera.eye - center) / scale).astype(np.float32)
+        half = np.tan(np.radians(camera.fov / 2))
+        up = from_y_up([0.0, 1.0, 0.0], style.up).astype(np.float32)
+        floor = float((rounded @ up).min()) - OFFSET
+        return cls(style, exact, rounded, camera.axes(), eye, half, up, floor)
+
+    def picture(self, shade) -> np.ndarray:
+        """The picture (height, width, 3 or 4) uint8, made a few rows at a time.
+
+        shade(top, pixels (N, 3): x, y, sample) -> (N, 4) linear colour, premultiplied, and
+        coverage; the pixels are whole rows, in order, and top is the first of them.
+        """
+        style = self.style
+        s = style.samples
         channels = 3 if style.background == "white" else 4
         image = np.empty((style.height, style.width, channels), np.uint8)
         rows = max(1, BAND // (style.width * s * s))
@@ -358,12 +317,13 @@ class _View:
             y, x, sample = np.meshgrid(np.arange(top, min(top + rows, style.height)),
                                        np.arange(style.width), np.arange(s * s), indexing="ij")
             pixels = np.stack([x.ravel(), y.ravel(), sample.ravel()], axis=1)
-            rgba = shoot(top, pixels).reshape(*x.shape, 4).mean(axis=2)
+            rgba = shade(top, pixels).reshape(*x.shape, 4).mean(axis=2)
             image[top : top + rows] = _encode(rgba, style.background)
         return image
 
-    def rays(self, pixels) -> np.ndarray:
-        """(N, 6): the eye, and a direction whose length along the view is 1."""
+    def rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Rays (N, 6) through pixels (N, 3: x, y, sample): the eye, and a direction whose length
+        along the line of sight is 1."""
         s = self.style.samples
         sub_y, sub_x = np.divmod(pixels[:, 2], s)
         right, up, back = self.axes
@@ -376,7 +336,7 @@ class _View:
         return rays
 
     def add_ground(self, rgba, free, scene, rays, pixels) -> None:
-        """Lay the shape's shadow into the samples (N, 4) that are `free` (N,)."""
+        """Add the shape's shadow on the ground to the samples rgba (N, 4) that are `free` (N,)."""
         if not self.style.ground or self.eye @ self.up <= self.floor:
             return  # from below, the ground would hide the shape
         slope = rays[:, 3:] @ self.up
@@ -387,28 +347,31 @@ class _View:
         hidden = _occlusion(scene, at, up, up, pixels[on], GROUND_REACH)
         rgba[on, 3] = 0.8 * hidden  # black: the colour stays 0
 
-    def light(self, normals, open_sky) -> np.ndarray:
-        """Brightness (N,) of points that face the camera with normals (N, 3)."""
+    def light(self, normals: np.ndarray, open_sky) -> np.ndarray:
+        """Brightness (N,) of points with normals (N, 3) towards us; open_sky: the share of the sky
+        that each sees, (N,) or one number."""
         towards = np.array([direction for direction, _ in LIGHTS]) @ self.axes
         towards /= np.linalg.norm(towards, axis=1, keepdims=True)
         strengths = np.array([strength for _, strength in LIGHTS])
         direct = np.clip(normals @ towards.T, 0, None) @ strengths
         # what hides the sky hides part of the lamps, too
-        found = AMBIENT * open_sky + direct * (0.4 + 0.6 * open_sky)
-        return 1 - self.style.shading * (1 - found)
-
+        brightness = AMBIENT * open_sky + direct * (0.4 + 0.6 * open_sky)
+        return 1 - self.style.shading * (1 - brightness)
 
 
 def _linear(colors) -> np.ndarray:
+    """Linear light (3,) or (N, 3), float32, of sRGB colours of the same shape."""
     return (np.asarray(colors, np.float32) ** 2.2).astype(np.float32)
 
 
 def _encode(rgba: np.ndarray, background: str) -> np.ndarray:
-    """Premultiplied linear light (h, w, 4) to bytes, on white or with alpha."""
-    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+    """Bytes (h, w, 3) on white, or (h, w, 4) with alpha, of premultiplied linear light and coverage
+    (h, w, 4)."""
+    alpha = rgba[..., 3:]
     if background == "white":
-        rgb, rest = rgb + (1 - alpha), ()
+        light = rgba[..., :3] + (1 - alpha)
     else:
-        rgb, rest = rgb / np.maximum(alpha, 1e-6), (np.round(255 * alpha),)
-    rgb = np.round(255 * np.clip(rgb, 0, 1) ** (1 / 2.2))
-    return np.concatenate([rgb, *rest], axis=-1).astype(np.uint8)
+        light = rgba[..., :3] / np.maximum(alpha, 1e-6)
+    rgb = np.round(255 * np.clip(light, 0, 1) ** (1 / 2.2))
+    channels = [rgb] if background == "white" else [rgb, np.round(255 * alpha)]
+    return np.concatenate(channels, axis=-1).astype(np.uint8)

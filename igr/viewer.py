@@ -1,9 +1,10 @@
-"""A mesh as one html file that turns it in any browser with WebGL 2: nothing to install, no
-network. The page itself is viewer.html beside this file.
+"""A mesh as one html file that any browser with WebGL 2 turns: nothing to install, no network. The
+page itself is viewer.html beside this file.
 
-The mesh travels as zlib-compressed base64: the x of all vertices, then y, then z as 16-bit steps of
-the longest side, the faces' corners as 32-bit numbers, each column as differences to the number
-before and split into its lower and higher bytes (that is what packs well), then 8-bit colours.
+The mesh travels as zlib-compressed base64: the x of all vertices, then y, then z, as 16-bit steps
+of the longest side; then the faces' corners as 32-bit numbers; then 8-bit colours. Each column but
+the colours holds differences to the number before, split into lower and higher bytes, which
+compresses well.
 """
 
 from __future__ import annotations
@@ -16,27 +17,29 @@ import re
 import zlib
 
 from igr import meshes, render
+from igr.colors import CLAY
 from igr.frames import Geometry
 
 import numpy as np
 
-STEPS = 65535
+STEPS = 65535  # of 16 bits
 
 
-def page(mesh: Geometry, title: str, colors=render.CLAY, azimuth=30.0, elevation=15.0, zoom=1.0,
-         up="y") -> str:
-    """The html text for a mesh; colors sRGB, (3,) or one a vertex (N, 3); angles in degrees."""
+def page(mesh: Geometry, title: str, colors=CLAY, azimuth: float = 30.0, elevation: float = 15.0,
+         zoom: float = 1.0, up: str = "y") -> str:
+    """The html text for a mesh.
+
+    colors: sRGB (3,) or one a vertex (N, 3). azimuth and elevation (degrees), zoom and up: of the
+    camera at first, as Camera.around has them.
+    """
     mesh, origin = meshes.split_creases(mesh)  # the page averages normals at vertices
-    low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
+    low = mesh.points.min(axis=0)
+    high = mesh.points.max(axis=0)
+    center = (low + high) / 2
     side = max((high - low).max(), 1e-300)
-    center = (low + high) / 2  # farthest from here, the shape is 1 away on the page
+    # on the page the vertex farthest from the center is 1 away from it
     scale = max(np.linalg.norm(mesh.points - center, axis=1).max(), 1e-300)
-    steps = np.round((mesh.points - low) * (STEPS / side)).astype(np.uint16)
     colors = np.asarray(colors)
-    body = [_column(steps[:, axis]) for axis in range(3)]
-    body.append(_column(mesh.faces.astype(np.uint32).ravel()))
-    if colors.ndim == 2:
-        body.append(np.round(255 * np.clip(colors[origin], 0, 1)).astype(np.uint8).tobytes())
     towards = np.array([direction for direction, _ in render.LIGHTS])
     settings = {
         "vertices": len(mesh.points), "faces": len(mesh.faces), "colored": colors.ndim == 2,
@@ -46,17 +49,29 @@ def page(mesh: Geometry, title: str, colors=render.CLAY, azimuth=30.0, elevation
         "towards": (towards / np.linalg.norm(towards, axis=1, keepdims=True)).tolist(),
         "strengths": [strength for _, strength in render.LIGHTS] + [render.AMBIENT],
     }
-    text = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
+    data = zlib.compress(_packed(mesh, low, side, colors[origin] if colors.ndim == 2 else None), 9)
     values = {
         "TITLE": html.escape(title), "COUNTS": f"{len(mesh.faces):,} faces",
-        "SETTINGS": json.dumps(settings),
-        "DATA": base64.b64encode(zlib.compress(b"".join(body), 9)).decode(),
+        "SETTINGS": json.dumps(settings), "DATA": base64.b64encode(data).decode(),
     }
+    text = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
     return re.sub("@([A-Z]+)@", lambda found: values[found[1]], text)
 
 
+def _packed(mesh: Geometry, low: np.ndarray, side: float, colors: np.ndarray | None) -> bytes:
+    """The mesh's columns as the page unpacks them. low (3,) and side: the box's corner and longest
+    side, world units; colors: sRGB (N, 3) or None."""
+    steps = np.round((mesh.points - low) * (STEPS / side)).astype(np.uint16)
+    columns = [_column(steps[:, axis]) for axis in range(3)]
+    columns.append(_column(mesh.faces.astype(np.uint32).ravel()))
+    if colors is not None:
+        columns.append(np.round(255 * np.clip(colors, 0, 1)).astype(np.uint8).tobytes())
+    return b"".join(columns)
+
+
 def _column(values: np.ndarray) -> bytes:
-    """Differences of unsigned integers (modulo their range), all lowest bytes first."""
+    """Unsigned integers (n,) as differences to the one before (modulo their range): the lowest
+    bytes of all first, then the next ones."""
     steps = np.diff(values, prepend=values.dtype.type(0))
     split = steps.astype(values.dtype.newbyteorder("<")).view(np.uint8)
     return split.reshape(-1, values.dtype.itemsize).T.tobytes()

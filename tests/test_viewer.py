@@ -10,6 +10,7 @@ import threading
 import zlib
 
 from igr import files, render, shapes, viewer
+from igr.cameras import Camera
 from igr.frames import Geometry
 
 import numpy as np
@@ -20,7 +21,8 @@ def unpacked(page: str):
     """Points as on the page, faces and colours of an html page, by viewer.py's description."""
     settings = json.loads(re.search(r"const SETTINGS = (\{.*\});", page)[1])
     data = zlib.decompress(base64.b64decode(re.search(r'const DATA = "([^"]*)"', page)[1]))
-    n, m = settings["vertices"], settings["faces"]
+    n = settings["vertices"]
+    m = settings["faces"]
 
     def column(start, count, size):
         parts = np.frombuffer(data, np.uint8, count * size, start).reshape(size, count)
@@ -39,7 +41,8 @@ def test_page_holds_the_mesh(name):
     rng = np.random.default_rng(0)
     colors = rng.uniform(size=mesh.points.shape)
     points, faces, found = unpacked(viewer.page(mesh, "a <b> & @DATA@", colors))
-    low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
+    low = mesh.points.min(axis=0)
+    high = mesh.points.max(axis=0)
     centered = mesh.points - (low + high) / 2
     true = (centered / np.linalg.norm(centered, axis=1).max())[mesh.faces]
     assert np.abs(points[faces] - true).max() < 2e-5
@@ -55,7 +58,7 @@ def test_page_needs_no_network_and_escapes_its_title():
 
 
 def test_a_page_of_many_faces_is_small():
-    """200,000 faces in less than 8 MiB (vertices in no good order)."""
+    """200,000 faces take less than 8 MiB, even with the vertices shuffled."""
     mesh = shapes.mesh("torus")
     order = np.random.default_rng(0).permutation(len(mesh.points))
     shuffled = Geometry(mesh.points[order], None, np.argsort(order)[mesh.faces])
@@ -93,7 +96,8 @@ PROBE = """<script>
 
 def in_chromium(page: str, folder) -> dict:
     """What PROBE finds when headless Chromium shows the page."""
-    found, arrived = {}, threading.Event()
+    found = {}
+    arrived = threading.Event()
 
     class Server(http.server.BaseHTTPRequestHandler):
         def answer(self, body=b""):
@@ -148,7 +152,8 @@ def test_a_browser_turns_the_mesh(tmp_path):
     dark = {name: (image < 250).any(axis=2) for name, image in shots.items()}
     height, width = dark["first"].shape
     # the same outline as the renderer's: at the distance where a ball of radius 1 fills 1 / 1.08
-    low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
+    low = mesh.points.min(axis=0)
+    high = mesh.points.max(axis=0)
     center = (low + high) / 2
     radius = np.linalg.norm(mesh.points - center, axis=1).max()
 
@@ -156,7 +161,7 @@ def test_a_browser_turns_the_mesh(tmp_path):
         e, a = np.radians([15, azimuth])
         towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
         far = 1.08 / np.tan(np.radians(15)) / min(1, width / height) * radius
-        camera = render.Camera(center + far * towards, center, np.array([0, 1.0, 0]))
+        camera = Camera(center + far * towards, center, np.array([0, 1.0, 0]))
         style = render.Style(width, height, background="transparent")
         return render.mesh(mesh, camera, style)[..., 3] > 127
 

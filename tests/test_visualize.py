@@ -4,7 +4,7 @@ import gzip
 import json
 
 from helper import UserError
-from igr import charts, checkpoints, files, shapes
+from igr import charts, checkpoints, colors, files, shapes
 from igr.frames import Geometry
 from networks import MLP
 import visualize
@@ -16,7 +16,7 @@ import pytest
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """run("mode ...") in tmp_path with letter.ply and sphere.ply, without a display."""
+    """run("mode ...") in tmp_path, where letter.ply is, without a display."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -33,6 +33,24 @@ def pixels(path):
 
 
 SMALL = "--size 96 72"
+LOOK = {"output", "azimuth", "elevation", "zoom", "up", "color"}
+PICTURE = {"size", "background", "ground", "samples", "point_size"}
+
+
+@pytest.mark.parametrize("mode, flags", [
+    ("mesh -f a", LOOK | PICTURE | {"fpath", "cpath"}),
+    ("pcd -f a", LOOK | PICTURE | {"fpath", "cpath"}),
+    ("pcdmesh -f a", LOOK | PICTURE | {"fpath", "cpath", "rate"}),
+    ("images -f a", LOOK | PICTURE | {"fpath", "number", "seed", "turntable", "movie"}),
+    ("error -f a", LOOK | PICTURE | {"fpath", "cpath", "reference", "max"}),
+    ("compare a b", LOOK | PICTURE | {"files", "cpath"}),
+    ("html -f a", LOOK | {"fpath"}),
+    ("curves -f a", {"fpath", "output"}),
+    ("slices", {"model_load_path", "output", "device_id", "threads", "context"})])
+def test_each_mode_has_its_own_flags(mode, flags):
+    args = vars(visualize.parse_args(mode.split()))
+    assert set(args) - {"command", "run", "look"} == flags
+    assert ("look" in args) == ("azimuth" in flags)
 
 
 def test_default_outputs_and_sizes(run):
@@ -51,7 +69,8 @@ def test_default_outputs_and_sizes(run):
 def test_mesh_and_its_cloud_stand_side_by_side(run):
     run("pcdmesh -f letter.ply -r 500 --size 120 90 -o a.png")
     dark = (pixels("a.png") < 250).any(axis=2)
-    left, right = dark[:, :120], dark[:, 120:]
+    left = dark[:, :120]
+    right = dark[:, 120:]
     assert (left & right).sum() > 0.8 * (left | right).sum()
 
 
@@ -93,7 +112,7 @@ def test_turntable_goes_once_around(run):
 
 
 def test_camera_of_a_window_serves_a_picture(run):
-    from test_render import pinhole
+    from test_cameras import pinhole
 
     middle = shapes.mesh("letter").points.mean(axis=0)
     camera = pinhole(middle + np.array([0, 0, 9.0]), middle, 80, 50)
@@ -123,7 +142,7 @@ def test_colours(run, color, seen):
     ("mesh -f letter.ply -o a.jpeg --background transparent", "jpeg has no transparency"),
     ("mesh -f letter.ply -o a.bmp", "cannot write"),
     ("images -f letter.ply --movie a.avi", "cannot write"),
-    ("images -f letter.ply -o a.png", "folder of the pictures"),
+    ("images -f letter.ply -o a.png", "folder is needed"),
     ("mesh -f letter.ply -o a.png -c missing.json", "missing.json"),
     ("error -f letter.ply -o a.png", "no checkpoint beside"),
     ("curves -f . -o a.png", "log.jsonl"),
@@ -137,20 +156,6 @@ def test_what_cannot_be_shown_is_refused(run, line, message):
 # --- error
 
 
-def test_errors_are_distances_in_the_reference_frame():
-    ball = shapes.mesh("sphere")
-    reference = ball._replace(points=7 * ball.points + 3)  # unit frame: half its longest side is 7
-    larger = ball._replace(points=7.07 * ball.points + 3)
-    colors, top, beyond = visualize.errors(larger, reference, 0.02)
-    assert np.abs(colors - charts.color_map(np.array([0.01]), 0.02)).max() < 0.01
-    assert top == 0.02 and not beyond
-    _, top, beyond = visualize.errors(larger, reference, None)
-    assert top == 0.02
-    cloud = Geometry(reference.points)
-    assert np.allclose(visualize.errors(larger, cloud, 0.02)[0], colors, atol=0.02)
-    assert visualize.errors(larger, reference, 0.005)[2]
-
-
 def test_error_picture_can_be_read_off_its_legend(run):
     """A ball that is 0.05 too large has the colour of 0.05 all over, and the legend has it, too."""
     ball = shapes.mesh("sphere")
@@ -159,13 +164,18 @@ def test_error_picture_can_be_read_off_its_legend(run):
     run("error -f larger.ply -r ball.ply --max 0.1 --size 200 150")
     image = pixels("larger_error.png").astype(int)
     assert image.shape[0] == 150 and image.shape[1] > 420
-    scale = 255 * charts.color_map(np.linspace(0, 0.1, 200), 0.1)
+    scale = 255 * colors.color_map(np.linspace(0, 0.1, 200), 0.1)
     ball = image[45:105, 70:130].reshape(-1, 1, 3)
     read = np.abs(ball - scale).sum(axis=2).argmin(axis=1) / 199 * 0.1
     assert np.abs(np.percentile(read, [5, 50, 95]) - 0.05).max() < 0.005
     for share in (0.1, 0.5, 0.9):
-        wanted = 255 * charts.color_map(np.array([share]), 1)[0]
+        wanted = 255 * colors.color_map(np.array([share]), 1)[0]
         assert (np.abs(image[:, 400:] - wanted).max(axis=2) < 12).any(), share
+    for top, beyond in (("0.1", False), ("0.02", True)):
+        run(f"error -f larger.ply -r ball.ply --max {top} --size 200 150 -o a.png "
+            "--background transparent")
+        label = "distance to the reference, unit frame"
+        assert (pixels("a.png")[:, 400:] == charts.legend(150, float(top), label, beyond)).all()
 
 
 def test_vertices_that_no_face_uses_do_not_matter(run):
@@ -176,68 +186,12 @@ def test_vertices_that_no_face_uses_do_not_matter(run):
         run(f"{mode} -f letter.ply --ground -o a.png {SMALL}")
         run(f"{mode} -f stray.ply --ground -o b.png {SMALL}")
         assert (pixels("a.png") == pixels("b.png")).all()
-    assert visualize.errors(visualize.used(stray), mesh, None)[1] < 1e-5
+    run("error -f stray.ply -r letter.ply -o a.png --max 0.01 --size 96 72")
+    run("error -f letter.ply -r letter.ply -o b.png --max 0.01 --size 96 72")
+    assert (pixels("a.png") == pixels("b.png")).all()
 
 
-# --- charts
-
-
-def test_curves_follow_the_log(tmp_path):
-    rows = [{"step": s, "epoch": s / 10, "seconds": s / 5, "rate": 10.0 ** (-2 - s / 500),
-             "loss": 10.0 ** (-s / 250), "points": 10.0 ** (-s / 250) / 2}
-            for s in range(0, 1001, 50)]
-    with open(tmp_path / "log.jsonl", "w") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 10, "lo')
-    assert charts.read_log(tmp_path) == rows
-    image = charts.curves(rows, "run").astype(int)
-    blue = np.abs(image - [0x1F, 0x77, 0xB4]).max(axis=2) < 30
-    height = len(image)
-    upper, middle = blue[: height // 3], blue[height // 3 : 2 * height // 3]
-    for panel in (upper, middle):  # both fall from the upper left to the lower right
-        found, columns = np.nonzero(panel)
-        first, last = found[columns < 150].mean(), found[(columns > 500) & (columns < 700)].mean()
-        assert first < last - 40
-    assert not blue[2 * height // 3 :].any()  # no distances were logged
-    rows.append({"step": 1000, "chamfer": 0.01, "hausdorff": 0.1})
-    assert np.abs(charts.curves(rows, "run") - image)[2 * height // 3 :].any()
-
-
-def test_a_log_with_a_bad_line_is_refused(tmp_path):
-    path = tmp_path / "log.jsonl"
-    for bad in ("nonsense", '{"loss": 1}', '{"step": 2, "loss": [1]}', '{"step": 2, "loss": "x"}'):
-        path.write_text('{"step": 1}\n' + bad + '\n{"step": 2}\n')
-        with pytest.raises(UserError, match="line 2"):
-            charts.read_log(path)
-    charts.curves([{"step": 1, "loss": float("nan"), "points": -1.0}], r"$\x$")  # no error
-
-
-def distance_to_sphere(slope):
-    def value_and_gradient(points):
-        length = np.linalg.norm(points, axis=1, keepdims=True)
-        return slope * (length[:, 0] - 0.5), slope * points / np.maximum(length, 1e-9)
-
-    return value_and_gradient
-
-
-def test_slices_show_the_field_and_its_slope():
-    image = charts.slices(distance_to_sphere(1.0), 1.0, "sphere", n=101).astype(int)
-    steep = charts.slices(distance_to_sphere(1.3), 1.0, "sphere", n=101).astype(int)
-    height, width = image.shape[:2]
-    blue = (image[..., 2] > image[..., 0] + 60) & (image[..., 2] > image[..., 1] + 20)
-    red = (image[..., 0] > image[..., 2] + 60) & (image[..., 0] > image[..., 1] + 60)
-    panels = slice(0, int(0.85 * width))  # without the legends
-    assert blue[: height // 2, panels].sum() > 2000 and red[: height // 2, panels].sum() > 2000
-    lower = slice(height // 2 + 40, height - 60)
-
-    def colored(picture):
-        return (np.ptp(picture[lower, panels], axis=2) > 40).mean()
-
-    assert colored(image) < 0.01 < 0.3 < colored(steep)
-
-
-def test_slices_of_what_is_not_finite():
-    with pytest.raises(UserError, match="not finite"):
-        charts.slices(lambda p: (np.full(len(p), np.nan), p), 1.0, "f", n=8)
+# --- slices
 
 
 def test_slices_of_a_checkpoint(run):

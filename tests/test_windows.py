@@ -1,4 +1,5 @@
-"""Windows on a virtual screen: they open, "S" saves picture and camera, the camera comes back."""
+"""Windows show the shape: their meshes and cameras, and, on a virtual screen, that they open, that
+"S" saves picture and camera, and that the camera comes back."""
 
 import json
 import os
@@ -8,18 +9,57 @@ import sys
 import time
 
 from conftest import ROOT
-from igr import files, render, shapes
-from igr.render import Camera, Style
-from test_render import pinhole
+from igr import files, render, shapes, windows
+from igr.cameras import Camera
+from igr.frames import Geometry
+from igr.render import Style
+from test_cameras import pinhole
 
 import numpy as np
 from PIL import Image
 import pytest
 
 NEEDED = ("Xvfb", "xdotool")
-pytestmark = pytest.mark.skipif(
+on_a_screen = pytest.mark.skipif(
     not all(shutil.which(program) for program in NEEDED),
     reason=f"no {' or '.join(NEEDED)} on this machine (apt-get install xvfb xdotool)")
+
+
+# --- without a screen
+
+
+def test_mesh_for_a_window_has_sharp_edges_and_dimmed_colours():
+    box = shapes.mesh("sponge")
+    shown = windows.to_open3d(box, np.array([1.0, 0.5, 0]))
+    assert len(shown.triangles) == len(box.faces) and len(shown.vertices) > len(box.points)
+    corners = np.asarray(shown.vertices)[np.asarray(shown.triangles)]
+    assert np.allclose(corners, box.points[box.faces])
+    assert np.allclose(np.asarray(shown.vertex_colors), windows.EXPOSURE * np.array([1, 0.5, 0]))
+    normals = np.abs(np.asarray(shown.vertex_normals))
+    assert np.allclose(np.sort(normals, axis=1), [0, 0, 1], atol=1e-6)
+
+
+def test_cloud_for_a_window_keeps_points_colours_and_normals(rng):
+    points, normals, colors = rng.uniform(size=(3, 50, 3))
+    shown = windows.to_open3d(Geometry(points, normals), colors)
+    assert np.allclose(np.asarray(shown.points), points)
+    assert np.allclose(np.asarray(shown.normals), normals)
+    assert np.allclose(np.asarray(shown.colors), windows.EXPOSURE * colors)
+
+
+def test_camera_of_a_window_is_the_pictures(tmp_path):
+    """Written by open3d and read again, it is the same camera."""
+    import open3d as o3d
+
+    camera = Camera.around(shapes.mesh("letter").points, 40, 20, zoom=1.5)
+    path = tmp_path / "c.json"
+    o3d.io.write_pinhole_camera_parameters(str(path), windows.pinhole_parameters(camera))
+    found, *size = Camera.from_pinhole(path)
+    assert tuple(size) == windows.SIZE and found.fov == pytest.approx(camera.fov)
+    assert np.allclose(found.eye, camera.eye) and np.allclose(found.axes(), camera.axes())
+
+
+# --- on a virtual screen
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +125,7 @@ def seen(path):
     return np.abs(image - image[2, 2]).max(axis=2) > 12
 
 
+@on_a_screen
 def test_s_saves_what_is_seen_and_its_camera(window, tmp_path):
     mesh = shapes.mesh("letter")
     files.write(tmp_path / "letter.ply", mesh)
@@ -98,11 +139,13 @@ def test_s_saves_what_is_seen_and_its_camera(window, tmp_path):
     assert ((alpha > 127) ^ in_window).sum() < 0.03 * in_window.sum()
 
 
+@on_a_screen
 def test_mesh_and_cloud_turn_together(window, tmp_path):
     """With a camera given, both windows show the shape from there."""
     mesh = shapes.mesh("letter")
     files.write(tmp_path / "letter.ply", mesh)
-    middle, side = mesh.points.mean(axis=0), np.ptp(mesh.points, axis=0).max()
+    middle = mesh.points.mean(axis=0)
+    side = np.ptp(mesh.points, axis=0).max()
     given = pinhole(middle + np.array([1.0, 0.5, 2.5]) * side, middle, 960, 720, 700.0)
     (tmp_path / "c.json").write_text(json.dumps(given))
     window("pcdmesh -f letter.ply -r 500 -c c.json", 2, "letter_1_camera.json", typed_into=1)

@@ -1,0 +1,59 @@
+"""Colours of shapes: one by its name, the directions of normals, or distances on a scale.
+
+Colours are sRGB in [0, 1].
+"""
+
+from __future__ import annotations
+
+from helper import UserError
+from igr import meshes, metrics
+from igr.frames import Frame, Geometry
+
+import numpy as np
+
+CLAY = (0.91, 0.84, 0.73)
+COLOR_MAP = "viridis"  # perceptually uniform: equal steps of distance look equal
+
+
+def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
+    """Colour (3,) of a name or #rrggbb; for "normal", colours (N, 3) of the points' unit normals:
+    x, y, z in [-1, 1] become red, green, blue.
+
+    Raises UserError where `color` is none of these, and for the normals of a cloud without any.
+    """
+    from PIL import ImageColor
+
+    if color == "normal":
+        if shape.faces is None and shape.normals is None:
+            raise UserError("--color normal: the cloud has no normals")
+        normals = shape.normals if shape.faces is None else meshes.vertex_normals(shape)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return (normals / np.maximum(length, 1e-300) + 1) / 2
+    if color == "clay":
+        return np.array(CLAY)
+    try:
+        return np.array(ImageColor.getrgb(color)[:3]) / 255
+    except ValueError:
+        raise UserError(f"--color {color}: unknown; take a name, #rrggbb or normal") from None
+
+
+def color_map(values: np.ndarray, top: float) -> np.ndarray:
+    """Colours (N, 3) of values (N,) on a scale from 0 to top."""
+    from matplotlib import colormaps
+
+    return colormaps[COLOR_MAP](np.clip(values / max(top, 1e-300), 0, 1))[:, :3]
+
+
+def reference_distances(mesh: Geometry, reference: Geometry) -> np.ndarray:
+    """Distances (N,) of a mesh's vertices to a mesh or cloud, in the reference's unit frame."""
+    frame = Frame.of(reference.surface_points)
+    reference = reference._replace(points=frame.to_unit(reference.points))
+    return metrics.distance_to(frame.to_unit(mesh.points), reference)
+
+
+def scale_top(distances: np.ndarray) -> float:
+    """The top of a scale for distances (N,): their 99th percentile, rounded up to 1, 2 or 5 times
+    a power of ten."""
+    percentile = max(float(np.percentile(distances, 99)), 1e-6)  # below: rounding only
+    power = 10 ** np.floor(np.log10(percentile))
+    return next(power * step for step in (1, 2, 5, 10) if power * step >= percentile)

@@ -1,0 +1,41 @@
+"""Colours of distances, in the reference's frame and on a scale that fits."""
+
+from igr import colors, shapes
+from igr.frames import Geometry
+
+import numpy as np
+import pytest
+
+
+def test_distances_are_in_the_reference_frame():
+    ball = shapes.mesh("sphere")
+    reference = ball._replace(points=7 * ball.points + 3)  # unit frame: half its longest side is 7
+    larger = ball._replace(points=7.07 * ball.points + 3)
+    distances = colors.reference_distances(larger, reference)
+    assert np.abs(distances - 0.01).max() < 0.0002
+    to_cloud = colors.reference_distances(larger, Geometry(reference.points))
+    assert np.allclose(to_cloud, distances, atol=0.0002)
+    assert colors.scale_top(distances) == 0.02
+
+
+@pytest.mark.parametrize("distances, top", [
+    ([0.01] * 9, 0.01), ([0.0101] * 9, 0.02), ([0.3] * 9, 0.5), ([7.0] * 9, 10), ([0.0] * 9, 1e-6),
+    ([0.01] * 999 + [9.0], 0.01)])
+def test_scale_ends_at_a_round_number_above_nearly_all(distances, top):
+    assert colors.scale_top(np.array(distances)) == pytest.approx(top)
+
+
+def test_color_map_ends_at_its_top():
+    ends = colors.color_map(np.array([-1, 0, 2.0, 3]), 2.0)
+    assert (ends[0] == ends[1]).all() and (ends[2] == ends[3]).all()
+    assert np.abs(ends[1] - ends[2]).max() > 0.5
+    assert np.isfinite(colors.color_map(np.zeros(3), 0.0)).all()
+
+
+def test_vertex_colors_of_normals():
+    """x, y, z in [-1, 1] become red, green, blue, of a cloud's own normals of any length, too."""
+    ball = shapes.mesh("sphere")
+    wanted = (ball.points + 1) / 2
+    assert np.allclose(colors.vertex_colors(ball, "normal"), wanted, atol=0.01)
+    cloud = Geometry(ball.points, 5 * ball.points)
+    assert np.allclose(colors.vertex_colors(cloud, "normal"), wanted, atol=0.01)
