@@ -204,11 +204,11 @@ def test_infer_says_of_several_components():
     one = shapes.mesh("letter")
     small = one._replace(points=0.1 * one.points + 9)
     both = frames.Geometry(np.concatenate([one.points, small.points]), None,
-                             np.concatenate([one.faces, small.faces + len(one.points)]))
+                           np.concatenate([one.faces, small.faces + len(one.points)]))
     assert infer.description(one) == "20 vertices, 36 faces"
     assert infer.description(both) == (
         "40 vertices, 72 faces, 2 components, the largest with 99 % of the area (--largest keeps "
-        "it alone)")
+        "only that)")
 
 
 def test_infer_trims_and_drops(script, ball):
