@@ -34,16 +34,19 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
             say: Callable[[str], None] = lambda line: None) -> tuple[Geometry, surface.Stats]:
     """The mesh of a checkpoint's network in world coordinates, and what the extraction took.
 
-    grid_size: grid points along the longest side of the box: bounds (6,) in world coordinates, else
-    the cube of half side volume_factor (default: the checkpoint's) in the unit frame. level: of f,
-    unit frame. outward: 1 or -1, f grows or falls towards the outside; None: as at the training's
-    cube. largest, min_component (share of the area), trim (world units): what is kept, see
-    kept_part. lipschitz, dense: see surface.extract. sub_batch_size: points at a time; None: as
-    the device needs. overrides: of the architecture. where: what ranks.start returned; None: CUDA
-    if it works, else the CPU. say: gets each line about the work; warnings go to stderr.
+    grid_size: grid points along the longest side of the box
+    bounds: of the box (6,), world coordinates; None: the cube of half side volume_factor (unit
+        frame; default: the checkpoint's)
+    level, lipschitz, dense: see surface.extract
+    outward: 1 or -1 where f grows or falls towards the outside; None: seen at the training's cube
+    largest, min_component, trim: see kept_part
+    sub_batch_size: points at a time; default: what suits the device
+    overrides: entries of the architecture that replace the checkpoint's
+    where: what ranks.start returned; default: CUDA if it works, else the CPU
+    say: is called with each line about the work; warnings go to stderr
 
-    Every rank gets the whole mesh, but only the first one's is cut. Raises UserError where the
-    checkpoint is damaged, or no surface is found or left.
+    With several ranks each returns the whole mesh, but only the first one cuts it. Raises UserError
+    where the checkpoint is damaged, or no surface is found or left.
     """
     device, group = where or ranks.start("auto", "0")
     network = networks.load(checkpoint, device.kernel, overrides)
@@ -68,8 +71,11 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
 
 def grid_box(bounds: Sequence[float] | None, half_side: float,
              frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """The low and the high corner (3,) of the grid's box in the unit frame: of bounds (6,), which
-    are in world coordinates, else of the cube of that half side."""
+    """The low and the high corner (3,) of the grid's box in the unit frame.
+
+    bounds: of the box (6,), world coordinates; None: the cube of half side half_side (unit frame).
+    Raises UserError where the box is inside out.
+    """
     if bounds is None:
         return np.full(3, -half_side), np.full(3, half_side)
     if not all(low < high for low, high in zip(bounds[:3], bounds[3:])):
@@ -80,9 +86,12 @@ def grid_box(bounds: Sequence[float] | None, half_side: float,
 
 def kept_part(mesh: Geometry, cloud: str, trim: float | None, largest: bool,
               min_component: float | None, say: Callable[[str], None]) -> Geometry:
-    """The mesh (world coordinates) without what is farther than `trim` (world units) from the cloud
-    file, then without all components but the largest one, or without those that have less than the
-    share min_component of the area."""
+    """The part of a mesh (world coordinates) that is asked for.
+
+    trim: drop the faces farther than this (world units) from the points of the cloud file. Then
+    largest: keep only the largest component; or min_component: drop the components with less than
+    this share of the area. Raises UserError where nothing is left or the cloud is not there.
+    """
     if trim is not None:
         if not Path(cloud).is_file():
             raise UserError(f"--trim needs the cloud of the training, but '{cloud}' is not there")

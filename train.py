@@ -78,8 +78,9 @@ def fit(cloud_path: str | Path, folder: str | Path, settings: Settings | None = 
     """Train a network on a cloud file, in a new run folder. Returns the last checkpoint.
 
     settings, options: by default those of the command line. overwrite: replace a run that the
-    folder holds. Raises UserError where the input cannot serve or the loss diverges, and
-    Interrupted, after saving, where a signal stopped the run.
+    folder holds. Only the main thread can call it: it handles Ctrl-C and other signals. Raises
+    UserError where the input cannot serve or the loss diverges, and Interrupted, after saving,
+    where a signal stopped the run.
     """
     run = RunFolder(folder)
     job = build(cloud_path, run, settings or Settings(), options or Options(), overwrite=overwrite)
