@@ -2,12 +2,12 @@
 
     python evaluate.py -f bun_zipper.ply -mdp bunny/param_01500_mesh.ply
 
-prints a table and writes bunny/param_01500_mesh.json. See metrics.py for the protocols. With
+prints a table and writes bunny/param_01500_mesh.json. See metrics.py for the protocols.
 
     python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_00035.h5
 
-also what the network's f is worth as a distance to the reference, a mesh; where that is open, the
-sign is left out of account.
+also measures how far the network's f is from the true distance to the reference. This needs a mesh
+as reference; if the mesh is open, signs are ignored.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Iterator
 
 import helper
 from helper import UserError
@@ -23,11 +24,13 @@ from igr import checkpoints, devices, files, frames, meshes, metrics
 import numpy as np
 
 
-def field(checkpoint, reference: frames.Geometry) -> dict:
-    """metrics.field_error of a checkpoint's network against a mesh in world coordinates, in the
-    mesh's unit frame: the network's own may be another, its cloud misses the outermost points.
+def field_error(checkpoint: str | Path, reference: frames.Geometry) -> dict:
+    """metrics.field of a checkpoint's network against a mesh in world coordinates.
+
+    It is measured in the unit frame of the mesh. The network's own frame may differ: its cloud need
+    not contain the outermost points.
     """
-    import networks  # and nnabla with it: not for those who measure meshes only
+    import networks  # it imports nnabla, which measuring a mesh does not need
 
     frame = frames.Frame.of(reference.surface_points)
     truth = reference._replace(points=frame.to_unit(reference.points))
@@ -44,29 +47,30 @@ def field(checkpoint, reference: frames.Geometry) -> dict:
     return metrics.field_error(value_and_gradient, distance, surface, network.volume_factor, signed)
 
 
-def rows(result: dict, prefix: str = ""):
-    """(name, text) of every figure of a protocol's result, nested ones with their path."""
+def figures(result: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name, text) of every figure in a protocol's result; a nested one's name has its path."""
     for name, value in result.items():
         if isinstance(value, dict):
-            yield from rows(value, f"{prefix}{name} ")
+            yield from figures(value, f"{prefix}{name} ")
         else:
             text = f"{value:.6f}" if isinstance(value, float) else str(value)
             yield f"{prefix}{name}".replace("_", " "), text
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     add = parser.add_argument
     add("-mdp", "--mesh-data-path", required=True, help="mesh to measure")
-    add("-f", "--fpath", help="reference, mesh or cloud; default: the cloud it was trained on")
+    add("-f", "--fpath",
+        help="reference: mesh or cloud; default: the cloud that the mesh's network was trained on")
     add("--protocol", nargs="+", choices=list(metrics.PROTOCOLS), default=["default"],
-        help="one or more")
-    add("-mlp", "--model-load-path", help="checkpoint: measure its f as a distance as well; the "
-        "reference must be a mesh")
-    add("-o", "--output", help="json to write; default: beside the mesh, by its name")
-    add("--json", action="store_true", help="print the json and no table")
-    # upstream's command has it; nothing here runs on a GPU
-    add("-d", "--device-id", default="0", help="taken for upstream's sake; not used")
+        help="one or more, each with its own table")
+    add("-mlp", "--model-load-path",
+        help="checkpoint whose f is measured as a distance as well; the reference must be a mesh")
+    add("-o", "--output", help="JSON file to write; default: beside the mesh, with its name")
+    add("--json", action="store_true", help="print the JSON instead of the table")
+    add("-d", "--device-id", default="0",
+        help="not used; accepted because upstream's command has it")
     return parser.parse_args(argv)
 
 
@@ -81,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
     if args.model_load_path:
         if truth.faces is None:
             raise UserError(f"{reference}: -mlp needs a mesh to measure the distance to")
-        result["field"] = field(args.model_load_path, truth)
+        result["field"] = field_error(args.model_load_path, truth)
     result.update(metrics.measure(mesh, truth, args.protocol))
     helper.write_json(output, result)
     if args.json:
@@ -90,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"mesh       {path}\nreference  {reference}" + ("" if args.fpath else " (trained on it)"))
     for title in ["topology", *args.protocol, *(["field"] if args.model_load_path else [])]:
         print(f"\n{'protocol ' if title in metrics.PROTOCOLS else ''}{title}")
-        for name, text in rows(result[title]):
+        for name, text in figures(result[title]):
             print(f"  {name:<34} {text}")
     print(f"\n{output}")
 

@@ -1,9 +1,4 @@
-"""What every script needs: errors and exit status, safe writing, devices, checkpoints, flags.
-
-A checkpoint is nnabla's own parameter file (`nn.load_parameters` reads it) with one HDF5 attribute
-`igr` at its root, a JSON object that tells the architecture, the frame of the shape and the flags
-of the training. So a checkpoint is all that inference needs.
-"""
+"""What every script needs: errors, exit status and signals, safe writing, flags and paths."""
 
 from __future__ import annotations
 
@@ -18,32 +13,37 @@ import re
 import signal
 import sys
 import tempfile
+from types import ModuleType
+from typing import Callable, Iterator
 
-logging.getLogger("nnabla").setLevel(logging.WARNING)  # before the import, which chats otherwise
+# nnabla prints a line when it is imported, unless this comes first
+logging.getLogger("nnabla").setLevel(logging.WARNING)
 
 __version__ = "0.1.0"
 CONTEXTS = ("auto", "cpu", "cpu-graph", "cuda", "cudnn")
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
 
 
 # ----------------------------------------------------------------------------- errors, exit status
 
 
 class UserError(Exception):
-    """What the user can put right. Its text is one line: what, where, what to do."""
+    """An error that the user can correct. Its text is one line: what, where, what to do."""
 
 
 class Interrupted(Exception):
-    """A signal asked to stop; `signum` decides the exit status (128 + signum)."""
+    """A signal asked to stop. The exit status is 128 + signum."""
 
     def __init__(self, signum: int, text: str = ""):
         super().__init__(text)
         self.signum = signum
 
 
-def run(main, args: argparse.Namespace) -> None:
-    """Run `main(args)` as a script: 0 done, 1 could not (one line on stderr), 130 interrupted.
+def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Run `main(args)` as a script.
 
-    Errors that nobody foresaw keep their traceback: they are ours to mend, not the user's.
+    Exit status: 0 for success, 1 for an error (one line on stderr), 128 + signum (Ctrl-C: 130) for
+    an interruption. Unforeseen errors keep their traceback: we have to mend them, not the user.
     """
     name = Path(sys.argv[0]).name
     try:
@@ -56,7 +56,7 @@ def run(main, args: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of our stdout (head, less) has left
+    except BrokenPipeError:  # the reader of our stdout (head, less) is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -64,27 +64,51 @@ def run(main, args: argparse.Namespace) -> None:
     except MemoryError:
         sys.exit(f"{name}: not enough memory; try a smaller grid, picture, batch or cloud")
     except RuntimeError as error:
-        if "allocation failed" not in str(error):  # nnabla's words for a GPU's memory
+        if "allocation failed" not in str(error):  # nnabla's text for a full GPU
             raise
         sys.exit(f"{name}: not enough memory on the GPU; try a smaller batch (-b, -sb)")
 
 
 def reason_of(error: Exception) -> str:
-    """What an exception of another's code says, in one line: its first, or the last of nnabla's,
-    which name the function, the place in the source, and then what happened."""
+    """One line of the text of a library's exception: the first one, but nnabla's last.
+
+    nnabla's lines are the function, the place in the source, and only then what happened.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    of_nnabla = len(lines) > 2 and re.search(r":\d+$", lines[1])
-    return lines[-1].rstrip(".") if of_nnabla else lines[0]
+    from_nnabla = len(lines) > 2 and re.search(r":\d+$", lines[1])
+    return lines[-1].rstrip(".") if from_nnabla else lines[0]
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Yield a list that gets the first of STOP_SIGNALS in this block; a second exits at once."""
+    caught = []
+
+    def handler(signum: int, frame: object) -> None:
+        if caught:  # every file is whole at any instant, so leaving here is safe
+            os.write(2, f"{Path(sys.argv[0]).name}: stopped at once, without saving\n".encode())
+            os._exit(128 + signum)
+        caught.append(signum)
+
+    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    before = {signum: old for signum, old in before.items() if old != signal.SIG_IGN}  # nohup's
+    for signum in before:
+        signal.signal(signum, handler)
+    try:
+        yield caught
+    finally:
+        for signum, old in before.items():
+            signal.signal(signum, old or signal.SIG_DFL)
 
 
 # ------------------------------------------------------------------------------------ safe writing
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Yield a temporary path beside `path` (same suffix) that takes its place on success.
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, with its suffix, that takes its place on success.
 
-    Whatever happens in between, `path` holds its old content or the whole new one.
+    At every instant `path` holds its old content or the whole new one.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -96,7 +120,7 @@ def replacing(path):
     try:
         yield temporary
         with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # whole on the disk before it takes the name
+            os.fsync(file.fileno())  # all of it is on the disk before it takes the name
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
@@ -105,27 +129,25 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path, value) -> None:
-    """Write `value` as indented JSON; NaN and infinities are refused (they are no JSON)."""
+def write_json(path: str | Path, value: object) -> None:
+    """Write `value` as indented JSON. Raises ValueError for NaN and infinities: JSON has none."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
 
 
 # ----------------------------------------------------------------------------------------- open3d
 
 
-def open3d():
-    """The open3d module. Raises UserError with the line to type where it does not import."""
+def open3d() -> ModuleType:
+    """The open3d module. Raises UserError with the command that helps where the import fails."""
     try:
         import open3d as o3d
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed in {sys.executable}; "
-                        "bash commands.sh setup, then run with .venv/bin/python") from None
+                        "type bash commands.sh setup and use .venv/bin/python") from None
     except (ImportError, OSError) as error:
         raise UserError(
-            f"open3d does not import ({error}); on Debian or Ubuntu: sudo apt-get install "
+            f"open3d cannot be imported ({error}); on Debian or Ubuntu: sudo apt-get install "
             "libusb-1.0-0 libgl1 libgomp1 libx11-6"
         ) from None
     o3d.utility.set_verbosity_level(o3d.utility.VerbosityLevel.Error)
@@ -135,11 +157,11 @@ def open3d():
 # ------------------------------------------------------------------------------------ flags, paths
 
 
-def existing_file(path) -> Path:
-    """`path` as a Path; raises UserError where it is not a file with something in it."""
+def existing_file(path: str | Path) -> Path:
+    """`path` as a Path. Raises UserError where it is no file, or an empty one."""
     path = Path(path)
     if path.is_dir():
-        raise UserError(f"{path}: is a folder, a file is needed")
+        raise UserError(f"{path}: is a folder, not a file")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -147,18 +169,17 @@ def existing_file(path) -> Path:
     return path
 
 
-def without_suffix(path) -> Path:
-    """knot of knot.ply and of knot.ply.gz, in the same folder."""
+def without_suffix(path: str | Path) -> Path:
+    """a/knot for a/knot.ply and for a/knot.ply.gz."""
     path = Path(path)
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).with_suffix("")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
@@ -166,24 +187,25 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
     class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
         def _get_help_string(self, action):
-            silent = action.default in (None, False, "")
+            silent = action.default in (None, "") or action.default is False
             return action.help if silent else super()._get_help_string(action)
 
     return argparse.ArgumentParser(description=doc, formatter_class=Formatter)
 
 
-def add_device_flags(parser: argparse.ArgumentParser) -> None:
-    """-d, --context and --threads, for the scripts that run the network."""
+def add_device_flags(parser) -> None:
+    """Add -d, --context and --threads, which run the network, to a parser or one of its groups."""
     parser.add_argument("-d", "--device-id", default="0", help="number of the GPU")
     parser.add_argument("--threads", type=number(int, 1), default=cores(),
-                        help="of the CPU's kernel")
+                        help="CPU threads")
     parser.add_argument("--context", choices=CONTEXTS, default="auto",
-                        help="where to compute; auto: CUDA where it works, else the CPU; "
-                        "cpu-graph: the CPU by nnabla's own functions, for comparison")
+                        help="where to compute; auto: CUDA if it works, else the CPU; cpu-graph: "
+                        "the CPU with nnabla's own functions, for comparison")
 
 
-def number(kind, low=None, high=None, *, above=None, below=None):
-    """An argparse type: `kind` (int or float) within [low, high] and (above, below)."""
+def number(kind: type, low: float | None = None, high: float | None = None, *,
+           above: float | None = None, below: float | None = None) -> Callable[[str], float]:
+    """An argparse type: an int or float (`kind`) within [low, high] and (above, below)."""
 
     def convert(text: str):
         value = kind(text)
@@ -201,5 +223,5 @@ def number(kind, low=None, high=None, *, above=None, below=None):
             raise argparse.ArgumentTypeError(f"{text} is not {' and '.join(bounds)}")
         return value
 
-    convert.__name__ = kind.__name__  # argparse says "invalid int value" with it
+    convert.__name__ = kind.__name__  # argparse's "invalid int value" takes the name from here
     return convert

@@ -11,97 +11,170 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 import sys
+from typing import Callable, Sequence
 
 import helper
 from helper import UserError
 from igr import checkpoints, files, meshes, ranks, surface, threads
+from igr.devices import Device
 from igr.frames import Frame, Geometry
+from igr.ranks import Ranks
 import networks
 
 import numpy as np
 
+# ------------------------------------------------------------------------------------ from Python
 
-def box(bounds, side: float, frame: Frame):
-    """Low and high corner (3,) of the grid in the unit frame: the cube of half side `side`, or
-    bounds (6,) given in world coordinates."""
+
+def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[float] | None = None,
+            volume_factor: float | None = None, level: float = 0.0, outward: int | None = None,
+            largest: bool = False, min_component: float | None = None, trim: float | None = None,
+            lipschitz: float = 1.0, dense: bool = False, sub_batch_size: int | None = None,
+            overrides: dict | None = None, where: tuple[Device, Ranks] | None = None,
+            say: Callable[[str], None] = lambda line: None) -> tuple[Geometry, surface.Stats]:
+    """The mesh of a checkpoint's network in world coordinates, and what the extraction took.
+
+    grid_size: grid points along the longest side of the box
+    bounds: of the box (6,), world coordinates; None: the cube of half side volume_factor (unit
+        frame; default: the checkpoint's)
+    level, lipschitz, dense: see surface.extract
+    outward: 1 or -1 where f grows or falls towards the outside; None: seen at the training's cube
+    largest, min_component, trim: see kept_part
+    sub_batch_size: points at a time; default: what suits the device
+    overrides: entries of the architecture that replace the checkpoint's
+    where: what ranks.start returned; default: CUDA if it works, else the CPU
+    say: is called with each line about the work; warnings go to stderr
+
+    With several ranks each returns the whole mesh, but only the first one cuts it. Raises UserError
+    where the checkpoint is damaged, or no surface is found or left.
+    """
+    device, group = where or ranks.start("auto", "0")
+    network = networks.load_network(checkpoint, device.kernel, overrides)
+    grid = surface.Grid.of(*grid_box(bounds, volume_factor or network.volume_factor, network.frame),
+                           grid_size)
+    say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
+    rows = sub_batch_size or device.rows
+    f = group.share_out(lambda points: network.mlp.evaluate(points, rows))
+    half = network.volume_factor
+    outward = outward or surface.sign_outside(f, surface.Grid.of([-half] * 3, [half] * 3, 8))
+    mesh, stats = surface.extract(f, grid, level, dense=dense, lipschitz=lipschitz, outward=outward)
+    say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
+        f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
+        f"{stats.seconds:.1f} s")
+    mesh = mesh._replace(points=network.frame.to_world(mesh.points))
+    if group.rank == 0:
+        for doubt in surface.doubts(stats):
+            print(f"warning: {doubt}", file=sys.stderr)
+        mesh = kept_part(mesh, network.cloud, trim, largest, min_component, say)
+    return mesh, stats
+
+
+def grid_box(bounds: Sequence[float] | None, half_side: float,
+             frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """The low and the high corner (3,) of the grid's box in the unit frame.
+
+    bounds: of the box (6,), world coordinates; None: the cube of half side half_side (unit frame).
+    Raises UserError where the box is inside out.
+    """
     if bounds is None:
-        return np.full(3, -side), np.full(3, side)
-    if not all(a < b for a, b in zip(bounds[:3], bounds[3:])):
+        return np.full(3, -half_side), np.full(3, half_side)
+    if not all(low < high for low, high in zip(bounds[:3], bounds[3:])):
         raise UserError(f"--bounds {' '.join(f'{b:g}' for b in bounds)}: the box is inside out; "
                         "its lower corner comes first")
     return frame.to_unit(bounds[:3]), frame.to_unit(bounds[3:])
 
 
-def without(mesh: Geometry, keep: np.ndarray, what: str):
-    """The mesh of the faces in the mask keep (M,), and a line that says what went."""
+def kept_part(mesh: Geometry, cloud: str, trim: float | None, largest: bool,
+              min_component: float | None, say: Callable[[str], None]) -> Geometry:
+    """The part of a mesh (world coordinates) that is asked for.
+
+    trim: drop the faces farther than this (world units) from the points of the cloud file. Then
+    largest: keep only the largest component; or min_component: drop the components with less than
+    this share of the area. Raises UserError where nothing is left or the cloud is not there.
+    """
+    if trim is not None:
+        if not Path(cloud).is_file():
+            raise UserError(f"--trim needs the cloud of the training, but '{cloud}' is not there")
+        near = meshes.faces_near(mesh, files.read(cloud).surface_points, trim)
+        mesh = keep_and_report(mesh, near, f"--trim {trim:g}", say)
+    if largest:
+        mesh = keep_and_report(mesh, meshes.large_components(mesh, 1.0), "--largest", say)
+    elif min_component is not None:
+        mesh = keep_and_report(mesh, meshes.large_components(mesh, min_component),
+                          f"--min-component {min_component:g}", say)
+    return mesh
+
+
+def keep_and_report(mesh: Geometry, keep: np.ndarray, flag: str,
+                    say: Callable[[str], None]) -> Geometry:
+    """The mesh of the faces in the mask keep (M,); says what went. Raises UserError if all did."""
     if not keep.any():
-        raise UserError(f"{what} would drop the whole mesh")
-    rest, areas = meshes.keep_faces(mesh, keep), meshes.face_areas(mesh)
-    return rest, (f"{what}: dropped {(~keep).sum()} of {len(keep)} faces "
-                  f"({100 * areas[~keep].sum() / areas.sum():.2g} % of the area), "
-                  f"{meshes.components(mesh).max() + 1} components before, "
-                  f"{meshes.components(rest).max() + 1} now")
-
-
-def trim(mesh: Geometry, cloud: str, distance: float):
-    """without() the faces farther than `distance` from the cloud file, all in world units."""
-    if not Path(cloud).is_file():
-        raise UserError(f"--trim needs the cloud of the training; '{cloud}' is not there")
-    keep = meshes.faces_near(mesh, files.read(cloud).surface_points, distance)
-    return without(mesh, keep, f"--trim {distance:g}")
+        raise UserError(f"{flag} would drop the whole mesh")
+    kept = meshes.keep_faces(mesh, keep)
+    areas = meshes.face_areas(mesh)
+    say(f"{flag}: dropped {(~keep).sum()} of {len(keep)} faces "
+        f"({100 * areas[~keep].sum() / areas.sum():.2g} % of the area), "
+        f"{meshes.components(mesh).max() + 1} components before, "
+        f"{meshes.components(kept).max() + 1} now")
+    return kept
 
 
 def description(mesh: Geometry) -> str:
-    """Its size and, where it has several components, that."""
+    """The size of a mesh, and how many components it has if there are several."""
     text = f"{len(mesh.points)} vertices, {len(mesh.faces)} faces"
     areas = np.bincount(meshes.components(mesh), meshes.face_areas(mesh))
     if len(areas) > 1:
         share = 100 * areas.max() / areas.sum()
         text += (f", {len(areas)} components, the largest with {share:.3g} % of the area "
-                 "(--largest keeps it alone)")
+                 "(--largest keeps only that)")
     return text
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+# ------------------------------------------------------------------------------- the command line
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     number, add = helper.number, parser.add_argument
-    add("-mlp", "--model-load-path", help="checkpoint; default: the newest here or below")
+    add("-mlp", "--model-load-path",
+        help="checkpoint; default: the newest in this folder or below")
     add("-o", "--output", help="mesh to write (.ply .obj .off .stl); default: "
-        "<checkpoint>_mesh.ply beside it")
+        "<checkpoint>_mesh.ply beside the checkpoint")
     helper.add_device_flags(parser)
     add("--grid-size", type=number(int, 8), default=256,
-        help="grid points along the box's longest side")
+        help="grid points along the longest side of the box")
     add("-sb", "--sub-batch-size", type=number(int, 1),
-        help="points at a time; default: what suits the device (the CPU's kernel takes its own)")
+        help="points at a time; default: what suits the device (the CPU's kernel ignores it)")
     add("-vf", "--volume-factor", type=number(float, above=0),
         help="half the side of the cube, unit frame; default: the checkpoint's, else 1.5")
     add("--bounds", type=number(float), nargs=6, metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
-        help="extract this box, in the cloud's coordinates, and not the cube")
+        help="extract this box, in the cloud's coordinates, instead of the cube")
     add("--level", type=number(float), default=0.0,
         help="value of f on the mesh, unit frame; above 0 is outside where f grows outwards")
     add("-gd", "--gradient-direction", choices=["ascent", "descent"],
-        help="whether f grows or falls towards the outside; default: as at the training's cube")
+        help="whether f grows or falls towards the outside; default: seen at the sides of the "
+        "training's cube")
     some = parser.add_mutually_exclusive_group()
-    some.add_argument("--largest", action="store_true", help="keep the largest component only")
+    some.add_argument("--largest", action="store_true", help="keep only the largest component")
     some.add_argument("--min-component", type=number(float, 0, 1), metavar="F",
                       help="drop components with less than this share of the area")
     add("--trim", type=number(float, above=0), metavar="D",
-        help="cut what is farther than D from the cloud, in its units (for open scans)")
+        help="cut off what is farther than D from the cloud, in its units (for open scans)")
     add("--lipschitz", type=number(float, 1), default=1.0,
-        help="how much steeper than a distance f may be between the points looked at")
+        help="how many times steeper than a distance f may be between the evaluated points")
     add("--dense", action="store_true", help="evaluate the whole grid: the slow reference")
     add("--activation", choices=["softplus", "leaky_relu"], help="override the checkpoint's")
     add("--skip-scale", type=number(float, above=0), help="override the checkpoint's")
-    add("--quiet", action="store_true", help="print warnings and the name of the mesh only")
+    add("--quiet", action="store_true", help="print only warnings and the name of the mesh")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
     device, group = ranks.start(args.context, args.device_id)
 
-    def say(text: str) -> None:
+    def say(line: str) -> None:
         if not args.quiet and group.rank == 0:
-            print(text)
+            print(line)
 
     checkpoint = Path(args.model_load_path or checkpoints.newest_checkpoint())
     if not args.model_load_path:
@@ -109,38 +182,17 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")
     files.check_writable(output, files.MESH_WRITERS)
     threads.set_count(args.threads)
-    overrides = {"activation": args.activation, "skip_scale": args.skip_scale}
-    network = networks.load_network(checkpoint, device.kernel, overrides)
-    low, high = box(args.bounds, args.volume_factor or network.volume_factor, network.frame)
-    grid = surface.Grid.of(low, high, args.grid_size)
-    say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
-
-    f = group.share_out(
-        lambda points: network.mlp.evaluate(points, args.sub_batch_size or device.rows))
-    cube = surface.Grid.of([-network.volume_factor] * 3, [network.volume_factor] * 3, 8)
-    outward = {"ascent": 1, "descent": -1}.get(args.gradient_direction)
-    mesh, stats = surface.extract(f, grid, args.level, dense=args.dense, lipschitz=args.lipschitz,
-                                  outward=outward or surface.sign_outside(f, cube))
-    say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
-        f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
-        f"{stats.seconds:.1f} s")
-    if group.rank:  # every rank has the whole mesh, the first writes it
-        return
-    for doubt in surface.doubts(stats):
-        print(f"warning: {doubt}", file=sys.stderr)
-    mesh = mesh._replace(points=network.frame.to_world(mesh.points))
-    if args.trim is not None:
-        mesh, report = trim(mesh, network.cloud, args.trim)
-        say(report)
-    if args.largest or args.min_component is not None:
-        fraction = 1.0 if args.largest else args.min_component
-        what = "--largest" if args.largest else f"--min-component {fraction:g}"
-        mesh, report = without(mesh, meshes.large_components(mesh, fraction), what)
-        say(report)
-    files.write(output, mesh)
-    if not args.quiet:
-        print(description(mesh))
-    print(output)
+    mesh, _ = mesh_of(
+        checkpoint, args.grid_size, bounds=args.bounds, volume_factor=args.volume_factor,
+        level=args.level, outward={"ascent": 1, "descent": -1}.get(args.gradient_direction),
+        largest=args.largest, min_component=args.min_component, trim=args.trim,
+        lipschitz=args.lipschitz, dense=args.dense, sub_batch_size=args.sub_batch_size,
+        overrides={"activation": args.activation, "skip_scale": args.skip_scale},
+        where=(device, group), say=say)
+    if group.rank == 0:
+        files.write(output, mesh)
+        say(description(mesh))
+        print(output)
 
 
 if __name__ == "__main__":

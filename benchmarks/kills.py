@@ -19,7 +19,7 @@ import tempfile
 import time
 
 from common import ROOT, helper
-from igr import checkpoints, files, shapes
+from igr import checkpoints, files, runs, shapes
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def newest_step(folder: Path) -> int:
         checkpoints.load_checkpoint(path)
     if not list(folder.glob("param_*.h5")):
         return 0
-    return checkpoints.Run(folder).newest().info["step"]
+    return runs.RunFolder(folder).newest().info["step"]
 
 
 def kill_training(folder: Path, truth: np.ndarray, rng, most: int) -> int:

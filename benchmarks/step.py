@@ -15,10 +15,10 @@ from __future__ import annotations
 from common import alternate, begin, parser, ratios, report, run, timed, waiting
 import datasets
 from helper import UserError
-from igr import blas, ranks, sampling, solvers, threads
+from igr import blas, ranks, sampling, solvers, threads, training
 from igr.frames import Frame
+import losses
 import networks
-import train
 
 import nnabla as nn
 import nnabla.functions as F
@@ -35,9 +35,10 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "a
     cloud = datasets.PointCloud(points, None, sigma, points[:0], Frame())
     make = sampling.HostSamples if kernel else sampling.GraphSamples
     samples = make(cloud, batch, uniform, 1.5, 0, 0)
-    trainer = train.Trainer(networks.MLP(dims, kernel=kernel),
-                            solvers.make(solver, kernel, 0.9, 0.999), samples, 0.1, 1.0,
-                            ranks.Ranks())
+    mlp = networks.MLP(dims, kernel=kernel)
+    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, 0.1, 1.0)
+    trainer = training.Trainer(terms, mlp.parameters, solvers.make(solver, kernel, 0.9, 0.999),
+                               samples, ranks.Ranks(), cheap_to_read=kernel)
     return lambda: trainer.step(1e-4)
 
 

@@ -1,9 +1,10 @@
-"""nnabla's CUDA extension from pip alone: finds and loads the libraries that it links.
+"""nnabla's CUDA extension from pip alone: find and load the libraries that it links.
 
-The extension is linked against CUDA 12 and cuDNN 8 and expects them where a system-wide CUDA lies.
-requirements-cuda.txt brings them as wheels, whose folders (site-packages/nvidia/*/lib) the dynamic
-loader does not search. But a library that is loaded already is found by its name: so those that
-the system does not have are loaded from there before the extension is imported.
+The extension is linked against CUDA 12 and cuDNN 8 and expects a system-wide CUDA.
+requirements-cuda.txt brings the libraries as wheels instead, and the dynamic loader does not search
+the wheels' folders (site-packages/nvidia/*/lib). It does find a library that is already loaded, by
+its name. So the libraries that the system lacks are loaded from the wheels before the extension is
+imported.
 """
 
 from __future__ import annotations
@@ -26,28 +27,29 @@ NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 
 
 class Unavailable(Exception):
-    """CUDA cannot be used; the text is the reason, one line."""
+    """CUDA cannot be used. The text is the reason, in one line."""
 
 
 def prepare(device_id: str) -> None:
-    """Make `import nnabla_ext.cuda` work. Raises Unavailable with the first thing that is missing:
-    the driver, the device, the extension, a library."""
+    """Make `import nnabla_ext.cuda` work. Raises Unavailable, which names the first thing that is
+    missing: the driver, the device, the extension or a library."""
     check_driver(device_id)
     check_extension()
     for name in LIBRARIES:
-        load(name)
-    if "OMPI_COMM_WORLD_SIZE" in os.environ:  # several GPUs; the extension opens it by its name
-        load("libnccl.so.2", "pip install nvidia-nccl-cu12")
-    # which tells of a missing Open MPI on stderr, and on stdout of a list of GPUs it could not get
+        load_library(name)
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:  # several GPUs: the extension opens NCCL by its name
+        load_library("libnccl.so.2", "pip install nvidia-nccl-cu12")
+    # the import complains of a missing Open MPI on stderr, and of a list of GPUs that it could not
+    # get on stdout
     with without_stderr(), contextlib.redirect_stdout(None):
         importlib.import_module("nnabla_ext.cuda")
 
 
 def check_extension() -> None:
-    """Raises Unavailable where nnabla's extension is not installed or is for another CUDA."""
+    """Raises Unavailable where nnabla's extension is not installed, or is for another CUDA."""
     try:
         spec = importlib.util.find_spec("nnabla_ext.cuda")
-    except ModuleNotFoundError:  # not even the namespace
+    except ModuleNotFoundError:  # there is not even the namespace nnabla_ext
         spec = None
     if spec is None:
         raise Unavailable(f"nnabla-ext-cuda{BUILD} is not installed ({REQUIREMENTS})")
@@ -60,7 +62,7 @@ def check_extension() -> None:
 
 
 def check_driver(device_id: str) -> None:
-    """Raises Unavailable where there is no driver, or it is too old, or it has no such device."""
+    """Raises Unavailable where the driver is missing or too old, or has no such device."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -70,7 +72,8 @@ def check_driver(device_id: str) -> None:
         raise Unavailable("no device")
     if error:
         raise Unavailable(f"the NVIDIA driver does not start (cuInit: error {error})")
-    version, count = ctypes.c_int(), ctypes.c_int()
+    version = ctypes.c_int()
+    count = ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(version))
     driver.cuDeviceGetCount(ctypes.byref(count))
     if version.value < 12000:
@@ -80,13 +83,13 @@ def check_driver(device_id: str) -> None:
         raise Unavailable(f"no device {device_id} (there are {count.value}, counted from 0)")
 
 
-def load(name: str, remedy: str = REQUIREMENTS) -> None:
-    """Load a library under its name: the system's, else that of a wheel.
+def load_library(name: str, remedy: str = REQUIREMENTS) -> None:
+    """Load a library under its name: the system's if there is one, else a wheel's.
 
-    Its own names stay out of other libraries' sight: the extension has variables that are called
-    as NCCL's functions are, and would write to those. Raises Unavailable where it is nowhere, with
-    the remedy, or does not load.
+    Raises Unavailable where it does not load, or is nowhere to be found (then with the remedy).
     """
+    # other libraries must not see its symbols: the extension has variables with the names of NCCL's
+    # functions, and would write to the functions
     mode = ctypes.RTLD_LOCAL
     with contextlib.suppress(OSError):
         ctypes.CDLL(name, mode=mode)
@@ -101,16 +104,17 @@ def load(name: str, remedy: str = REQUIREMENTS) -> None:
     raise Unavailable(f"library {name} not found ({remedy})")
 
 
-def wheel_folders() -> list:
-    """The folders of the nvidia-*-cu12 wheels."""
+def wheel_folders() -> list[Path]:
+    """The library folders of the nvidia-*-cu12 wheels."""
     return [folder for place in sys.path for folder in sorted(Path(place).glob("nvidia/*/lib"))]
 
 
 @contextlib.contextmanager
 def without_stderr():
-    """Drop what compiled code writes to stderr."""
+    """Discard what is written to stderr in this block, by compiled code too."""
     sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
         yield

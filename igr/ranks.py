@@ -1,10 +1,11 @@
-"""Several GPUs: one process, a rank, for each, under Open MPI's mpirun.
+"""Several GPUs: one process (a rank) for each GPU, under Open MPI's mpirun.
 
     mpirun -n 4 python train.py -f cloud.ply -m run
     mpirun -n 4 python infer.py --grid-size 512
 
-Every rank takes its own samples and all step by the mean of their gradients, so -b is a rank's
-share of the batch; an extraction's evaluations are shared out. Rank 0 writes and speaks.
+In training every rank takes its own samples, and all take the same step, by the mean of their
+gradients; -b is the batch of one rank. In an extraction each rank evaluates its share of the
+points. Only rank 0 writes files and prints.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 from pathlib import Path
 import sys
 import traceback
+from typing import TYPE_CHECKING, Callable
 
 import helper
 from helper import Interrupted, UserError
@@ -22,11 +24,15 @@ from igr import devices
 import nnabla as nn
 import numpy as np
 
+if TYPE_CHECKING:  # start() imports it where there are several ranks
+    from nnabla.communicators import MultiProcessDataParallelCommunicator
+
 
 class Ranks:
-    """This process among its like; without a communicator (nnabla's), alone."""
+    """This process as one of several ranks, or alone."""
 
-    def __init__(self, communicator=None):
+    def __init__(self, communicator: MultiProcessDataParallelCommunicator | None = None):
+        """communicator: nnabla's; None: this process is alone."""
         self.communicator = communicator
         self.rank = communicator.rank if communicator else 0
         self.size = communicator.size if communicator else 1
@@ -36,9 +42,12 @@ class Ranks:
         if self.size > 1:
             self.communicator.all_reduce([v.grad for v in parameters.values()], division=True)
 
-    def share_out(self, f):
-        """f, which maps points (N, 3) to values (N,), with the points shared out to all ranks. Each
-        gets all values, bit for bit alike, so that all go on alike."""
+    def share_out(self, f: Callable[[np.ndarray], np.ndarray]):
+        """f, but each rank evaluates only its share of the points.
+
+        f maps points (N, 3) to values (N,). Every rank gets all values, the same to the bit, so
+        all ranks do the same with them.
+        """
 
         def evaluate(points):
             share = -(-len(points) // self.size)
@@ -52,9 +61,11 @@ class Ranks:
         return evaluate if self.size > 1 else f
 
     @contextlib.contextmanager
-    def failing_at_once(self):
-        """Of several ranks, one that fails in this block says so and exits without MPI's good-bye,
-        which would wait for the others; mpirun stops them."""
+    def exit_on_error(self):
+        """With several ranks, make one that fails in this block print its error and exit at once.
+
+        An ordinary exit would wait for the other ranks (MPI_Finalize). mpirun stops them.
+        """
         try:
             yield
         except Exception as error:
@@ -66,25 +77,26 @@ class Ranks:
             os._exit(128 + error.signum if isinstance(error, Interrupted) else 1)
 
 
-def start(context: str, device_id: str, precision: str = "float32"):
-    """devices.set_context, under mpirun with the rank's own GPU. Returns (devices.Device, Ranks).
+def start(context: str, device_id: str,
+          precision: str = "float32") -> tuple[devices.Device, Ranks]:
+    """devices.set_context; under mpirun each rank gets its own GPU and device_id is ignored.
 
-    Raises UserError where several ranks have no CUDA, or nnabla's communicator does not start.
+    Raises UserError where there are several ranks, but no CUDA or no communicator of nnabla's.
     """
     size = int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1))
     if size == 1:
         if int(os.environ.get("PMI_SIZE", 1)) > 1:
-            raise UserError("this mpirun is not Open MPI's, which nnabla's communicator needs")
+            raise UserError("this mpirun is not Open MPI's, but nnabla's communicator needs that")
         return devices.set_context(context, device_id, precision), Ranks()
     device = devices.set_context(context, os.environ["OMPI_COMM_WORLD_LOCAL_RANK"], precision)
     if not device.cuda:
-        raise UserError(f"{size} ranks need a GPU each, and this one runs on {device.text}")
+        raise UserError(f"{size} ranks need a GPU each, but this one runs on {device.text}")
     try:
         from nnabla.communicators import MultiProcessDataParallelCommunicator
 
         communicator = MultiProcessDataParallelCommunicator(nn.get_current_context())
         communicator.init()
-    except Exception as error:  # whatever MPI and NCCL raise
+    except Exception as error:  # MPI and NCCL raise any type
         raise UserError(f"{size} ranks: nnabla's communicator does not start "
                         f"({helper.reason_of(error)}); it needs Open MPI's libmpi.so and NCCL (see "
                         "the README's CUDA section)") from None

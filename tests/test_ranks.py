@@ -4,10 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 import threading
 
 from helper import Interrupted, UserError
-from igr import devices, ranks
+from igr import devices, ranks, runs
 import losses
 from networks import MLP
-import train
 
 import nnabla as nn
 import numpy as np
@@ -103,12 +102,12 @@ def test_one_alone_needs_no_communicator(rng):
 def test_a_rank_that_fails_does_not_wait_for_the_others(monkeypatch, capsys, error, status):
     left = []
     monkeypatch.setattr(ranks.os, "_exit", left.append)
-    with ranks.Ranks(StandIn(World(2), 0)).failing_at_once():
+    with ranks.Ranks(StandIn(World(2), 0)).exit_on_error():
         raise error
     said = capsys.readouterr().err
     assert left == [status] and "no" in said.splitlines()[-1]
     assert ("Traceback" in said) == isinstance(error, KeyError)  # ours to mend
-    with pytest.raises(type(error)), ranks.Ranks().failing_at_once():
+    with pytest.raises(type(error)), ranks.Ranks().exit_on_error():
         raise error
     assert left == [status]
 
@@ -119,7 +118,7 @@ def test_a_start_that_cannot_be(monkeypatch):
         ranks.start("cpu", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "1")
-    with pytest.raises(UserError, match="2 ranks need a GPU each, and this one runs on cpu"):
+    with pytest.raises(UserError, match="2 ranks need a GPU each, but this one runs on cpu"):
         ranks.start("cpu", "0")
     gpu = devices.Device("cuda, device 1, float32", kernel=False, cuda=True, rows=8)
     asked = []
@@ -134,7 +133,7 @@ def test_a_start_that_cannot_be(monkeypatch):
 
 def test_a_run_goes_on_with_as_many_ranks():
     info = {"cloud_sha256": "a", "ranks": 2, "flags": {"fpath": "c.ply"}}
-    train.check_same(info, dict(info), "run")
-    for saved, ranks_ in (({**info, "ranks": 4}, 4), ({"cloud_sha256": "a"}, 1)):  # before ranks: 1
-        with pytest.raises(UserError, match=f"a run of {ranks_} ranks, and these are 2"):
-            train.check_same(info, saved, "run")
+    runs.check_same(info, dict(info), "run")
+    for saved, size in (({**info, "ranks": 4}, 4), ({"cloud_sha256": "a"}, 1)):  # before ranks: 1
+        with pytest.raises(UserError, match=f"the run has {size} ranks, not 2"):
+            runs.check_same(info, saved, "run")

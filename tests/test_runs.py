@@ -11,7 +11,7 @@ from conftest import ROOT
 import fuzz
 import helper
 from helper import UserError
-from igr import checkpoints, files, shapes, solvers
+from igr import checkpoints, files, runs, shapes, solvers
 from igr.frames import Geometry
 import kills
 from networks import MLP
@@ -57,7 +57,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(script, cloud, signum, status, normal
     stopped = stop(cloud, signum, f"{line} -m run")
     assert stopped.returncode == status
     assert "saved as run/param_" in stopped.err and stopped.err.count("\n") == 1
-    assert "goes on" in stopped.err and not (cloud / "run/param_00060.h5").exists()
+    assert "--resume -m run continues the run" in stopped.err
+    assert not (cloud / "run/param_00060.h5").exists()
     script("train.py --resume -m run --quiet")
     last = sorted((cloud / "truth").glob("param_*.h5"))[-1].name
     assert np.array_equal(weights(cloud / "run" / last), weights(cloud / "truth" / last))
@@ -142,12 +143,12 @@ def test_a_long_epoch_does_not_put_off_the_checkpoints(script, cloud):
     for path in (cloud / "run").glob("*.h5"):
         path.unlink()
     line = "train.py -f cloud.ply --dims 16 -b 200 -k 5 --quiet -ti 3 -m run"
-    assert "holds another run; --overwrite begins anew" in script(line, status=1).stderr
-    assert "--overwrite begins anew" in script("train.py --resume -m run", status=1).stderr
+    assert "holds another run; --overwrite replaces it" in script(line, status=1).stderr
+    assert "--overwrite starts a new run" in script("train.py --resume -m run", status=1).stderr
 
 
 def test_checkpoints_are_counted_and_not_spelt(tmp_path):
-    run, mlp = checkpoints.Run(tmp_path), MLP(8)
+    run, mlp = runs.RunFolder(tmp_path), MLP(8)
     run.begin(overwrite=False)
     info = {"flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {}, "seconds": 0.0,
             "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
@@ -160,28 +161,40 @@ def test_checkpoints_are_counted_and_not_spelt(tmp_path):
 
 
 def test_what_stops_a_run():
-    """A closed terminal too, but not where nohup has said that it shall not."""
-    before = {signum: signal.getsignal(signum) for signum in train.STOP_SIGNALS}
+    """A closed terminal too, but not if nohup was told to ignore that. Afterwards the handlers are
+    what they were."""
+    before = signal.getsignal(signal.SIGHUP)
     try:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
-        caught = train.stop_signals()
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert caught == [signal.SIGHUP]
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        caught = train.stop_signals()
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert caught == []
+        for hangup, found in ((signal.SIG_DFL, [signal.SIGHUP]), (signal.SIG_IGN, [])):
+            signal.signal(signal.SIGHUP, hangup)  # the tests themselves may run under nohup
+            interrupt = signal.getsignal(signal.SIGINT)
+            with helper.stop_signals() as caught:
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert caught == found
+            assert signal.getsignal(signal.SIGHUP) == hangup
+            assert signal.getsignal(signal.SIGINT) == interrupt
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_exits_at_once(tmp_path):
+    program = """if True:
+        import os, signal, helper
+        with helper.stop_signals() as caught:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            print("not reached")"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM and not done.stdout
+    assert done.stderr.endswith("stopped at once, without saving\n")
 
 
 def test_threads_of_another_machine_are_not_taken_over():
-    args = train.parse_args(["--resume", "-m", "run"])
-    info = {"flags": {**vars(train.parse_args(["-f", "c.ply"])), "threads": 4096}, "cloud": "c.ply"}
-    assert train.resumed(args, info).threads == helper.cores()
-    named = train.parse_args(["--resume", "-m", "run", "--threads", "3"])
-    assert train.resumed(named, info).threads == 3
+    info = {"flags": {**train.DEFAULTS, "threads": 4096}, "cloud": "c.ply"}
+    for given, threads in (({}, helper.cores()), ({"threads": 3}, 3)):
+        flags = runs.flags_to_resume(info, given, train.Settings._fields)
+        assert flags["threads"] == threads and flags["fpath"] == "c.ply"
 
 
 def test_kills_at_random_instants(tmp_path):
@@ -202,10 +215,10 @@ def test_a_flipped_byte_is_noticed(script, cloud):
     newest = cloud / "run/param_00008.h5"
     with h5py.File(newest, "r+") as file:
         file["fc3/affine/W"][2, 2] += 1e-3
-    assert "its sha256 is another" in script("train.py --resume -m run").stdout
+    assert "its sha256 does not match" in script("train.py --resume -m run").stdout
     with h5py.File(newest, "r+") as file:
         file["fc3/affine/W"][2, 2] += 1e-3
-    assert "its sha256 is another" in script(f"infer.py -mlp {newest}", status=1).stderr
+    assert "its sha256 does not match" in script(f"infer.py -mlp {newest}", status=1).stderr
 
 
 def test_states_of_the_newest_two_checkpoints_are_kept(tmp_path):
@@ -214,7 +227,7 @@ def test_states_of_the_newest_two_checkpoints_are_kept(tmp_path):
     info = {"architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
             "volume_factor": 1.5, "flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {},
             "seconds": 0.0}
-    run = checkpoints.Run(tmp_path / "run")
+    run = runs.RunFolder(tmp_path / "run")
     run.begin(False)
     for epoch, step in ((3, 18), (4, 24), (5, 25), (5, 30)):
         run.save(epoch, mlp.parameters, {"t": np.array(step)}, {**info, "step": step})

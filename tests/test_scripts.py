@@ -1,4 +1,4 @@
-"""Every script once by its real command line, tiny; and what it says of bad input."""
+"""Each script runs once, tiny, by its real command line, and refuses bad input in one line."""
 
 import json
 
@@ -24,8 +24,8 @@ def trained(tmp_path_factory):
 
 
 def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
-    """The asymmetric letter through cloud, network, grid, mesh and metric: whoever turns, mirrors
-    or moves a frame on the way fails here."""
+    """The asymmetric letter through cloud, network, grid, mesh and metric: a frame that is turned,
+    mirrored or moved on the way fails here."""
     truth = trained / "letter.ply"
     script(f"datasets.py create -f {truth} -n 3000 -o cloud.ply")
     script("train.py -d 1 -f cloud.ply -m run -k 20 -ti 400 --dims 64 -b 256 --with-normals "
@@ -200,15 +200,15 @@ def test_the_field_as_a_distance(script, ball):
     assert "-mlp needs a mesh" in error
 
 
-def test_infer_says_of_several_components():
+def test_the_description_counts_several_components():
     one = shapes.mesh("letter")
     small = one._replace(points=0.1 * one.points + 9)
     both = frames.Geometry(np.concatenate([one.points, small.points]), None,
-                             np.concatenate([one.faces, small.faces + len(one.points)]))
+                           np.concatenate([one.faces, small.faces + len(one.points)]))
     assert infer.description(one) == "20 vertices, 36 faces"
     assert infer.description(both) == (
         "40 vertices, 72 faces, 2 components, the largest with 99 % of the area (--largest keeps "
-        "it alone)")
+        "only that)")
 
 
 def test_infer_trims_and_drops(script, ball):

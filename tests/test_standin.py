@@ -22,10 +22,10 @@ import pytest
 STEPS = """
 import ctypes, json, sys
 import numpy as np
-import train
-from igr import cuda, devices, ranks, sampling, solvers
+from igr import cuda, devices, ranks, sampling, solvers, training
 from datasets import PointCloud
 from igr.frames import Frame
+import losses
 from networks import MLP
 
 device = devices.set_context("cuda")
@@ -45,7 +45,8 @@ for name in ("adam", "muon"):
     mlp = MLP(32, kernel=device.kernel)
     samples = sampling.GraphSamples(cloud, 64, 64, 1.5, 0, 0)
     solver = solvers.make(name, device.kernel, 0.9, 0.999)
-    trainer = train.Trainer(mlp, solver, samples, 0.1, 1.0, ranks.Ranks())
+    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, 0.1, 1.0)
+    trainer = training.Trainer(terms, mlp.parameters, solver, samples, ranks.Ranks(), False)
     for _ in range(2):
         trainer.step(1e-3)
     counted()
@@ -137,10 +138,9 @@ def test_of_a_gpu(standin):
 
 
 def test_a_step_stays_on_the_device(standin):
-    """Nothing is allocated, copied to or from the host, or waited for, which the stand-in does not
-    even know. The launches, of which a
-    small step's time is made, are as many as benchmarks/README.md says; the losses are read, four
-    numbers, when they are asked for."""
+    """A step allocates nothing and copies nothing to or from the host (the stand-in has no function
+    to wait with). It makes as many launches, which take most of a small step's time, as
+    benchmarks/README.md says. The losses, four numbers, are read only when asked for."""
     text = " ".join((ROOT / "benchmarks" / "README.md").read_text().split())
     said = r"launches (\d+) kernels and library calls with Adam and (\d+) with Muon"
     adam, muon = map(int, re.search(said, text).groups())

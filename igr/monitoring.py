@@ -1,0 +1,47 @@
+"""How a run looks at its surface while it trains: mesh, distance to held-out points, picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+from helper import UserError
+from igr import cameras, images, metrics, render, surface
+from igr.frames import Geometry
+from igr.meshes import sample_mesh
+
+import numpy as np
+
+
+class SurfaceMonitor(NamedTuple):
+    """Looks at the network as it is, in the unit frame."""
+
+    f: Callable[[np.ndarray], np.ndarray]  # the network: points (N, 3) to values (N,)
+    held_out: np.ndarray  # (M, 3), points that are not trained on
+    grid_size: int  # grid points along a side of the cube
+    half_side: float  # of the cube that is looked at
+
+    def mesh(self) -> Geometry | None:
+        """The network's surface; None where there is none yet."""
+        low = [-self.half_side] * 3
+        high = [self.half_side] * 3
+        try:
+            return surface.extract(self.f, surface.Grid.of(low, high, self.grid_size))[0]
+        except UserError:
+            return None
+
+    def distances(self, mesh: Geometry | None) -> dict[str, float]:
+        """Chamfer and Hausdorff between a mesh and the held-out points; {} if one is missing."""
+        if not mesh or not len(self.held_out):
+            return {}
+        n = max(len(self.held_out), 10_000)
+        samples = sample_mesh(mesh, n, np.random.default_rng(0))
+        return metrics.chamfer_hausdorff(samples.points, self.held_out)
+
+
+def save_preview(path: Path, mesh: Geometry) -> None:
+    """Write a picture of a mesh in the unit frame, always by the same camera."""
+    cube = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), axis=-1).reshape(-1, 3)
+    style = render.Style(640, 480)
+    camera = cameras.Camera.around(cube, aspect=style.aspect)
+    images.save(path, render.mesh(mesh, camera, style))

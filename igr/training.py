@@ -1,0 +1,225 @@
+"""The training of a run: one step, the plan of all steps, the loop that logs and saves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+import signal
+import time
+from typing import Any, NamedTuple
+
+import helper
+from helper import Interrupted, UserError
+from igr import solvers
+from igr.devices import Device
+from igr.frames import Geometry
+from igr.monitoring import SurfaceMonitor, save_preview
+from igr.ranks import Ranks
+from igr.runs import Checkpoint, RunFolder
+from igr.sampling import GraphSamples, HostSamples
+
+from tqdm import tqdm
+
+LOG_EVERY = 50  # steps between two lines of log.jsonl
+WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
+
+
+class Trainer:
+    """The static graph of one step and its solver."""
+
+    def __init__(self, terms: dict, parameters: dict, solver: Any,
+                 samples: HostSamples | GraphSamples, group: Ranks, cheap_to_read: bool):
+        """terms: the scalar nnabla variables "loss", which is minimised, and its parts; parameters:
+        nnabla variables by name; solver: one of solvers.make; samples: those that the loss sees;
+        group: the ranks that step together; cheap_to_read: do the terms not wait for a GPU?
+        """
+        self.terms = terms
+        self.parameters = parameters
+        self.solver = solver
+        self.samples = samples
+        self.group = group
+        self.cheap_to_read = cheap_to_read
+        for term in terms.values():
+            term.persistent = True
+        solver.set_parameters(parameters)
+
+    def step(self, rate: float) -> None:
+        """Draw samples and update the parameters."""
+        self.samples.draw()
+        self.update(rate)
+
+    def update(self, rate: float) -> None:
+        """Forward, backward, update. On a GPU it returns before the GPU is done."""
+        self.solver.set_learning_rate(rate)
+        self.solver.zero_grad()
+        self.terms["loss"].forward(clear_no_need_grad=True)
+        self.terms["loss"].backward(clear_buffer=True)
+        self.group.mean_gradients(self.parameters)
+        self.solver.update()
+
+    def losses(self) -> dict[str, float]:
+        """The terms of the last step."""
+        return {name: float(term.d) for name, term in self.terms.items()}
+
+
+class Due(NamedTuple):
+    """What is to be done after a step."""
+
+    log: bool
+    save: bool
+    preview: bool
+
+
+class Plan(NamedTuple):
+    """How many steps a run has, their rate, and when it saves."""
+
+    steps: int
+    per_epoch: int  # steps
+    save_every: int  # steps
+    preview_every: int  # steps; 0: never
+    rate: float
+
+    def rate_at(self, step: int) -> float:
+        return cosine_rate(self.rate, step, self.steps)
+
+    def epoch_at(self, done: int) -> int:
+        """The epoch, counted from 1, that the last of `done` steps belongs to."""
+        return -(-done // self.per_epoch)
+
+    def due(self, done: int, stopping: bool) -> Due:
+        """What is to be done after `done` steps; stopping: they are the last ones in any case."""
+        last = stopping or done == self.steps
+        return Due(log=last or done % LOG_EVERY == 0, save=last or done % self.save_every == 0,
+                   preview=self.preview_every > 0 and (last or done % self.preview_every == 0))
+
+
+def cosine_rate(rate: float, step: int, steps: int) -> float:
+    """Up to `rate` within the first WARM_UP steps, down to 1 % of it at the last by a cosine."""
+    warm = min(1.0, (step + 1) / min(WARM_UP, max(1, steps // 10)))
+    return warm * rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+class Job(NamedTuple):
+    """What this rank is to train, and from where."""
+
+    plan: Plan
+    trainer: Trainer
+    monitor: SurfaceMonitor
+    info: dict[str, Any]  # what every checkpoint says
+    checkpoint: Checkpoint | None  # to continue from
+    device: Device
+    points: int  # in the training part of the cloud
+
+    @property
+    def steps_done(self) -> int:
+        return self.checkpoint.info["step"] if self.checkpoint else 0
+
+
+class TrainingLoop:
+    """The loop of the rank that logs and saves, and how far it has come."""
+
+    def __init__(self, job: Job, run: RunFolder):
+        self.job = job
+        self.run = run
+        self.done = job.steps_done
+        self.path: Path | None = None  # the last checkpoint
+        self.first_losses: dict[str, float] | None = None
+        self.start = time.perf_counter()
+        if job.checkpoint:
+            self.path = job.checkpoint.path
+            self.first_losses = job.checkpoint.info["first_losses"]
+            self.start -= job.checkpoint.info["seconds"]
+
+    def seconds(self) -> float:
+        """Time of the training so far, including that before a resumption."""
+        return time.perf_counter() - self.start
+
+    def train(self, quiet: bool) -> None:
+        """Raises UserError where the loss diverges, Interrupted after a signal."""
+        plan = self.job.plan
+        trainer = self.job.trainer
+        bar = tqdm(range(self.done, plan.steps), initial=self.done, total=plan.steps,
+                   disable=quiet, unit="step", dynamic_ncols=True)
+        with helper.stop_signals() as caught:
+            for step in bar:
+                # rate
+                rate = plan.rate_at(step)
+                # batch
+                trainer.samples.draw()
+                # forward, backward, update
+                trainer.update(rate)
+                self.done = step + 1
+                # log
+                due = plan.due(self.done, stopping=bool(caught))
+                if due.log or due.save or trainer.cheap_to_read:
+                    values = self._finite_losses(rate)
+                if due.log:
+                    self._log(values, rate)
+                    bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
+                # evaluate and save
+                if due.save or due.preview:
+                    self._evaluate_and_save(due, caught, bar)
+
+    def _finite_losses(self, rate: float) -> dict[str, float]:
+        """The terms of the last step. Raises UserError where the loss is not finite."""
+        values = self.job.trainer.losses()
+        self.first_losses = self.first_losses or values
+        check_loss(values, math.inf, self.done, rate, self.path)
+        return values
+
+    def _log(self, values: dict[str, float], rate: float) -> None:
+        """Raises UserError where the loss has grown a hundredfold."""
+        if self.done > WARM_UP:  # before that the run may still recover from a leap
+            check_loss(values, 100 * self.first_losses["loss"], self.done, rate, self.path)
+        self.run.log.write(self.done, epoch=self.done / self.job.plan.per_epoch,
+                           seconds=self.seconds(), rate=rate, **values)
+
+    def _evaluate_and_save(self, due: Due, caught: list[int], bar: tqdm) -> None:
+        """Raises Interrupted after a signal, when the checkpoint is saved."""
+        mesh = None
+        if not caught and (due.preview or len(self.job.monitor.held_out)):
+            mesh = self.job.monitor.mesh()
+        if due.save:
+            distances = self._save(mesh)
+            if caught:
+                raise Interrupted(caught[0], f"interrupted at step {self.done}, saved as "
+                                  f"{self.path}; --resume -m {self.run.folder} continues the run")
+            if distances and not bar.disable:
+                bar.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.4f}, "
+                          f"Hausdorff {distances['hausdorff']:.4f}")
+        if due.preview and mesh:
+            path = self.run.folder / f"preview_{self.job.plan.epoch_at(self.done):05d}.png"
+            try:
+                save_preview(path, mesh)
+            except (UserError, OSError, MemoryError) as error:  # no reason to stop the training
+                bar.write(f"no {path}: {error}")
+
+    def _save(self, mesh: Geometry | None) -> dict[str, float]:
+        """Write a checkpoint. Returns the mesh's distances to the held-out points, if any."""
+        distances = self.job.monitor.distances(mesh)
+        if distances:
+            # before the checkpoint: resuming cuts off the log beyond its checkpoint, but it cannot
+            # add a line that is missing
+            self.run.log.write(self.done, **distances)
+        info = {**self.job.info, "step": self.done, "first_losses": self.first_losses,
+                "seconds": self.seconds()}
+        trainer = self.job.trainer
+        self.path = self.run.save(self.job.plan.epoch_at(self.done), trainer.parameters,
+                                  solvers.state_of(trainer.solver), info)
+        return distances
+
+
+def check_loss(values: dict[str, float], limit: float, step: int, rate: float,
+               path: Path | None) -> None:
+    """Raises UserError where the loss is not finite or above the limit."""
+    if not (math.isfinite(values["loss"]) and values["loss"] <= limit):
+        raise UserError(f"the loss is {values['loss']:.3g} at step {step}, rate {rate:.2g}: take a "
+                        f"smaller -lr; the last good checkpoint is {path or 'none'}")
+
+
+def step_with_first_rank(job: Job) -> None:
+    """The loop of the other ranks. Only the first rank logs, saves and decides to stop."""
+    for signum in helper.STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    for step in range(job.steps_done, job.plan.steps):
+        job.trainer.step(job.plan.rate_at(step))

@@ -1,0 +1,80 @@
+"""What notebooks call: train.fit, train.resume and infer.mesh_of, without a command line."""
+
+from helper import UserError
+from igr import checkpoints, files, runs, shapes, threads
+import infer
+import train
+
+import numpy as np
+import pytest
+
+SETTINGS = train.Settings(dims=16, batch_size=32, knn=5, train_iter=40, test_rate=0.1)
+OPTIONS = train.Options(save_interval_epoch=2, grid_size=16, quiet=True, context="cpu")
+LINE = ("train.py -f c.ply -m line --dims 16 -b 32 -k 5 -ti 40 -tr 0.1 -sie 2 --grid-size 16 "
+        "--quiet --context cpu")
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    before = threads.count()
+    files.write(tmp_path / "c.ply", shapes.sample("sphere", 200))
+    yield tmp_path / "c.ply"
+    threads.set_count(before)
+
+
+def test_fit_resume_and_mesh(script, cloud, tmp_path, capsys):
+    """They do, bit for bit, what the command lines do, and say nothing when they are asked to."""
+    last = train.fit(cloud, tmp_path / "run", SETTINGS, OPTIONS)
+    script(LINE)
+    assert last == tmp_path / "run/param_00008.h5"
+    arrays, info = checkpoints.load_checkpoint(last)
+    same, told = checkpoints.load_checkpoint(tmp_path / "line/param_00008.h5")
+    assert all(np.array_equal(array, same[name]) for name, array in arrays.items())
+    assert info.keys() == told.keys() and info["flags"].keys() == told["flags"].keys()
+    changed = {name for name in info["flags"] if info["flags"][name] != told["flags"][name]}
+    assert changed == {"fpath", "monitor_path"}
+    last.unlink()
+    assert train.resume(tmp_path / "run", threads=1, quiet=True, knn=5) == last
+    again, info = checkpoints.load_checkpoint(last)
+    assert again.keys() == arrays.keys() and info["flags"]["threads"] == 1
+    mesh, stats = infer.mesh_of(tmp_path / "line/param_00008.h5", 24, level=0.01)
+    script("infer.py -mlp line/param_00008.h5 --grid-size 24 --level 0.01 -o line.ply")
+    assert np.abs(mesh.points - files.read(tmp_path / "line.ply").points).max() < 1e-6
+    assert stats.grid == (24, 24, 24) and not capsys.readouterr().out
+
+
+def test_what_they_refuse(cloud, tmp_path):
+    train.fit(cloud, tmp_path / "run", SETTINGS, OPTIONS)
+    with pytest.raises(UserError, match="holds another run"):
+        train.fit(cloud, tmp_path / "run", SETTINGS, OPTIONS)
+    assert train.fit(cloud, tmp_path / "run", SETTINGS, OPTIONS, overwrite=True).is_file()
+    with pytest.raises(UserError, match=r"--dims 32 \(the run has 16\)"):
+        train.resume(tmp_path / "run", dims=32)
+    with pytest.raises(TypeError, match="no flag dim"):
+        train.resume(tmp_path / "run", dim=32)
+
+
+def test_defaults_are_those_of_the_command_line(capsys):
+    """Each default stands in --help, and a flag that is not typed is not in what parse_args says.
+    """
+    assert vars(train.parse_args(["-f", "c.ply"])) == {"fpath": "c.ply"}
+    typed = vars(train.parse_args("--resume -m run --lam 0.1 --with-normals".split()))
+    assert typed == {"resume": True, "monitor_path": "run", "lam": 0.1, "with_normals": True}
+    with pytest.raises(SystemExit):
+        train.parse_args(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for name, value in train.DEFAULTS.items():
+        assert f"--{name.replace('_', '-')}" in said
+        if value is not None and value is not False:
+            assert f"(default: {value})" in said, name
+
+
+def test_a_run_keeps_its_settings_and_may_change_its_options():
+    info = {"flags": {**train.DEFAULTS, "dims": 64, "quiet": True}, "cloud": "/a/c.ply"}
+    fixed = train.Settings._fields
+    flags = runs.flags_to_resume(info, {"dims": 64, "grid_size": 99}, fixed)
+    assert flags["dims"] == 64 and flags["grid_size"] == 99 and flags["fpath"] == "/a/c.ply"
+    assert not flags["quiet"]  # this one is not taken over
+    with pytest.raises(UserError) as error:
+        runs.flags_to_resume(info, {"dims": 65, "lam": 1.0, "threads": 1}, fixed)
+    assert "--dims 65 (the run has 64), --lam 1.0 (the run has 0.1); leave" in str(error.value)
