@@ -126,8 +126,8 @@ def main(args: argparse.Namespace) -> None:
         f"{stats.seconds:.1f} s")
     if group.rank:  # every rank has the whole mesh, the first writes it
         return
-    for doubt in surface.doubts(stats):
-        print(f"warning: {doubt}", file=sys.stderr)
+    for warning in surface.warnings_of(stats):
+        print(f"warning: {warning}", file=sys.stderr)
     mesh = mesh._replace(points=network.frame.to_world(mesh.points))
     if args.trim is not None:
         mesh, report = trim(mesh, network.cloud, args.trim)
