@@ -109,9 +109,6 @@ def _concatenate(patches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _on_block_side(vertices, edges, size) -> np.ndarray:
-    """Mask (n,) of the vertices whose grid edge lies in the side of a block."""
-    on_side = np.zeros(len(vertices), bool)
-    for axis in range(3):
-        along = edges % 4 == axis  # an edge across the side only touches it
-        on_side |= (vertices[:, axis] % size == 0) & ~along & (edges >= 0)
-    return on_side
+    """Mask (n,) of the vertices on a grid edge and in a side of a block."""
+    in_side = (vertices % size == 0).any(axis=1)
+    return in_side & (edges >= 0)

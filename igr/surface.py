@@ -125,6 +125,7 @@ def _march_all(chunks, store: ValueStore, tracer: Tracer,
         store.end_chunk()
         cells += int(crossed.sum())
         patches += march(blocks, crossed, level, MARGIN * store.grid.spacing)
+        del blocks, block_cells, crossed  # else they are held while the next chunk is refined
     return patches, cells
 
 

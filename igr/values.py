@@ -67,6 +67,13 @@ class Blocks(NamedTuple):
         lowest = ((block * a + i) * b + j) * c + k
         return lowest[:, None] + (offsets[:, 0] * b + offsets[:, 1]) * c + offsets[:, 2]
 
+    def locate(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The grid index (n, 3) of the points at places (n,), and a mask (n,) of those that lie on
+        a side of their block."""
+        points = np.stack(np.unravel_index(places, self.values.shape), axis=1)
+        on_side = (points[:, 1:] % self.size == 0).any(axis=1)
+        return self.grid_index(points), on_side
+
 
 def in_chunks(origins: np.ndarray, size: int, chunk: int = CHUNK) -> Iterator[Blocks]:
     """Empty blocks of `size` cells a side at origins (n, 3), at most `chunk` of them at a time."""
@@ -98,10 +105,8 @@ class ValueStore:
         missing[places] = True
         missing &= np.isnan(values)
         places = np.flatnonzero(missing)
-        points = np.stack(np.unravel_index(places, blocks.values.shape), axis=1)
-        index = blocks.grid_index(points)
+        index, on_side = blocks.locate(places)
         keys = keys_of(index)
-        on_side = (points[:, 1:] % blocks.size == 0).any(axis=1)
         new = np.ones(len(places), bool)
         for table in (self._former, self._present):
             hit, known = table.find(keys[on_side])
