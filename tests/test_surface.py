@@ -4,8 +4,10 @@ The parts have tests of their own: test_grids, test_values, test_octree, test_tr
 test_marching.
 """
 
+import json
 import sys
 
+import extract
 import fields
 from helper import UserError
 from igr import surface
@@ -155,3 +157,18 @@ def test_warnings_where_something_may_be_missing():
     assert "is open" in cut and "--bounds" in cut
     steep, = lines(fields.steep, grid(65))
     assert "not a distance" in steep and "--dense" in steep
+
+
+def test_the_benchmark_measures_a_field():
+    row = extract.measure("gyroid", 33, dense=True, context="cpu")
+    assert row["f"] == "gyroid" and row["grid"] == 33 and row["same_as_dense"]
+    assert row["missed_cells"] == row["boundary_edges"] == 0 < row["evaluations"] < 33**3
+
+
+def test_the_benchmark_keeps_the_rows_of_former_runs(tmp_path):
+    former = [{"f": "knot", "grid": 33, "seconds": 1}, {"f": "plate", "grid": 33, "seconds": 2}]
+    new = [{"f": "plate", "grid": 33, "seconds": 3}, {"f": "plate", "grid": 65, "seconds": 4}]
+    path = tmp_path / "extract.json"
+    assert extract.with_former(new, path) == new
+    path.write_text(json.dumps({"rows": former}))
+    assert extract.with_former(new, path) == [former[0], *new]
