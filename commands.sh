@@ -117,11 +117,7 @@ setup() {
     install_cuda
     check_libraries
     PATH=$PWD/.venv/bin:$PATH
-    if [ ! -e .venv/kernel-compiled ]; then
-        echo "compiling the CPU kernel (once)"
-        python -c 'from igr import kernels, solvers; kernels.compile_all(); solvers.compile_all()'
-        touch .venv/kernel-compiled
-    fi
+    if ! python -m igr ready; then python -m igr setup; fi
 }
 
 # ------------------------------------------------------------------------------------ the main job

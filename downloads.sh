@@ -4,40 +4,42 @@
 #   bash downloads.sh                 all of them (about 0.6 GB to fetch, 1.5 GB unpacked)
 #   bash downloads.sh bunny dragon    some of them
 #
-# A broken download goes on where it stopped; what is there already is not fetched again.
-# STANFORD_URL names another server with the same paths.
+# The same command continues a download that was interrupted. Meshes that are there are not fetched
+# again. STANFORD_URL names another server with the same paths.
 #
-# Terms: acknowledge the Stanford Computer Graphics Laboratory (rgb_dragon, manuscript, statuette: and XYZ RGB Inc.); free for
-# research, no commercial use without permission.
+# Terms: the meshes are free for research; commercial use needs permission. Acknowledge the Stanford
+# Computer Graphics Laboratory, and XYZ RGB Inc. for rgb_dragon, manuscript and statuette.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 URL=${STANFORD_URL:-http://graphics.stanford.edu}
 FOLDER=stanford_3d_scanning_datasets
 
-# name, path on the server, the mesh in it, its least size in bytes, its sha256 where known
+# name, path on the server, mesh in the archive, least size of the mesh in bytes, its sha256 or -
 FILES="
-bunny             pub/3Dscanrep/bunny.tar.gz                    bunny/reconstruction/bun_zipper.ply       3033195   b1acc63bece78444aa2e15bdcc72371a201279b98c6f5d4b74c993d02f0566fe
-drill             pub/3Dscanrep/drill.tar.gz                    drill/reconstruction/drill_shaft_vrip.ply 100000    -
-happy             pub/3Dscanrep/happy/happy_recon.tar.gz        happy_recon/happy_vrip.ply                20000000  -
-dragon            pub/3Dscanrep/dragon/dragon_recon.tar.gz      dragon_recon/dragon_vrip.ply              16000000  -
-lucy              data/3Dscanrep/lucy.tar.gz                    lucy.ply                                  500000000 -
-armadillo         pub/3Dscanrep/armadillo/Armadillo.ply.gz      Armadillo.ply                             4000000   -
-rgb_dragon        data/3Dscanrep/xyzrgb/xyzrgb_dragon.ply.gz     xyzrgb_dragon.ply                         100000000 -
-manuscript        data/3Dscanrep/xyzrgb/xyzrgb_manuscript.ply.gz xyzrgb_manuscript.ply                     60000000  -
-statuette         data/3Dscanrep/xyzrgb/xyzrgb_statuette.ply.gz  xyzrgb_statuette.ply                      150000000 -
+bunny       pub/3Dscanrep/bunny.tar.gz                      bunny/reconstruction/bun_zipper.ply        3033195    b1acc63bece78444aa2e15bdcc72371a201279b98c6f5d4b74c993d02f0566fe
+drill       pub/3Dscanrep/drill.tar.gz                      drill/reconstruction/drill_shaft_vrip.ply  100000     -
+happy       pub/3Dscanrep/happy/happy_recon.tar.gz          happy_recon/happy_vrip.ply                 20000000   -
+dragon      pub/3Dscanrep/dragon/dragon_recon.tar.gz        dragon_recon/dragon_vrip.ply               16000000   -
+lucy        data/3Dscanrep/lucy.tar.gz                      lucy.ply                                   500000000  -
+armadillo   pub/3Dscanrep/armadillo/Armadillo.ply.gz        Armadillo.ply                              4000000    -
+rgb_dragon  data/3Dscanrep/xyzrgb/xyzrgb_dragon.ply.gz      xyzrgb_dragon.ply                          100000000  -
+manuscript  data/3Dscanrep/xyzrgb/xyzrgb_manuscript.ply.gz  xyzrgb_manuscript.ply                      60000000   -
+statuette   data/3Dscanrep/xyzrgb/xyzrgb_statuette.ply.gz   xyzrgb_statuette.ply                       150000000  -
 "
 
-files() { echo "$FILES" | sed '/^$/d'; }
+files() { # prints the rows of FILES
+    echo "$FILES" | sed '/^$/d'
+}
 
 complain() { echo "downloads.sh: $*" >&2; }
 
-good() { # good FILE SIZE SHA256: is it there, large enough and, where known, the very file?
+good() { # good FILE SIZE SHA256: is it there, large enough and, where its hash is known, the same?
     [ -f "$1" ] && [ "$(wc -c <"$1")" -ge "$2" ] || return 1
     [ "$3" = - ] || [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$3" ]
 }
 
-fetch() { # fetch ADDRESS FILE: by way of FILE.part, going on with what is there of it
+fetch() { # fetch ADDRESS FILE: into FILE.part first, after what is in it already
     local status=0
     if ! command -v curl >/dev/null; then
         wget --continue --tries=3 --output-document="$2.part" "$1" || return 1
@@ -46,7 +48,7 @@ fetch() { # fetch ADDRESS FILE: by way of FILE.part, going on with what is there
     fi
     curl --fail --location --retry 3 --progress-bar --continue-at - --output "$2.part" "$1" ||
         status=$?
-    # 33, 36: the server cannot go on; 22 with a part: there is nothing behind it to go on with
+    # 33, 36: the server cannot continue a download; 22 with a part: it has nothing after the part
     if [ $status = 33 ] || [ $status = 36 ] || { [ $status = 22 ] && [ -f "$2.part" ]; }; then
         rm -f "$2.part"
         status=0
@@ -56,7 +58,7 @@ fetch() { # fetch ADDRESS FILE: by way of FILE.part, going on with what is there
     mv "$2.part" "$2"
 }
 
-unpack() { # unpack ARCHIVE MESH: beside its place first, so that a broken one is not taken for good
+unpack() { # unpack ARCHIVE MESH: beside its place first, so that no half a mesh is left there
     case $1 in
         *.tar.gz)
             rm -rf "$FOLDER/.unpacking"
@@ -73,25 +75,25 @@ download() { # download NAME: fetch, unpack and check one row of FILES
     local name path mesh size sha archive
     read -r name path mesh size sha < <(files | grep "^$1 ")
     if good "$FOLDER/$mesh" "$size" "$sha"; then
-        echo "$FOLDER/$mesh is there"
+        echo "$FOLDER/$mesh is already there"
         return
     fi
     archive=$FOLDER/${path##*/}
     [ -f "$archive" ] || fetch "$URL/$path" "$archive" || {
-        complain "$name: could not fetch $URL/$path; what came is kept, call again to go on"
+        complain "$name: could not fetch $URL/$path; the part that came is kept, run again to continue"
         return 1
     }
     if ! gzip -t "$archive" 2>/dev/null; then
         rm -f "$archive"
-        complain "$name: $URL/$path is no whole gzip file; removed, call again"
+        complain "$name: $URL/$path is not a complete gzip file; it is removed, run again"
         return 1
     fi
     unpack "$archive" "$FOLDER/$mesh" || {
-        complain "$name: could not unpack $archive (is the disk full?); it is kept"
+        complain "$name: could not unpack $archive (is the disk full?); the archive is kept"
         return 1
     }
     if ! good "$FOLDER/$mesh" "$size" "$sha"; then
-        complain "$name: $FOLDER/$mesh is not the file expected (size or sha256); see it yourself"
+        complain "$name: $FOLDER/$mesh is not the expected file (its size or sha256 differs)"
         return 1
     fi
     rm -f "$archive"
@@ -102,7 +104,7 @@ names=("$@")
 [ $# -gt 0 ] || mapfile -t names < <(files | cut -d' ' -f1)
 for name in "${names[@]}"; do
     files | grep -q "^$name " || {
-        complain "unknown name '$name'; known are $(files | cut -d' ' -f1 | tr '\n' ' ')"
+        complain "unknown name '$name'; the names are $(files | cut -d' ' -f1 | tr '\n' ' ')"
         exit 2
     }
 done
@@ -112,6 +114,6 @@ for name in "${names[@]}"; do
     download "$name" || failed+=("$name")
 done
 if [ ${#failed[@]} -gt 0 ]; then
-    complain "not done: ${failed[*]}"
+    complain "failed: ${failed[*]}"
     exit 1
 fi

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from helper import UserError
-from igr import checkpoints, kernels
+from igr import checkpoints, inference, kernels
 from igr.frames import Frame
 
 import nnabla as nn
@@ -74,7 +74,7 @@ class MLP:
         if self.kernel:
             arrays = [variable.d for variable in self.parameters.values()]
             activation = self.architecture["activation"]
-            return kernels.evaluate(points, arrays, activation, *self._constants)
+            return inference.evaluate(points, arrays, activation, *self._constants)
         if rows not in self._inference:
             x = nn.Variable((rows, 3))
             self._inference[rows] = x, self.value(x)

@@ -10,13 +10,14 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import helper  # noqa: E402
-from igr import devices, threads  # noqa: E402
+from igr import blas, devices, threads  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -46,7 +47,7 @@ class Twin:
     @staticmethod
     def environment() -> dict:
         """Without what is meant for this Python and its libraries."""
-        ours = {"PYTHONHOME", "PYTHONPATH", "NVIDIA_TF32_OVERRIDE"}
+        ours = {"PYTHONHOME", "PYTHONPATH", "NVIDIA_TF32_OVERRIDE", blas.VARIABLE}
         return {name: value for name, value in os.environ.items() if name not in ours}
 
     def timer(self, **order):
@@ -117,7 +118,7 @@ def machine() -> dict:
                  if line.startswith("model name")]
         model = names[0] if names else model
     found = {"cpu": model, "cores": os.cpu_count(), "threads": threads.count(),
-             "python": platform.python_version()}
+             "python": platform.python_version(), "blas": blas.loaded()}
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         found["gpu"] = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
@@ -138,8 +139,30 @@ def parser(doc: str):
                       "without a GPU")
     made.add_argument("--precision", choices=["float32", "tf32"], default="float32",
                       help="of all contestants' matrix products, with --context cuda")
+    made.add_argument("--core-type", nargs="+", metavar="NAME", choices=list(blas.NEEDS),
+                      help="OpenBLAS' kernels, one run for each; default: what igr/blas.py chooses")
     made.add_argument("--json", metavar="FILE", help="write the figures")
     return made
+
+
+def run(main, args) -> None:
+    """helper.run(main, args); with --core-type, once for each in a process of its own, since
+    OpenBLAS looks at its variable when it is loaded, and one table of all rows."""
+    if not args.core_type:
+        helper.run(main, args)
+        return
+    at = sys.argv.index("--core-type")
+    flags = sys.argv[1:at] + sys.argv[at + 1 + len(args.core_type):]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.core_type:
+            figures = Path(folder) / f"{name}.json"
+            done = subprocess.run([sys.executable, sys.argv[0], *flags, "--json", str(figures)],
+                                  env={**os.environ, blas.VARIABLE: name})
+            if done.returncode:
+                sys.exit(done.returncode)
+            rows += json.loads(figures.read_text())["rows"]
+    report(rows, args.json)
 
 
 def begin(args):

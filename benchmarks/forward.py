@@ -9,8 +9,8 @@ From numpy arrays to numpy arrays, the way to a GPU and back included, in the ba
 
 from __future__ import annotations
 
-from common import alternate, begin, helper, kernels, parser, ratios, report, timed
-from igr import threads
+from common import alternate, begin, parser, ratios, report, run, timed
+from igr import blas, inference, threads
 import networks
 
 import numpy as np
@@ -22,14 +22,16 @@ def products(dims: int, points: int):
     shapes = networks.layer_shapes(dims)[:-1]
     weights = [rng.standard_normal(s).astype(np.float32) for s in shapes]
 
+    block = inference.block_of(dims)
+
     def run_shard(blocks):
-        h = [np.ones((kernels.BLOCK, i), np.float32) for i, _ in shapes]
-        z = [np.empty((kernels.BLOCK, o), np.float32) for _, o in shapes]
+        h = [np.ones((i, block.columns), np.float32) for i, _ in shapes]
+        z = [np.empty((o, block.columns), np.float32) for _, o in shapes]
         for _ in range(blocks.stop - blocks.start):
             for a, w, out in zip(h, weights, z):
-                np.matmul(a, w, out=out)
+                np.matmul(w.T, a, out=out)
 
-    shards = kernels._cut(points // kernels.BLOCK, threads.count())
+    shards = threads.slices(-(-points // block.points), threads.count())
     return lambda: threads.map(run_shard, shards)
 
 
@@ -49,7 +51,7 @@ def main(args) -> None:
             if not device.kernel:
                 contestants["torch_compile"] = twin.timer(**order, compile=True)
         found = alternate(contestants, args.rounds, args.repeat)
-        row = {"dims": dims, "precision": args.precision,
+        row = {"dims": dims, "core_type": blas.loaded(), "precision": args.precision,
                **{name: args.points / s for name, s in found.items()}}
         if device.kernel and not args.no_graph:
             seconds = alternate({"graph": timed(lambda g=graph: g.evaluate(x[:2048]))}, 2, 1)
@@ -64,4 +66,4 @@ def main(args) -> None:
 if __name__ == "__main__":
     made = parser(__doc__)
     made.add_argument("--points", type=int, default=65536, help="points a run")
-    helper.run(main, made.parse_args())
+    run(main, made.parse_args())

@@ -1,15 +1,16 @@
-"""Feed damaged files to every reader: each is read or refused in one line, fast, in little memory.
+"""Damage files of every format and see that each is read or refused, fast and in little memory.
 
     python benchmarks/fuzz.py --files 2000
 
 For each format a few good files are cut, flipped, spliced and given absurd numbers. A reader may
-return a geometry (finite points, faces within them) or raise UserError; anything else counts as a
-traceback. Prints, a line a format, how many were read and refused, tracebacks, the slowest file in
-seconds and how far the process's memory grew in MiB.
+return a geometry (finite points, faces within them) or raise UserError with one line of text.
+Anything else counts as a traceback. Prints a line a format: how many files were read and refused,
+tracebacks, the slowest file in seconds, and how far the process's memory grew in MiB.
 """
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import io
 import json
@@ -34,50 +35,84 @@ PIECES = [b"nan", b"1e300", b"-1", b"99999999999", b"4294967295", b"2147483648",
           b"property list uint int vertex_indices\n", b"POINTS 999999999\n", b"", b" ", b"\x00"]
 
 
+# --------------------------------------------------------------------------------------- good files
+
+
 def good_files(suffix: str, folder: Path) -> list:
-    """Bytes of a few small good files of a format."""
-    cloud, mesh = shapes.sample("letter", 40), shapes.mesh("letter")
-    path, found = folder / f"good{suffix}", []
-    if suffix == ".h5":
-        mlp = MLP(8)
+    """Bytes of a few small good files of a format: what we write of it, and those of MADE."""
+    found = []
+    for shape, writers in ((shapes.mesh("letter"), files.MESH_WRITERS),
+                           (shapes.sample("letter", 40), files.CLOUD_WRITERS)):
+        if suffix in writers:
+            path = folder / f"good{suffix}"
+            files.write(path, shape)
+            found.append(path.read_bytes())
+    return found + (MADE[suffix](shapes.sample("letter", 40)) if suffix in MADE else [])
+
+
+def table_of(cloud: Geometry) -> str:
+    return "\n".join(" ".join(f"{v:.4f}" for v in row) for row in cloud.points)
+
+
+def made_ply(cloud: Geometry) -> list:
+    """ASCII, with a triangle and a quad, plain and compressed."""
+    text = ("ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\n"
+            "property float z\nelement face 2\nproperty list uchar int vertex_indices\n"
+            "end_header\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n4 0 1 2 3\n")
+    return [text.encode(), gzip.compress(text.encode())]
+
+
+def made_table(cloud: Geometry) -> list:
+    """Without and with a first line that has the number of points."""
+    table = table_of(cloud).encode()
+    return [table, b"40\n" + table]
+
+
+def made_pcd(cloud: Geometry) -> list:
+    """ASCII, binary, and compressed without a match."""
+    header = ("# .PCD v0.7\nVERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\n"
+              "WIDTH 40\nHEIGHT 1\nPOINTS 40\nDATA ")
+    raw = cloud.points.astype("<f4")
+    packed = b"".join(bytes([11]) + raw.T.tobytes()[i : i + 12] for i in range(0, 480, 12))
+    sizes = np.array([len(packed), 480], "<u4").tobytes()
+    return [(header + "ascii\n" + table_of(cloud)).encode(),
+            (header + "binary\n").encode() + raw.tobytes(),
+            (header + "binary_compressed\n").encode() + sizes + packed]
+
+
+def made_npz(cloud: Geometry) -> list:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, points=cloud.points, normals=cloud.normals)
+    return [buffer.getvalue()]
+
+
+def made_checkpoint(cloud: Geometry) -> list:
+    """A small network without training; the cloud is not needed."""
+    mlp = MLP(8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "good.h5"
         checkpoints.save_checkpoint(path, mlp.parameters, {
             "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
             "volume_factor": 1.5})
         return [path.read_bytes()]
-    for shape, writers in ((mesh, files.MESH_WRITERS), (cloud, files.CLOUD_WRITERS)):
-        if suffix in writers:
-            files.write(path, shape)
-            found.append(path.read_bytes())
-    table = "\n".join(" ".join(f"{v:.4f}" for v in row) for row in cloud.points)
-    header = ("# .PCD v0.7\nVERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\n"
-              "WIDTH 40\nHEIGHT 1\nPOINTS 40\nDATA ")
-    ascii_ply = ("ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\n"
-                 "property float z\nelement face 2\nproperty list uchar int vertex_indices\n"
-                 "end_header\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n4 0 1 2 3\n")
-    if suffix == ".ply":
-        found += [ascii_ply.encode(), gzip.compress(ascii_ply.encode())]
-    elif suffix in (".xyz", ".pts"):
-        found += [table.encode(), b"40\n" + table.encode()]
-    elif suffix == ".pcd":
-        raw = cloud.points.astype("<f4")
-        packed = b"".join(bytes([11]) + raw.T.tobytes()[i : i + 12] for i in range(0, 480, 12))
-        sizes = np.array([len(packed), 480], "<u4").tobytes()
-        found += [(header + "ascii\n" + table).encode(),
-                  (header + "binary\n").encode() + raw.tobytes(),
-                  (header + "binary_compressed\n").encode() + sizes + packed]
-    elif suffix == ".npz":
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, points=cloud.points, normals=cloud.normals)
-        found.append(buffer.getvalue())
-    return found
+
+
+# good files of formats, or of their variants, that files.write does not write; a reader whose
+# format is not written by us needs a line here
+MADE = {".ply": made_ply, ".xyz": made_table, ".pts": made_table, ".pcd": made_pcd,
+        ".npz": made_npz, ".h5": made_checkpoint}
+FORMATS = [*files.READERS, ".h5"]
+
+
+# ---------------------------------------------------------------------------------- damage and look
 
 
 def damaged(data: bytes, rng) -> bytes:
-    """One to four random changes."""
+    """`data` after one to four random changes."""
     out = bytearray(data)
     for _ in range(rng.integers(1, 5)):
         place = int(rng.integers(0, len(out) + 1))
-        if rng.random() < 0.5:  # headers are where the harm is
+        if rng.random() < 0.5:  # damage to a header does more harm
             place = min(place, int(rng.integers(0, 200)))
         kind = rng.integers(0, 5)
         if kind == 0:
@@ -94,8 +129,8 @@ def damaged(data: bytes, rng) -> bytes:
     return bytes(out)
 
 
-def look(path: Path) -> bool:
-    """True where the file was read, False where it was refused; raises for everything else."""
+def is_read(path: Path) -> bool:
+    """True where the file is read, False where it is refused. Anything else raises."""
     try:
         if path.suffix == ".h5":
             networks.load(path, False)
@@ -113,22 +148,24 @@ def look(path: Path) -> bool:
     return True
 
 
-def campaign(suffix: str, files: int, folder: Path, seed: int = 0) -> dict:
-    """Counts for one format; `failures` has the first damaged files that were neither."""
-    rng, good = np.random.default_rng(seed), good_files(suffix, folder)
-    row = {"format": suffix, "files": files, "read": 0, "refused": 0, "tracebacks": 0,
+def campaign(suffix: str, count: int, folder: Path, seed: int = 0) -> dict:
+    """Counts for `count` damaged files of a format; "failures" has (bytes, error) of the first that
+    were neither read nor refused."""
+    rng = np.random.default_rng(seed)
+    good = good_files(suffix, folder)
+    row = {"format": suffix, "files": count, "read": 0, "refused": 0, "tracebacks": 0,
            "slowest": 0.0}
     failures = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for i in range(files):
+    for i in range(count):
         data = damaged(good[i % len(good)], rng)
         zipped = good[i % len(good)].startswith(b"\x1f\x8b")
         path = folder / f"bad{suffix}{'.gz' if zipped else ''}"
         path.write_bytes(data)
         start = time.perf_counter()
         try:
-            row["read" if look(path) else "refused"] += 1
-        except Exception as error:  # the very thing that is looked for
+            row["read" if is_read(path) else "refused"] += 1
+        except Exception as error:  # what the campaign looks for
             row["tracebacks"] += 1
             failures.append((data, repr(error)))
         row["slowest"] = max(row["slowest"], time.perf_counter() - start)
@@ -136,18 +173,23 @@ def campaign(suffix: str, files: int, folder: Path, seed: int = 0) -> dict:
     return {**row, "failures": failures[:5]}
 
 
-FORMATS = [*files.READERS, ".h5"]
+def parse_args() -> argparse.Namespace:
+    parser = helper.parser(__doc__)
+    parser.add_argument("--files", type=int, default=2000, help="damaged files of each format")
+    parser.add_argument("--formats", nargs="+", default=FORMATS, help="suffixes")
+    parser.add_argument("--seed", type=int, default=0, help="of the damage")
+    return parser.parse_args()
 
-if __name__ == "__main__":
-    made = helper.parser(__doc__)
-    made.add_argument("--files", type=int, default=2000, help="a format")
-    made.add_argument("--formats", nargs="+", default=FORMATS)
-    made.add_argument("--seed", type=int, default=0)
-    args = made.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        for one in args.formats:
-            found = campaign(one, args.files, Path(name), args.seed)
+
+def main(args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in args.formats:
+            found = campaign(suffix, args.files, Path(folder), args.seed)
             failures = found.pop("failures")
             print(json.dumps(found), flush=True)
             for data, error in failures:
                 print("   ", error[:150], data[:60])
+
+
+if __name__ == "__main__":
+    main(parse_args())

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The measurements on a machine with an NVIDIA GPU. Every step takes less than 10 minutes and writes
-# into $RESULTS (default: gpu-results), in this order:
+# Measure on a machine with an NVIDIA GPU. Each command takes less than 10 minutes and writes into
+# $RESULTS (default: gpu-results). Run them in this order:
 #
 #   bash benchmarks/gpu.sh check      the tests that need a GPU, and those of the graph
-#   bash benchmarks/gpu.sh step       a training step, float32 and TF32, beside PyTorch
-#   bash benchmarks/gpu.sh forward    inference beside PyTorch
-#   bash benchmarks/gpu.sh bunny      8 x 512 on the bunny for two minutes a run, after `step`
-#   bash benchmarks/gpu.sh extract    512^3 and dense 512^3 of the first of these, after `bunny`
+#   bash benchmarks/gpu.sh step       a training step in float32 and TF32, compared with PyTorch
+#   bash benchmarks/gpu.sh forward    inference, compared with PyTorch
+#   bash benchmarks/gpu.sh bunny      four trainings of 8 x 512, two minutes each; needs `step`
+#   bash benchmarks/gpu.sh extract    grid 512 of the first of these, octree and dense; needs `bunny`
 #
-# PYTHON (default: python) has nnabla and its extension, TORCH (default: python3) has PyTorch with
-# CUDA (a script will do, that first sets what it needs), BUNNY is bun_zipper.ply. The distances
-# are measured where open3d is:
+# PYTHON (default: python) is a Python with nnabla and its extension, TORCH (default: python3) one
+# with PyTorch and CUDA, or a script that starts it. BUNNY is the path of bun_zipper.ply. Measure
+# the distances where open3d is installed:
 #   python evaluate.py -f bun_zipper.ply -mdp $RESULTS/.../param_NNNNN_mesh.ply
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +21,7 @@ BUNNY=${BUNNY:-stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply
 mkdir -p "$RESULTS"
 
 check() {
-    "$PYTHON" -c 'import helper; print(helper.set_context("cuda").text)'
+    "$PYTHON" -c 'from igr import devices; print(devices.set_context("cuda").text)'
     "$PYTHON" -m pytest -rs tests/test_gpu.py tests/test_sampling.py tests/test_networks.py
 }
 
@@ -39,7 +39,7 @@ forward() {
         --torch-python "$TORCH" --json "$RESULTS/forward-cuda.json"
 }
 
-steps_in_time() { # steps_in_time BATCH PRECISION: how many of 8 x 512 with Muon take 100 s
+steps_in_time() { # steps_in_time BATCH PRECISION: prints how many steps of 8 x 512 take 100 s
     "$PYTHON" - "$RESULTS/step-$2.json" "$1" <<'PYTHON'
 import json
 import sys
@@ -50,7 +50,7 @@ print(int(100 / row["muon"]))
 PYTHON
 }
 
-newest() { # newest RUN: its last checkpoint
+newest() { # newest RUN: prints its last checkpoint
     find "$1" -name 'param_*.h5' | sort -V | tail -n 1
 }
 

@@ -1,15 +1,16 @@
-"""Kill training and inference at random instants and see that nothing is lost.
+"""Kill training and inference at random instants and check that nothing is lost.
 
     python benchmarks/kills.py --kills 200
 
-A small training that saves after every epoch is killed (SIGKILL) at a random instant, looked at,
-resumed, killed again, until it ends; its weights must equal, bit for bit, those of a run that
-nothing disturbed, and its log must have every step once. Inference is killed while it writes over
-a mesh: the mesh must be the old one or the new one, whole. Prints the counts.
+A small training that saves after every epoch is killed (SIGKILL) at a random instant, checked,
+resumed and killed again until it ends. Its weights must equal those of an undisturbed run bit for
+bit, and its log must have every step once. Inference is killed while it replaces a mesh: the file
+must hold the whole old mesh or the whole new one. Prints the counts.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 import subprocess
@@ -27,18 +28,20 @@ STEPS = 40 * 6
 
 
 def start(folder: Path, script: str, line: str) -> subprocess.Popen:
+    """Start a script of ours in `folder` with the flags of `line`."""
     return subprocess.Popen([sys.executable, str(ROOT / script), *line.split()], cwd=folder,
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def final_weights(folder: Path) -> np.ndarray:
+    """All weights of the last checkpoint of a run, one after the other, float32."""
     arrays, info = checkpoints.load_checkpoint(folder / "param_00040.h5")
     assert info["step"] == STEPS
     return np.concatenate([array.ravel() for array in arrays.values()])
 
 
 def newest_step(folder: Path) -> int:
-    """Step of the newest checkpoint, 0 without one; every checkpoint must be whole."""
+    """Step of a run's newest checkpoint, 0 without one. Raises where a checkpoint is damaged."""
     for path in folder.glob("param_*.h5"):
         checkpoints.load_checkpoint(path)
     if not list(folder.glob("param_*.h5")):
@@ -46,14 +49,19 @@ def newest_step(folder: Path) -> int:
     return checkpoints.Run(folder).newest().info["step"]
 
 
-def training(folder: Path, truth: np.ndarray, rng, most: int) -> int:
-    """One training that is killed until it ends, `most` times at most; returns the kills."""
-    run, kills, step = folder / "run", 0, 0
+def kill_training(folder: Path, truth: np.ndarray, rng, most: int) -> int:
+    """Kill one training again and again, `most` times at most, until it ends; returns the kills.
+
+    truth: the weights of an undisturbed run.
+    """
+    run = folder / "run"
+    kills = 0
+    step = 0
     for old in run.glob("*") if run.is_dir() else []:
         old.unlink()
     while True:
-        go_on = "--resume -m run --quiet" if step else f"{TRAIN} -m run --overwrite"
-        process = start(folder, "train.py", go_on)
+        line = "--resume -m run --quiet" if step else f"{TRAIN} -m run --overwrite"
+        process = start(folder, "train.py", line)
         if kills < most:
             time.sleep(rng.uniform(0.7, 2.0))
             process.kill()
@@ -65,14 +73,14 @@ def training(folder: Path, truth: np.ndarray, rng, most: int) -> int:
         now = newest_step(run)
         assert now >= step, f"step {step} was lost, {now} is left"
         step = now
-    assert np.array_equal(final_weights(run), truth), "other weights than undisturbed"
+    assert np.array_equal(final_weights(run), truth), "not the weights of an undisturbed run"
     steps = [json.loads(row)["step"] for row in (run / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps.count(STEPS) == 1 and steps.count(50) == 1
     return kills
 
 
-def inference(folder: Path, rng, kills: int) -> None:
-    """Kill infer.py `kills` times while it replaces mesh.ply by one of another grid."""
+def kill_inference(folder: Path, rng, kills: int) -> None:
+    """Kill infer.py `kills` times while it replaces mesh.ply by the mesh of another grid."""
     line = "-mlp truth/param_00040.h5 -o mesh.ply --quiet --grid-size"
     whole = set()
     for n in (24, 32):
@@ -83,28 +91,40 @@ def inference(folder: Path, rng, kills: int) -> None:
         time.sleep(rng.uniform(0.7, 1.6))
         process.kill()
         process.wait()
-        assert (folder / "mesh.ply").read_bytes() in whole, "a damaged mesh"
+        assert (folder / "mesh.ply").read_bytes() in whole, "the mesh is damaged"
 
 
 def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
-    """`kills` kills, a fifth of them of inference. Raises AssertionError at the first loss."""
+    """Kill `kills` times, a fifth of them inference; returns the counts.
+
+    Raises AssertionError at the first loss.
+    """
     rng = np.random.default_rng(seed)
     files.write(folder / "cloud.ply", shapes.sample("sphere", 200))
     assert start(folder, "train.py", f"{TRAIN} -m truth").wait() == 0
     truth = final_weights(folder / "truth")
-    of_training, trainings = 0, 0
-    while of_training < kills - kills // 5:
-        of_training += training(folder, truth, rng, kills - kills // 5 - of_training)
+    of_inference = kills // 5
+    of_training = 0
+    trainings = 0
+    while of_training < kills - of_inference:
+        of_training += kill_training(folder, truth, rng, kills - of_inference - of_training)
         trainings += 1
-    inference(folder, rng, kills // 5)
-    return {"kills_training": of_training, "kills_inference": kills // 5, "trainings": trainings,
+    kill_inference(folder, rng, of_inference)
+    return {"kills_training": of_training, "kills_inference": of_inference, "trainings": trainings,
             "lost_or_damaged": 0}
 
 
+def parse_args() -> argparse.Namespace:
+    parser = helper.parser(__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="how often to kill")
+    parser.add_argument("--seed", type=int, default=0, help="of the instants")
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(campaign(Path(folder), args.kills, args.seed)))
+
+
 if __name__ == "__main__":
-    made = helper.parser(__doc__)
-    made.add_argument("--kills", type=int, default=200)
-    made.add_argument("--seed", type=int, default=0)
-    args = made.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(campaign(Path(name), args.kills, args.seed)))
+    main(parse_args())

@@ -1,5 +1,7 @@
-"""The picture of how near some trainings came while they ran, from results/*.json; see
-results.py."""
+"""The picture results/course.png: distances during some trainings, from results/*.json.
+
+See results.py.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ import results_tables as tables
 
 
 def lines(results: dict):
-    """(name, steps, entries, limits) of every training that was looked at on its way; an entry has
-    the figures of the surface after so many steps, limits are what was to be reached, by panel."""
+    """Yield (name, steps, entries, targets) of each training that was measured while it ran.
+
+    entries: the figures of the surface after so many steps; targets: {panel: distance}.
+    """
     for name, result in results.items():
         for case, _, found in tables.entries(result):
             if "course" in found:
                 steps = [row["step"] for row in found["course"]]
                 yield (f"{name}, {case}, {steps[-1]:,} steps", steps, found["course"],
-                       tables.limits(name, case, result))
+                       tables.targets_of(name, case, result))
 
 
 def mean(found: dict) -> float:
@@ -29,20 +33,19 @@ def farthest(found: dict) -> float:
 
 
 PANELS = {"mean": ("truth to mesh, mean", mean),
-          "both": ("both ways, mean", tables.both),
+          "both": ("both ways, mean", tables.mean_both_ways),
           "farthest": ("truth to mesh, farthest", farthest)}
 
 
 def chart(found: list):
-    """Figure of the distances in the unit frame over the steps of `lines`, what was to be reached
-    dashed in the line's colour."""
+    """Figure of distances (unit frame) over steps, for what lines() gives; targets are dashed."""
     figure = charts.new_figure(12, 4.5)
     for axes, (panel, (label, measure)) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
-        for name, steps, course, limits in found:
+        for name, steps, course, targets in found:
             line, = axes.plot(steps, [measure(row) for row in course], label=name, marker="o",
                               markersize=3, linewidth=1.2)
-            if panel in limits:
-                axes.axhline(limits[panel], color=line.get_color(), linestyle="--", linewidth=1)
+            if panel in targets:
+                axes.axhline(targets[panel], color=line.get_color(), linestyle="--", linewidth=1)
         axes.set(xscale="log", yscale="log", xlabel="step", title=label, ylabel="unit frame")
         axes.grid(alpha=0.3, which="both")
     figure.axes[0].legend(fontsize=7, loc="lower left")
@@ -50,7 +53,7 @@ def chart(found: list):
 
 
 def write(folder, order) -> None:
-    """Bring `folder`/course.png up to date, where there is such a training."""
+    """Draw `folder`/course.png, where a training was measured while it ran."""
     found = list(lines(tables.read(folder, order)))
     if found:
         render.save(Path(folder) / "course.png", charts.pixels(chart(found))[..., :3])

@@ -1,7 +1,7 @@
 """The READMEs' tables, from results/*.json; see results.py.
 
-A table stands between the lines `<!-- results: NAME -->` and `<!-- end -->` of a README and is
-written anew from the files: nothing in it is typed by hand but the published figures below.
+A README has each table between the lines `<!-- results: NAME -->` and `<!-- end -->`. Tables are
+written from the files; only the published figures below are typed by hand.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ NAMES = {"ours": "ours", "ours-normals": "ours, with normals", "ours-long": "our
          "poisson-estimated": "Poisson, estimated normals", "poisson": "Poisson, true normals",
          "ball-pivoting": "ball pivoting", "truth": "the truth itself"}
 NONE = "–"
-BOTH_WAYS = ("reference_to_surface", "mesh_to_surface")  # exact distances, in an entry's default
+# the exact distances of an entry's default protocol: truth to mesh, mesh to truth
+BOTH_WAYS = ("reference_to_surface", "mesh_to_surface")
 
 # Chamfer and Hausdorff of the published nnabla reproduction (its README)
 PUBLISHED = {"bunny": (0.21, 0.90), "armadillo": (0.20, 0.67), "dragon": (0.12, 0.61),
              "lucy": (0.07, 0.53), "drill": (0.45, 0.96), "rgb_dragon": (0.22, 0.73)}
-# scan to mesh, Chamfer and Hausdorff one-sided, of the benchmark's gargoyle; at second hand: the
-# papers' tables were not at hand
+# one-sided Chamfer and Hausdorff distance, scan to mesh, of the benchmark's gargoyle; quoted from
+# other papers, since the tables of these were not at hand
 SRB = {"IGR, with normals (recalled, not checked)": (0.064, 0.81),
        "SIREN (Sitzmann et al. 2020)": (0.08, 0.68),
        "DiGS (Ben-Shabat et al. 2022)": (0.09, 0.92),
        "PINC (Park et al. 2023)": (0.05, 0.80)}
-# what was to be reached without normals: the bunny's mean truth to mesh within an hour on 2 cores
-# and in any time, the best of the published figures in each of the gargoyle's columns
-BUNNY, GARGOYLE = (0.0010, 0.0006), (("chamfer", 0.05), ("hausdorff", 0.68))
+# targets without normals. The bunny: mean truth to mesh within an hour on 2 cores, and in any time.
+# The gargoyle: the best published figure of each column.
+BUNNY_TARGETS = (0.0010, 0.0006)
+GARGOYLE_TARGETS = (("chamfer", 0.05), ("hausdorff", 0.68))
 
 
 def read(folder, order) -> dict:
-    """{shape: its json} of those in `order` that are there."""
+    """{shape: its json} for the shapes in `order` that have one."""
     paths = {name: Path(folder) / f"{name}.json" for name in order}
     return {name: json.loads(p.read_text()) for name, p in paths.items() if p.is_file()}
 
 
 def entries(result: dict):
-    """(case, method, entry) of a shape's json, in the order of NAMES."""
+    """Yield (case, method, entry) of a shape's json, in the order of NAMES."""
     for case, found in result["cases"].items():
         for method in NAMES:
             if method in found["methods"]:
@@ -47,19 +49,19 @@ def entries(result: dict):
 
 
 def entry(result: dict, case: str, method: str) -> dict:
-    """An entry that has figures, else {}."""
+    """The entry of a case and method; {} where there is none or it has no figures."""
     found = result["cases"].get(case, {}).get("methods", {}).get(method, {})
     return found if "default" in found else {}
 
 
 def means(found: dict):
-    """(truth to mesh, mesh to truth) of an entry; None for what is not there."""
+    """Mean (truth to mesh, mesh to truth) of an entry, unit frame; None where one is missing."""
     figures = found.get("default", {})
     return tuple(figures.get(name, {}).get("mean") for name in BOTH_WAYS)
 
 
-def both(found: dict):
-    """Mean of the two means; of the one where the reference is a cloud; None without figures."""
+def mean_both_ways(found: dict):
+    """Mean of means(); the first alone where the reference is a cloud; None without figures."""
     there = [mean for mean in means(found) if mean is not None]
     return sum(there) / len(there) if there else None
 
@@ -69,14 +71,14 @@ def digits(value, n=5) -> str:
 
 
 def minutes(found: dict) -> str:
-    """Of one core: the CPU time, where no kill has taken part of it along; our runs have one
-    thread."""
+    """Minutes of one core: the CPU time, or the wall clock where a kill has lost part of that (our
+    runs have one thread)."""
     spent = found.get("cpu_seconds", found.get("seconds"))
     return NONE if spent is None else f"{spent / 60:.1f}"
 
 
-def shape_of(topology) -> str:
-    """'genus 1, 2 pieces' of counts as meshes.topology gives them; None of a cloud."""
+def topology_text(topology) -> str:
+    """Such as 'genus 1, 2 pieces', of the counts of meshes.topology(); None stands for a cloud."""
     if topology is None:
         return "cloud"
     pieces = topology["components"]
@@ -89,13 +91,14 @@ def shape_of(topology) -> str:
 
 
 def summary(made: dict) -> str:
-    """One line for the terminal."""
+    """An entry in one line, for the terminal."""
     forth, back = means(made)
     return (f"truth to mesh {digits(forth)}, mesh to truth {digits(back)}, "
             f"{made.get('seconds', 0):.0f} s, {made.get('peak_mib', 0):.0f} MiB")
 
 
 def table(head: str, rows) -> str:
+    """A Markdown table; head: the columns' names with " | " between them."""
     columns = head.split(" | ")
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in lines)
@@ -104,57 +107,61 @@ def table(head: str, rows) -> str:
 # --------------------------------------------------------------------------------------- the tables
 
 
-def best(result: dict, case="clean") -> dict:
-    """Our longest training's entry without normals."""
+def longest_training(result: dict, case="clean") -> dict:
+    """The entry of our longest training without normals."""
     return entry(result, case, "ours-long") or entry(result, case, "ours")
 
 
-def pair(found: dict) -> str:
+def distances_text(found: dict) -> str:
     """'truth to mesh / mesh to truth' of an entry; the first alone where the truth is a cloud."""
     there = [digits(mean) for mean in means(found) if mean is not None]
     return " / ".join(there) or NONE
 
 
 def shapes(results: dict) -> str:
+    """Each shape by our longest training, beside the same with normals and Poisson."""
     rows = []
     for name, result in results.items():
-        ours = best(result)
+        ours = longest_training(result)
         rows.append([
-            name, f"{result['cases']['clean']['points']:,}", minutes(ours), pair(ours),
-            shape_of(ours["topology"]) if ours else NONE,
-            shape_of(result["reference"]["topology"]),
-            *(pair(entry(result, "clean", method))
+            name, f"{result['cases']['clean']['points']:,}", minutes(ours), distances_text(ours),
+            topology_text(ours["topology"]) if ours else NONE,
+            topology_text(result["reference"]["topology"]),
+            *(distances_text(entry(result, "clean", method))
               for method in ("ours-normals", "poisson-estimated"))])
     return table("shape | points | core minutes | ours | topology | the truth's | "
                  "ours, with normals | Poisson, estimated normals", rows)
 
 
 def references(results: dict) -> str:
+    """The references: file, size, topology."""
     rows = []
     for name, result in results.items():
         about = result["reference"]
         faces = about.get("faces")
         rows.append([name, about.get("file", NONE), f"{about['points']:,}",
-                     f"{faces:,}" if faces else NONE, shape_of(about["topology"])])
+                     f"{faces:,}" if faces else NONE, topology_text(about["topology"])])
     return table("shape | file | points | faces | topology", rows)
 
 
 def cases(results: dict) -> str:
+    """All methods in each case, for shapes with several; the least mean is bold."""
     methods = [m for m in NAMES if m != "truth"]
     rows = []
     for name, result in results.items():
         for case in result["cases"] if len(result["cases"]) > 1 else ():
             found = {method: entry(result, case, method) for method in methods}
-            least = min((both(f) for f in found.values() if f), default=None)
+            least = min((mean_both_ways(f) for f in found.values() if f), default=None)
             cells = []
             for one in found.values():
-                text = pair(one)
-                cells.append(f"**{text}**" if one and both(one) == least else text)
+                text = distances_text(one)
+                cells.append(f"**{text}**" if one and mean_both_ways(one) == least else text)
             rows.append([name, case, *cells])
     return table(f"shape | case | {' | '.join(NAMES[m] for m in methods)}", rows)
 
 
 def srb(results: dict) -> str:
+    """The gargoyle by the Surface Reconstruction Benchmark's protocol, in the scan's units."""
     rows = [[who, f"{c:g}", f"{h:.2f}", NONE, NONE] for who, (c, h) in SRB.items()]
     result = results.get("gargoyle", {"cases": {}})
     for _, method, found in entries(result):
@@ -168,10 +175,11 @@ def srb(results: dict) -> str:
 
 
 def upstream(results: dict) -> str:
+    """The published reproduction's figures and ours by its protocol."""
     rows = []
     for name, published in PUBLISHED.items():
         result = results.get(name, {"cases": {}})
-        ours, truth = best(result), entry(result, "clean", "truth")
+        ours, truth = longest_training(result), entry(result, "clean", "truth")
 
         def figures(found, protocol):
             return (f"{found[protocol]['chamfer']:.3f} / {found[protocol]['hausdorff']:.3f}"
@@ -184,6 +192,7 @@ def upstream(results: dict) -> str:
 
 
 def everything(results: dict) -> str:
+    """Every entry with its costs and figures."""
     rows = []
     for name, result in results.items():
         for case, method, found in entries(result):
@@ -197,12 +206,13 @@ def everything(results: dict) -> str:
                 name, case, NAMES[method], *cost, *map(digits, means(found)),
                 digits(figures["reference_to_surface"]["p99"], 4), digits(figures["chamfer"], 4),
                 digits(figures["hausdorff"], 3), digits(figures.get("normal_consistency"), 3),
-                shape_of(found["topology"])])
+                topology_text(found["topology"])])
     return table("shape | case | method | seconds | CPU seconds | MiB | truth to mesh | mesh to "
                  "truth | truth to mesh, 99 % | Chamfer | Hausdorff | normals | topology", rows)
 
 
 def field(results: dict) -> str:
+    """How far each network's f is from a distance."""
     rows = []
     for name, result in results.items():
         for case, method, found in entries(result):
@@ -223,8 +233,7 @@ def verdict(value, limit) -> list:
 
 
 def same_topology(asked: str, found: str) -> str:
-    """Cell: is what shape_of() says of a mesh what was asked for? Its genus was; pieces are more.
-    """
+    """Cell: whether a mesh has the topology `asked` for, both as topology_text() says them."""
     if found == NONE:
         return "not measured"
     if found == asked:
@@ -232,46 +241,62 @@ def same_topology(asked: str, found: str) -> str:
     return "the genus, not the pieces" if found.split(",")[0] == asked.split(",")[0] else "no"
 
 
-def limits(name: str, case: str, result: dict) -> dict:
-    """What was to be reached by a shape's case, unit frame: "mean" of truth to mesh, of "both"
-    ways, and the "farthest" point of the truth; those that were asked for."""
+def targets_of(name: str, case: str, result: dict) -> dict:
+    """The targets of a shape's case, unit frame, those that there are: "mean" truth to mesh, the
+    mean of "both" ways, and the "farthest" point of the truth."""
     found = {}
     if (name, case) == ("bunny", "clean"):
-        found["mean"] = BUNNY[1]
+        found["mean"] = BUNNY_TARGETS[1]
     if (name, case) == ("gargoyle", "clean"):
-        found["farthest"] = dict(GARGOYLE)["hausdorff"] / result["reference"]["scale"]
+        found["farthest"] = dict(GARGOYLE_TARGETS)["hausdorff"] / result["reference"]["scale"]
     if case != "clean":
-        found["both"] = both(entry(result, case, "poisson-estimated"))
+        found["both"] = mean_both_ways(entry(result, case, "poisson-estimated"))
     return {key: limit for key, limit in found.items() if limit is not None}
 
 
 def targets(results: dict) -> str:
-    none, rows = {"cases": {}}, []
-    bunny, gargoyle = results.get("bunny", none), results.get("gargoyle", none)
-    for limit, found in zip(BUNNY, (entry(bunny, "clean", "ours"), best(bunny))):
-        rows.append([f"bunny, truth to mesh ({minutes(found)} core minutes)", f"{limit:.4f}",
-                     *verdict(means(found)[0], limit)])
-    for key, limit in GARGOYLE:
-        found = best(gargoyle).get("srb", {})
-        floor = found.get(f"{key}_reference_to_mesh_floor")
-        rows.append([f"gargoyle, scan to mesh, {key}" + (f" (its floor: {floor:.3f})" if floor
-                                                         else ""), f"{limit:.2f}",
-                     *verdict(found.get(f"{key}_reference_to_mesh"), limit)])
+    """What was to be reached and what was."""
+    nothing = {"cases": {}}
+    rows = [*bunny_rows(results.get("bunny", nothing)),
+            *gargoyle_rows(results.get("gargoyle", nothing))]
     for name, result in results.items():
-        for case in result["cases"]:
-            if case != "clean":
-                peer = limits(name, case, result).get("both")
-                rows.append([f"{name}, {case}: mean of both ways, below Poisson's with estimated "
-                             "normals", digits(peer),
-                             *verdict(both(best(result, case)), peer)])
-        truth = result["reference"]["topology"]
-        if truth and truth["watertight"]:
-            for what, ours in (("", best(result)),
-                               (", with normals", entry(result, "clean", "ours-normals"))):
-                found = shape_of(ours["topology"]) if ours else NONE
-                rows.append([f"{name}{what}: topology", shape_of(truth), found,
-                             same_topology(shape_of(truth), found)])
+        rows += [*case_rows(name, result), *topology_rows(name, result)]
     return table("what | to reach | measured | reached", rows)
+
+
+def bunny_rows(result: dict):
+    for limit, found in zip(BUNNY_TARGETS, (entry(result, "clean", "ours"),
+                                            longest_training(result))):
+        yield [f"bunny, truth to mesh ({minutes(found)} core minutes)", f"{limit:.4f}",
+               *verdict(means(found)[0], limit)]
+
+
+def gargoyle_rows(result: dict):
+    found = longest_training(result).get("srb", {})
+    for key, limit in GARGOYLE_TARGETS:
+        floor = found.get(f"{key}_reference_to_mesh_floor")
+        suffix = f" (its floor: {floor:.3f})" if floor else ""
+        yield [f"gargoyle, scan to mesh, {key}{suffix}", f"{limit:.2f}",
+               *verdict(found.get(f"{key}_reference_to_mesh"), limit)]
+
+
+def case_rows(name: str, result: dict):
+    for case in result["cases"]:
+        if case != "clean":
+            peer = targets_of(name, case, result).get("both")
+            yield [f"{name}, {case}: mean of both ways, below Poisson's with estimated normals",
+                   digits(peer), *verdict(mean_both_ways(longest_training(result, case)), peer)]
+
+
+def topology_rows(name: str, result: dict):
+    truth = result["reference"]["topology"]
+    if not (truth and truth["watertight"]):
+        return
+    for what, ours in (("", longest_training(result)),
+                       (", with normals", entry(result, "clean", "ours-normals"))):
+        found = topology_text(ours["topology"]) if ours else NONE
+        yield [f"{name}{what}: topology", topology_text(truth), found,
+               same_topology(topology_text(truth), found)]
 
 
 TABLES = {"shapes": shapes, "cases": cases, "srb": srb, "upstream": upstream,
@@ -282,11 +307,11 @@ TABLES = {"shapes": shapes, "cases": cases, "srb": srb, "upstream": upstream,
 
 
 def filled(text: str, results: dict) -> str:
-    """`text` with every table between its marks brought up to date."""
-    def again(match):
+    """`text` with a fresh table between each pair of marks."""
+    def rewrite(match):
         return f"{match[1]}\n{TABLES[match[2]](results)}\n{match[3]}"
 
-    return re.sub(r"(<!-- results: (\w+) -->)\n.*?(<!-- end -->)", again, text, flags=re.S)
+    return re.sub(r"(<!-- results: (\w+) -->)\n.*?(<!-- end -->)", rewrite, text, flags=re.S)
 
 
 def write(folder, order) -> None:

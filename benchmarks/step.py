@@ -12,9 +12,10 @@ one large matrix product of nnabla's tells what rate there is to reach.
 
 from __future__ import annotations
 
-from common import alternate, begin, helper, parser, ratios, report, timed, waiting
+from common import alternate, begin, parser, ratios, report, run, timed, waiting
 import datasets
-from igr import ranks, sampling, solvers, threads
+from helper import UserError
+from igr import blas, ranks, sampling, solvers, threads
 from igr.frames import Frame
 import networks
 import train
@@ -124,11 +125,11 @@ def main(args) -> None:
     device, twin, shared = begin(args)
     uniform, rows = args.uniform or args.batch, []
     if len(uniform) != len(args.batch):
-        raise helper.UserError("--uniform takes as many numbers as --batch")
+        raise UserError("--uniform takes as many numbers as --batch")
     for dims in args.dims:
         for size in zip(args.batch, uniform):
             order = {**shared, "task": "step", "dims": dims, "batch": size[0], "uniform": size[1]}
-            row = {"dims": dims, "batch": size[0], "uniform": size[1],
+            row = {"dims": dims, "core_type": blas.loaded(), "batch": size[0], "uniform": size[1],
                    "precision": args.precision}
             row.update(cpu_row(args, twin, order, dims, *size) if device.kernel else
                        graph_row(args, device, twin, order, dims, *size))
@@ -142,4 +143,4 @@ if __name__ == "__main__":
                       help="surface points, and as many near them")
     made.add_argument("--uniform", type=int, nargs="+",
                       help="points in the cube, for each --batch; default: as many")
-    helper.run(main, made.parse_args())
+    run(main, made.parse_args())

@@ -1,12 +1,12 @@
-"""What brings the surface distance down per minute: variants of a training, a JSON line each.
+"""Compare variants of a training by the distance of their surface and their CPU time.
 
     python benchmarks/study.py -f bunny_pcd.ply --truth bun_zipper.ply "" "radius=0.5 rate=1e-2"
 
-trains each variant (changes against DEFAULT, "" is none) on a cloud, extracts the surface on a
-grid and measures it against the true mesh. A line that study.jsonl has already is not run again.
-`--render` writes the table of results/study.md from all lines. The cost of a run is the CPU time of
-its training loop, so that runs side by side and pauses do not disturb it. What train.py
-lacks (other solvers, growing batches, averages, ...) is here, as a hook, and only here.
+trains each variant (changes to DEFAULT, "" is none) on a cloud, extracts the surface on a grid,
+measures it against the true mesh and appends a line to study.jsonl. A variant that has its line is
+not run again. `--render` writes the table of results/study.md from all lines. The cost of a run is
+the CPU time of its training loop, so that runs side by side and pauses do not change it. Options
+that train.py does not have (other solvers, growing batches, averages, ...) are here, in DEFAULT.
 """
 
 from __future__ import annotations
@@ -19,34 +19,51 @@ import time
 
 from common import ROOT, helper
 import datasets
-from igr import devices, files, frames, meshes, metrics, ranks, sampling, solvers, surface, threads
+from igr import devices, files, frames, meshes, metrics, sampling, solvers, surface, threads
 import losses
 from networks import MLP, layer_shapes
-import train
+from study_solvers import Soap, TwoRates
 
 import nnabla as nn
 import numpy as np
 
 LINES = Path(__file__).with_suffix(".jsonl")
-PAGE, HEADING = ROOT / "results" / "study.md", "## Every run"
-DEFAULT = {  # what train.py did before the study, at the width and steps of the README then
-    "dims": 256, "steps": 2000, "seed": 0,
-    "batch": 512, "grow": 1,  # the batch doubles until it is `grow` times as large at the end
-    "uniform": 1.0, "near": 1.0,  # free points of either kind for a surface point
-    "rate": 5e-3, "floor": 0.01, "decay": "cosine", "warm": 100, "beta1": 0.999,
-    "lam": 0.1, "k": 50, "test": 0.25, "normals": 0, "radius": 1.0,
-    "optimiser": "adam",  # or muon, of which `ns` are the iterations, `wide` the step's size and
-    "ns": 5, "wide": 0.2, "mu": 0.95,  # `mu` the momentum's decay, or soap, with its decay `sbeta`
-    "sbeta": 0.95, "every": 10,  # and `every` steps between two bases
-    "adam": 1.0,  # rate of what Adam steps where Muon steps the rest, in terms of Muon's
-    "wd": 0.0,  # decay of the hidden matrices, a step of rate 1
+PAGE = ROOT / "results" / "study.md"
+HEADING = "## Every run"
+# what train.py did before the study, at the README's width and steps of that time
+DEFAULT = {
+    "dims": 256,  # width of the network
+    "steps": 2000,
+    "seed": 0,
+    "batch": 512,  # surface points a step
+    "grow": 1,  # the batch doubles until it is `grow` times as large at the end
+    "uniform": 1.0,  # points in the cube of free space, for each surface point
+    "near": 1.0,  # points near the surface, for each surface point
+    "rate": 5e-3,
+    "floor": 0.01,  # share of the rate that is left at the end
+    "decay": "cosine",  # or exponential, linear, late
+    "warm": 100,  # steps up to the full rate
+    "beta1": 0.999,  # Adam's second decay
+    "lam": 0.1,  # weight of the eikonal term
+    "k": 50,  # neighbour whose distance is the spread of the near points
+    "test": 0.25,  # share of the points that is held out
+    "normals": 0,  # 1: use the cloud's
+    "radius": 1.0,  # of the sphere that the network is at first
+    "optimiser": "adam",  # or muon, or soap
+    "ns": 5,  # muon: Newton-Schulz iterations
+    "wide": 0.2,  # muon, soap: length of a step of rate 1
+    "mu": 0.95,  # muon: decay of the momentum
+    "sbeta": 0.95,  # soap: decay of the squared gradients
+    "every": 10,  # soap: steps between two bases
+    "adam": 1.0,  # muon: the rate of what Adam steps, as a multiple of Muon's
+    "wd": 0.0,  # decay of the hidden matrices in a step of rate 1
     "ema": 0.0,  # decay of an average of the weights, which is measured as well
-    "init": "geometric",  # or he: no sphere to begin with
+    "init": "geometric",  # or he: no sphere at first
 }
 
 
 def changes_of(variant: str) -> dict:
-    """{"rate": 0.01, ...} of "rate=1e-2 ..."; raises KeyError for what DEFAULT does not have."""
+    """{"rate": 0.01, ...} of "rate=1e-2 ...". Raises KeyError for a name that DEFAULT lacks."""
     changes = {}
     for word in variant.split():
         name, value = word.split("=")
@@ -54,64 +71,10 @@ def changes_of(variant: str) -> dict:
     return {name: value for name, value in sorted(changes.items()) if value != DEFAULT[name]}
 
 
-class TwoRates(solvers.KernelMuon):
-    """Muon with a rate of its own for what Adam steps: `ratio` times the other."""
-
-    ratio = 1.0
-
-    def set_learning_rate(self, rate):
-        super().set_learning_rate(rate)
-        self.adam.set_learning_rate(self.ratio * rate)
-
-
-class Soap(solvers.KernelMuon):
-    """SOAP (Vyas et al. 2024): Adam in the eigenbasis of Shampoo's two factors."""
-
-    every, beta = 10, 0.95
-
-    def set_parameters(self, parameters):
-        super().set_parameters(parameters)
-        self.L, self.R, self.QL, self.QR, self.V, self.t = {}, {}, {}, {}, {}, 0
-
-    def update(self):
-        self.adam.update()
-        names, n = list(self.hidden), threads.count()
-        self.t += 1
-        threads.map(lambda some: [self.one(name) for name in some],
-                     [names[i::n] for i in range(n)])
-
-    def one(self, name):
-        p, m, beta = self.hidden[name], self.momentum[name], np.float32(self.beta)
-        G = p.g.copy()
-        if name not in self.L:
-            self.L[name], self.R[name] = G @ G.T, G.T @ G
-            self.QL[name] = np.linalg.eigh(self.L[name])[1]
-            self.QR[name] = np.linalg.eigh(self.R[name])[1]
-            self.V[name] = np.zeros_like(G)
-        QL, QR = self.QL[name], self.QR[name]
-        m *= beta
-        m += (1 - beta) * G
-        V = self.V[name]
-        V *= np.float32(self.beta2)
-        V += np.float32(1 - self.beta2) * (QL.T @ G @ QR) ** 2
-        correct = (1 - self.beta2**self.t) ** 0.5 / (1 - self.beta**self.t)
-        N = QL @ ((QL.T @ m @ QR) / (np.sqrt(V) + np.float32(1e-10))) @ QR.T
-        p.d -= np.float32(self.rate * correct * self.wide) * N
-        self.L[name] += (1 - beta) * (G @ G.T - self.L[name])
-        self.R[name] += (1 - beta) * (G.T @ G - self.R[name])
-        if self.t % self.every == 0:
-            for Q, A in ((self.QL, self.L[name]), (self.QR, self.R[name])):
-                order = np.argsort(-np.einsum("ij,ij->j", Q[name], A @ Q[name]))
-                if Q is self.QL:
-                    self.V[name] = self.V[name][order]
-                else:
-                    self.V[name] = self.V[name][:, order]
-                Q[name] = np.linalg.qr(A @ Q[name][:, order])[0]
-
-
 def he_init(dims: int, seed: int) -> dict:
-    """W ~ N(0, 2 / in), b = 0 (He et al. 2015)."""
-    rng, arrays = np.random.default_rng(seed), {}
+    """Parameters by name, W ~ N(0, 2 / in), b = 0 (He et al. 2015)."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
     for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
         W = rng.normal(0, (2 / fan_in) ** 0.5, (fan_in, fan_out))
         arrays[f"fc{layer}/affine/W"] = W.astype(np.float32)
@@ -120,7 +83,7 @@ def he_init(dims: int, seed: int) -> dict:
 
 
 def rate_of(c: dict, step: int) -> float:
-    """As train.cosine_rate, with other decays, floors and warm-ups."""
+    """The rate of a step, as in train.py but with other decays, floors and warm-ups."""
     warm = min(1.0, (step + 1) / c["warm"])
     s = step / c["steps"]
     if c["decay"] == "exponential":
@@ -131,64 +94,122 @@ def rate_of(c: dict, step: int) -> float:
 
 
 def batch_of(c: dict, step: int) -> int:
-    """The batch doubles at equal parts of the run."""
+    """The batch size of a step; it doubles at equal parts of the run."""
     doublings = int(math.log2(c["grow"]))
     return c["batch"] * 2 ** min(doublings, (doublings + 1) * step // c["steps"])
 
 
+def free_counts(c: dict, batch: int):
+    """How many points a step has (in the cube, near the surface)."""
+    return round(batch * c["uniform"]), round(batch * c["near"])
+
+
 def free_space(c: dict, x: np.ndarray, sigma: np.ndarray, rng) -> np.ndarray:
-    """As sampling.free_space, with `uniform` and `near` points of either kind for each of x."""
-    u, v = (round(len(x) * c[name]) for name in ("uniform", "near"))
-    pick = np.resize(np.arange(len(x)), v)
-    near = x[pick] + sigma[pick] * rng.standard_normal((v, 3), np.float32)
-    return np.concatenate([rng.uniform(-1.5, 1.5, (u, 3)), near]).astype(np.float32)
+    """Points of free space (N, 3), unit frame, for the surface points x (B, 3) with spread sigma
+    (B, 1): as sampling.free_space, with other numbers of both kinds."""
+    uniform, near = free_counts(c, len(x))
+    pick = np.resize(np.arange(len(x)), near)
+    around = x[pick] + sigma[pick] * rng.standard_normal((near, 3), np.float32)
+    return np.concatenate([rng.uniform(-1.5, 1.5, (uniform, 3)), around]).astype(np.float32)
 
 
 class Average:
     """Exponential average of the weights with the given decay."""
 
-    def __init__(self, mlp, decay):
-        self.decay, self.arrays = decay, {n: p.d.copy() for n, p in mlp.parameters.items()}
+    def __init__(self, mlp: MLP, decay: float):
+        self.decay = decay
+        self.arrays = {name: p.d.copy() for name, p in mlp.parameters.items()}
 
-    def add(self, mlp, step):
-        a = np.float32(1 - min(self.decay, (1 + step) / (10 + step)))
+    def add(self, mlp: MLP, step: int) -> None:
+        share = np.float32(1 - min(self.decay, (1 + step) / (10 + step)))
         for name, p in mlp.parameters.items():
-            self.arrays[name] += a * (p.d - self.arrays[name])
+            self.arrays[name] += share * (p.d - self.arrays[name])
 
 
-class Samples:
-    """The static graph's inputs, filled by draw() with what was put into `now`: x, y, n."""
+class Step:
+    """The static graph of one step; several, for different batches, can share a solver."""
 
-    def __init__(self, batch, c):
+    def __init__(self, mlp: MLP, batch: int, c: dict, solver):
         self.x = nn.Variable((batch, 3))
-        self.y = nn.Variable((round(batch * c["uniform"]) + round(batch * c["near"]), 3))
+        self.y = nn.Variable((sum(free_counts(c, batch)), 3))
         self.n = nn.Variable((batch, 3)) if c["normals"] else None
-
-    def draw(self):
-        self.x.d, self.y.d, n = self.now
-        if self.n is not None:
-            self.n.d = n
-
-
-class Step(train.Trainer):
-    """train.Trainer with its own number of free points and a solver that is shared."""
-
-    def __init__(self, mlp, batch, c, solver):
-        self.samples, self.parameters, self.group = Samples(batch, c), mlp.parameters, ranks.Ranks()
-        s = self.samples
-        self.terms = losses.igr_loss(mlp, s.x, s.y, s.n, c["lam"], 1.0)
+        self.solver = solver
+        self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, c["lam"], 1.0)
         for term in self.terms.values():
             term.persistent = True
-        self.solver = solver
+
+    def run(self, x, y, n, rate: float) -> None:
+        """Step on surface points x (B, 3), free points y (N, 3), normals n (B, 3) or None."""
+        self.x.d = x
+        self.y.d = y
+        if self.n is not None:
+            self.n.d = n
+        self.solver.set_learning_rate(rate)
+        self.solver.zero_grad()
+        self.terms["loss"].forward(clear_no_need_grad=True)
+        self.terms["loss"].backward(clear_buffer=True)
+        self.solver.update()
+
+    def losses(self) -> dict:
+        return {name: float(term.d) for name, term in self.terms.items()}
 
 
-def distances(mlp, frame, truth, samples, grid_size) -> dict:
-    """Exact distances of `samples` (N, 3) of the truth to the mesh, both in the truth's unit frame
-    (truth and frame: the Frames of truth and cloud), and the mesh's topology."""
+def make_solver(c: dict):
+    """The solver of a variant, without parameters yet."""
+    solvers.ITERATIONS = c["ns"]
+    solvers.STEP = c["wide"]
+    solvers.MU = c["mu"]
+    if c["optimiser"] == "soap":
+        solver = Soap(solvers.Adam(0.9, c["beta1"]), c["every"], 0.95, c["sbeta"], c["wide"])
+    else:
+        solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
+    if c["adam"] != 1:
+        solver = TwoRates(solver.adam)
+        solver.ratio = c["adam"]
+    return solver
+
+
+def train(mlp: MLP, cloud: datasets.PointCloud, c: dict, average=None) -> dict:
+    """Train `mlp` on the cloud; returns the losses of the last step. average: an Average to fill.
+    """
+    solver = make_solver(c)
+    solver.set_parameters(mlp.parameters)
+    batch = 0
+    for step in range(c["steps"]):
+        if batch_of(c, step) != batch:
+            batch = batch_of(c, step)
+            order = sampling.batches(len(cloud.points), batch, c["seed"])
+            graph = Step(mlp, batch, c, solver)
+        index = next(order)
+        x = cloud.points[index]
+        y = free_space(c, x, cloud.sigma[index], np.random.default_rng((c["seed"], 1, step)))
+        rate = rate_of(c, step)
+        graph.run(x, y, cloud.normals[index] if c["normals"] else None, rate)
+        for matrix in solver.hidden.values() if c["wd"] else ():
+            matrix.d *= np.float32(1 - c["wd"] * rate)
+        if average:
+            average.add(mlp, step)
+    return {name: float(f"{value:.4g}") for name, value in graph.losses().items()}
+
+
+class Truth:
+    """A true mesh to measure against: its unit frame and samples (N, 3) in that frame."""
+
+    def __init__(self, path):
+        mesh = files.read_mesh(path)
+        self.frame = frames.Frame.of(mesh.surface_points)
+        mesh_unit = mesh._replace(points=self.frame.to_unit(mesh.points))
+        rng = np.random.default_rng(1)
+        self.samples = meshes.sample_mesh(mesh_unit, 200_000, rng).points
+
+
+def distances(mlp: MLP, frame: frames.Frame, truth: Truth, grid_size: int) -> dict:
+    """Exact distances from the truth's samples to the network's mesh, in the truth's unit frame,
+    and the mesh's topology. frame: the cloud's."""
     grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, grid_size)
     mesh, _ = surface.extract(mlp.evaluate, grid)
-    mesh = mesh._replace(points=truth.to_unit(frame.to_world(mesh.points)))
-    d = metrics.point_to_surface(samples, mesh)
+    mesh = mesh._replace(points=truth.frame.to_unit(frame.to_world(mesh.points)))
+    d = metrics.point_to_surface(truth.samples, mesh)
     topology = meshes.topology(mesh)
     return {"mean": float(d.mean()), "p99": float(np.percentile(d, 99)), "max": float(d.max()),
             "components": topology["components"], "euler": topology["euler_characteristic"]}
@@ -199,55 +220,28 @@ def run(path, truth_path, changes: dict, grid_size: int) -> dict:
     [, "averaged"], "losses" of the last step}."""
     c = {**DEFAULT, **changes}
     cloud = datasets.load(path, c["k"], c["test"], bool(c["normals"]), c["seed"])
-    truth = files.read_mesh(truth_path)
-    unit = frames.Frame.of(truth.surface_points)
-    samples = meshes.sample_mesh(truth._replace(points=unit.to_unit(truth.points)), 200_000,
-                                   np.random.default_rng(1)).points
+    truth = Truth(truth_path)
     mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True,
               arrays=he_init(c["dims"], c["seed"]) if c["init"] == "he" else None)
-    solvers.ITERATIONS, solvers.STEP, solvers.MU = c["ns"], c["wide"], c["mu"]
-    if c["optimiser"] == "soap":
-        solver = Soap(solvers.Adam(0.9, c["beta1"]))
-        solver.beta2, solver.every, solver.wide = c["sbeta"], c["every"], c["wide"]
-    else:
-        solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
-    if c["adam"] != 1:
-        solver = TwoRates(solver.adam)
-        solver.ratio = c["adam"]
-    solver.set_parameters(mlp.parameters)
     average = Average(mlp, c["ema"]) if c["ema"] else None
-    made, batch, start = {}, 0, time.process_time()
-    for step in range(c["steps"]):
-        if batch_of(c, step) != batch:
-            batch = batch_of(c, step)
-            order = sampling.batches(len(cloud.points), batch, c["seed"])
-            made[batch] = Step(mlp, batch, c, solver)
-        trainer = made[batch]
-        index = next(order)
-        x = cloud.points[index]
-        y = free_space(c, x, cloud.sigma[index], np.random.default_rng((c["seed"], 1, step)))
-        trainer.samples.now = x, y, cloud.normals[index] if c["normals"] else None
-        trainer.step(rate_of(c, step))
-        for matrix in solver.hidden.values() if c["wd"] else ():
-            matrix.d *= np.float32(1 - c["wd"] * rate_of(c, step))
-        if average:
-            average.add(mlp, step)
+    start = time.process_time()
+    last_losses = train(mlp, cloud, c, average)
     spent = time.process_time() - start
-    terms = {name: float(f"{value:.4g}") for name, value in trainer.losses().items()}
-    found = distances(mlp, cloud.frame, unit, samples, grid_size)
+    found = distances(mlp, cloud.frame, truth, grid_size)
     if average:
         for name, p in mlp.parameters.items():
             p.d = average.arrays[name]
-        found["averaged"] = distances(mlp, cloud.frame, unit, samples, grid_size)["mean"]
-    return {"cpu_seconds": round(spent, 1), **found, "losses": terms}
+        found["averaged"] = distances(mlp, cloud.frame, truth, grid_size)["mean"]
+    return {"cpu_seconds": round(spent, 1), **found, "losses": last_losses}
 
 
 def lines() -> list:
+    """The runs of study.jsonl, a dict each."""
     return [json.loads(row) for row in LINES.read_text().splitlines()] if LINES.exists() else []
 
 
 def table(rows: list) -> str:
-    """The runs as Markdown, one a line, the shapes in the order in which they came; distances in
+    """The runs as a Markdown table, shapes in the order in which they first appear; distances in
     thousandths of half the shape's longest side."""
     text = ["| shape | change | steps | CPU s | mean | p99 | max | parts |", "|" + "---|" * 8]
     for row in sorted(rows, key=lambda row: [r["shape"] for r in rows].index(row["shape"])):
@@ -262,19 +256,19 @@ def table(rows: list) -> str:
 
 
 def render(text: str, rows: list) -> str:
-    """The page `text` with a fresh table behind its last heading, HEADING."""
+    """The page `text` with a fresh table after its last heading, HEADING."""
     return text[: text.index(HEADING)] + f"{HEADING}\n\n{table(rows)}"
 
 
 def parse_args() -> argparse.Namespace:
     parser = helper.parser(__doc__)
     add = parser.add_argument
-    add("variants", nargs="*", help="changes against DEFAULT, \"rate=1e-2 ...\"")
-    add("--render", action="store_true", help="write the table and do nothing else")
-    add("-f", "--fpath", help="cloud; its name up to _pcd is the shape's")
+    add("variants", nargs="*", help="changes to DEFAULT, \"rate=1e-2 ...\"")
+    add("--render", action="store_true", help="write the table and run nothing")
+    add("-f", "--fpath", help="cloud; its name up to _pcd names the shape")
     add("--truth", help="mesh to measure against")
-    add("--grid-size", type=int, default=256, help="of the mesh that is measured")
-    add("--threads", type=int, default=1, help="of the CPU's kernel; 1 costs the least CPU time")
+    add("--grid-size", type=int, default=256, help="of the extraction whose mesh is measured")
+    add("--threads", type=int, default=1, help="of the CPU's kernel; 1 takes the least CPU time")
     return parser.parse_args()
 
 

@@ -1,10 +1,13 @@
-"""The same network and training step in PyTorch, as a process that is told what to time.
+"""Time the same network and training step in PyTorch, in a process that takes orders.
 
-Reads one JSON object a line, {"task", "repeat", "threads", "device", "precision", "compile", ...}:
-"step" with "dims", "batch", "uniform"; "forward" with "dims", "points", "rows"; "product" with
-"side". Answers {"seconds": [...]}, one figure a run on a CPU and their mean on a GPU, where runs
-follow each other without waiting; or {"error": why it cannot run}.
+Reads one JSON object a line: {"task", "repeat", "threads", "device", "precision", "compile"} and
+"dims", "batch", "uniform" for the task "step"; "dims", "points", "rows" for "forward"; "side" for
+"product", a matrix product. Answers {"seconds": [...]}, one figure a run on a CPU. On a GPU runs
+follow each other without waiting, and the one figure is their mean. Answers {"error": why} where it
+cannot run.
 """
+
+from __future__ import annotations
 
 import json
 import math
@@ -17,7 +20,7 @@ import torch
 class MLP(torch.nn.Module):
     """8 x dims, softplus(100), skip [x, h] / sqrt(2) into layer 4, geometric initialisation."""
 
-    def __init__(self, dims):
+    def __init__(self, dims: int):
         super().__init__()
         sizes = [(3, dims), (dims, dims), (dims, dims), (dims, dims - 3), (dims, dims),
                  (dims, dims), (dims, dims), (dims, 1)]
@@ -30,6 +33,7 @@ class MLP(torch.nn.Module):
         self.activation = torch.nn.Softplus(beta=100)
 
     def forward(self, x):
+        """f(x), (N, 1), of x (N, 3)."""
         h = x
         for i, layer in enumerate(self.layers):
             if i == 4:
@@ -41,16 +45,21 @@ class MLP(torch.nn.Module):
 
 
 class Step:
-    def __init__(self, order):
+    """A training step without normals, with Adam; each call runs one."""
+
+    def __init__(self, order: dict):
         device = order["device"]
         self.model = MLP(order["dims"]).to(device)
         self.forward = torch.compile(self.model) if order["compile"] else self.model
         self.solver = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self.points = torch.rand(100_000, 3, device=device) * 2 - 1
-        self.batch, self.uniform, self.device = order["batch"], order["uniform"], device
+        self.batch = order["batch"]
+        self.uniform = order["uniform"]
+        self.device = device
 
     def __call__(self):
-        b, device = self.batch, self.device
+        b = self.batch
+        device = self.device
         x = self.points[torch.randint(len(self.points), (b,), device=device)]
         y = torch.cat([torch.rand(self.uniform, 3, device=device) * 3 - 1.5,
                        x + 0.05 * torch.randn(b, 3, device=device)]).requires_grad_(True)
@@ -61,7 +70,8 @@ class Step:
         self.solver.step()
 
 
-def forward_of(order):
+def forward_of(order: dict):
+    """A function that computes f at "points" points, "rows" at a time."""
     device = order["device"]
     model = MLP(order["dims"]).to(device)
     call = torch.compile(model) if order["compile"] else model
@@ -75,7 +85,8 @@ def forward_of(order):
     return run
 
 
-def product_of(order):
+def product_of(order: dict):
+    """A function that multiplies two square matrices."""
     a, b = (torch.ones(order["side"], order["side"], device=order["device"]) for _ in range(2))
     return lambda: a @ b
 
@@ -83,7 +94,8 @@ def product_of(order):
 MAKE = {"step": Step, "forward": forward_of, "product": product_of}
 
 
-def seconds_of(run, repeat, on_gpu):
+def seconds_of(run, repeat: int, on_gpu: bool) -> list:
+    """Seconds of each of `repeat` calls of run(); on a GPU a list with their mean."""
     seconds = []
     for _ in range(1 if on_gpu else repeat):
         start = time.perf_counter()
@@ -107,7 +119,7 @@ def main():
             if key not in made:
                 made[key] = MAKE[order["task"]](order)
             answer = {"seconds": seconds_of(made[key], repeat, order["device"] != "cpu")}
-        except Exception as error:  # whatever a compiler raises
+        except Exception as error:  # a compiler may raise any type
             answer = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
         print(json.dumps(answer), flush=True)
 

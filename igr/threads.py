@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+import functools
 
 import helper
 
+import numpy as np
 import threadpoolctl
 
 _state = {"threads": helper.cores(), "pool": None}
@@ -25,12 +27,24 @@ def count() -> int:
 def map(function, items: list) -> list:
     """[function(item) ...], the first in this thread, the others in the pool."""
     if _state["pool"] is None:
-        import scipy.linalg  # noqa: F401  its BLAS is numba's np.dot: loaded, it can be limited
-
-        threadpoolctl.threadpool_limits(1, user_api="blas")  # the threads are ours
+        limit_blas()
         _state["pool"] = ThreadPoolExecutor(max(1, _state["threads"] - 1))
     others = [_state["pool"].submit(function, item) for item in items[1:]]
     return [function(items[0]), *(other.result() for other in others)]
+
+
+@functools.lru_cache(maxsize=None)
+def limit_blas() -> None:
+    """One thread for each product: the threads are ours."""
+    import scipy.linalg  # noqa: F401  its BLAS is numba's np.dot: loaded, it can be limited
+
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+
+
+def slices(n: int, parts: int) -> list:
+    """Slices that cut range(n) into `parts` pieces of nearly equal size."""
+    edges = np.linspace(0, n, parts + 1).astype(int)
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:])]
 
 
 def compiled(**options):

@@ -1,4 +1,4 @@
-"""What the benchmarks compute beside times."""
+"""What the benchmarks compute besides times."""
 
 import argparse
 

@@ -1,7 +1,7 @@
 """The network: its start, its gradients against float64, kernel and graph against each other."""
 
 from helper import UserError
-from igr import checkpoints, kernels, solvers, threads
+from igr import checkpoints, solvers, sweeps, threads
 import networks
 from networks import MLP, layer_shapes
 import reference
@@ -173,7 +173,7 @@ def test_softplus_loop_has_the_error_it_promises():
     beta = 100.0
     z = np.concatenate([np.linspace(-2, 2, 400_001), [0, -0.0, 1e-30, -50, 50]]).astype(np.float32)
     h, p, bias = z[None].copy(), np.empty((1, len(z)), np.float32), np.zeros(len(z), np.float32)
-    kernels._softplus(h, 0, h.copy(), bias, p, np.float32(beta), np.float32(1))
+    sweeps.softplus(h, 0, h.copy(), bias, p, np.float32(beta), np.float32(1))
     z64 = z.astype(np.float64)
     value = np.maximum(z64, 0) + np.log1p(np.exp(-np.abs(beta * z64))) / beta
     slope = 1 / (1 + np.exp(np.clip(-beta * z64, -700, 700)))

@@ -1,4 +1,4 @@
-"""benchmarks/results.py: a tiny shape through the whole driver, killed, resumed, with a crash."""
+"""benchmarks/results.py: a tiny shape through the whole driver, killed, resumed; its parts."""
 
 import json
 import os
@@ -10,22 +10,29 @@ import time
 from conftest import ROOT
 from igr import files, shapes
 import results
+import results_clouds as clouds
 import results_curves as curves
+import results_jobs
+import results_pictures as pictures
+import results_process
+import results_settings as settings
 import results_tables as tables
 
 import numpy as np
 import pytest
 
-# the settings of a run that takes seconds, as the first lines of a program
+# a program that runs the driver with settings that take seconds
 TINY = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "benchmarks")!r}]
 import results
-results.OURS["ours"] = "--dims 16 -ti 600 -k 5 -b 64"
-results.OURS["ours-long"] = "--dims 16 -ti 700 -k 5 -b 64"
-results.INFER, results.POINTS, results.SAVE_STEPS = "--grid-size 32", 400, 50
-results.COURSE, results.COURSE_GRID = 2, 24
-results.SHAPES = {{"letter": results.Shape(methods=("ours", "ours-long"))}}
+import results_settings as settings
+settings.OURS["ours"] = "--dims 16 -ti 600 -k 5 -b 64"
+settings.OURS["ours-long"] = "--dims 16 -ti 700 -k 5 -b 64"
+settings.INFER_FLAGS, settings.POINTS, settings.SAVE_STEPS = "--grid-size 32", 400, 50
+settings.COURSE, settings.COURSE_GRID = 2, 24
+settings.SHAPES.clear()
+settings.SHAPES["letter"] = settings.Shape(methods=("ours", "ours-long"))
 results.main(results.parse_args(sys.argv[1:]))
 """
 
@@ -53,14 +60,14 @@ def wait_for_checkpoint(folder):
         time.sleep(0.05)
 
 
-def test_killed_and_gone_on_with(driver, tmp_path):
-    """Killed in the midst of a training: the next call resumes it, and a third finds all done."""
+def test_killed_and_resumed(driver, tmp_path):
+    """A driver killed during a training: the next one resumes it, a third finds everything done."""
     process = driver()
     wait_for_checkpoint(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "results" / "letter.json").exists()
-    process = driver()  # what was left of the first holds the lock until it ends
+    process = driver()  # the first one's training holds the lock until it ends
     said, error = process.communicate(timeout=200)
     assert process.returncode == 0, said + error
     result = json.loads((tmp_path / "results" / "letter.json").read_text())
@@ -68,7 +75,7 @@ def test_killed_and_gone_on_with(driver, tmp_path):
     assert list(found) == ["ours", "ours-long"] and result["cases"]["clean"]["points"] == 400
     course = found["ours-long"]["course"]
     assert len(course) == 2 and 0 < course[0]["step"] < course[1]["step"] == 700
-    assert (tables.both(course[1]) < tables.both(course[0]) < 0.3
+    assert (tables.mean_both_ways(course[1]) < tables.mean_both_ways(course[0]) < 0.3
             and (tmp_path / "results" / "course.png").stat().st_size > 1000)
     entry = found["ours"]
     assert entry["seconds"] > 0.1 and entry["peak_mib"] > 50
@@ -98,12 +105,12 @@ def job(tmp_path, method="poisson", script=None):
     cloud = shapes.sample("sphere", 300)
     files.write(tmp_path / "sphere.ply", shapes.mesh("sphere"))
     files.write(tmp_path / "clean.ply", cloud)
-    made = results.Job(method, "clean", tmp_path, tmp_path / "sphere.ply",
+    made = results_jobs.Job(method, "clean", tmp_path, tmp_path / "sphere.ply",
                        {"points": 300, "cloud_sha256": ""}, ("default",), True, "")
     if script:
         (tmp_path / "peer.py").write_text(script)
         commands = [[tmp_path / "peer.py"]]
-        made = type("Fake", (results.Job,), {"commands": lambda self: commands})(*made)
+        made = type("Fake", (results_jobs.Job,), {"commands": lambda self: commands})(*made)
     return made
 
 
@@ -113,38 +120,38 @@ def job(tmp_path, method="poisson", script=None):
     ("import time; time.sleep(60)", "died of SIGKILL"),
 ])
 def test_a_peer_that_crashes_is_one_line(tmp_path, monkeypatch, script, said):
-    monkeypatch.setattr(results, "LIMIT", 3)
-    with open(tmp_path / ".lock", "w") as lock, pytest.raises(results.Failed, match=said):
+    monkeypatch.setattr(settings, "PEER_SECONDS", 3)
+    with open(tmp_path / ".lock", "w") as lock, pytest.raises(results_process.Failed, match=said):
         job(tmp_path, script=script).make(lock)
 
 
 @pytest.fixture
 def counted(tmp_path, monkeypatch):
-    """do_shape() of a sphere with a stand-in for Job.make(); returns it and the list of what was
-    made, as (case, method)."""
+    """A function that measures a sphere with a stand-in for Job.make(); it returns the list of what
+    was made, as (case, method), and what failed."""
     made = []
 
     def make(self, lock):
         made.append((self.case, self.method))
         if self.method == "poisson":
-            raise results.Failed("no luck")
+            raise results_process.Failed("no luck")
         return figures(0.1, 0.2)
 
-    monkeypatch.setattr(results.Job, "make", make)
-    monkeypatch.setattr(results, "pictures", lambda *_: None)
-    monkeypatch.setattr(results, "POINTS", 300)
-    monkeypatch.setitem(results.SHAPES, "sphere", results.Shape(cases=("clean", "noisy")))
+    monkeypatch.setattr(results_jobs.Job, "make", make)
+    monkeypatch.setattr(pictures, "write", lambda *_: None)
+    monkeypatch.setattr(settings, "POINTS", 300)
+    monkeypatch.setitem(settings.SHAPES, "sphere", settings.Shape(cases=("clean", "noisy")))
     (tmp_path / "results").mkdir()
 
     def run(only=None):
         made.clear()
-        failed = results.do_shape("sphere", tmp_path / "work", tmp_path / "results", only)
+        failed = results.measure_shape("sphere", tmp_path / "work", tmp_path / "results", only)
         return list(made), failed
 
     return run
 
 
-def test_what_is_there_is_not_made_again(counted, tmp_path, monkeypatch):
+def test_what_is_done_is_not_made_again(counted, tmp_path, monkeypatch):
     every = [(case, method) for case in ("clean", "noisy")
              for method in ("ours", "ours-normals", "poisson-estimated", "poisson")]
     failing = [(case, "poisson") for case in ("clean", "noisy")]
@@ -156,25 +163,25 @@ def test_what_is_there_is_not_made_again(counted, tmp_path, monkeypatch):
     result = json.loads((tmp_path / "results" / "sphere.json").read_text())
     assert result["cases"]["noisy"]["methods"]["poisson"]["error"] == "no luck"
     ours = [one for one in every if "ours" in one[1]]
-    monkeypatch.setattr(results, "RECIPE", results.RECIPE + 1)
+    monkeypatch.setattr(settings, "RECIPE", settings.RECIPE + 1)
     assert sorted(counted()[0]) == sorted(ours + failing)  # other weights by the same flags
-    monkeypatch.setitem(results.PEER_OF_CASE, "noisy", "--depth 5")
+    monkeypatch.setitem(settings.PEER_CASE_FLAGS, "noisy", "--depth 5")
     assert counted()[0] == [("clean", "poisson"), ("noisy", "poisson-estimated"),
                             ("noisy", "poisson")]
-    monkeypatch.setattr(results, "NOISE", 0.02)
+    monkeypatch.setattr(settings, "NOISE", 0.02)
     assert {one for one in counted()[0] if one[0] == "noisy"} == {
         one for one in every if one[0] == "noisy"}  # another cloud
 
 
-def test_who_is_measured_how():
-    shape = results.Shape(("a.ply",), results.ALL_CASES, (*results.ALL_METHODS, "ours-long"),
-                          results.UPSTREAM)
-    clouds = {case: {"points": 9, "cloud_sha256": "", "normals": case != "sparse"}
-              for case in results.ALL_CASES}
+def test_methods_and_protocols_of_each_case():
+    shape = settings.Shape(("a.ply",), settings.ALL_CASES, (*settings.ALL_METHODS, "ours-long"),
+                           settings.UPSTREAM)
+    infos = {case: {"points": 9, "cloud_sha256": "", "normals": case != "sparse"}
+             for case in settings.ALL_CASES}
 
     def found(only=None, topology=True):
-        return {(job.case, job.method): job.protocols for job in results.jobs(
-            shape, only, clouds=clouds, topology=topology, folder=None, reference=None)}
+        return {(job.case, job.method): job.protocols for job in results_jobs.jobs(
+            shape, only, infos, topology, folder=None, reference=None)}
 
     every = found()
     assert {case for case, method in every if method == "ours-long"} == {"clean", "holes"}
@@ -186,38 +193,40 @@ def test_who_is_measured_how():
 
 
 def test_cost_of_a_training_that_was_stopped(tmp_path, monkeypatch):
-    """Seconds of both parts, CPU time unknown; kept, so that a stop after it loses nothing."""
-    done, commands = results.Done(0, 5.0, 4.0, 100.0, ""), []
-    monkeypatch.setattr(results, "run", lambda command, lock: commands.append(command) or done)
+    """Seconds of both parts, no CPU time. It is kept, so that a later stop does not lose it."""
+    done, commands = results_process.Done(0, 5.0, 4.0, 100.0, ""), []
+    monkeypatch.setattr(results_process, "run",
+                        lambda command, *_: commands.append(command) or done)
     command = ["train.py", "-ti", "9", "-m", tmp_path / "a"]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    whole = results.train(command, tmp_path / "a", None)
+    whole = results_jobs.train(command, tmp_path / "a", None)
     assert whole == {"seconds": 5.0, "cpu_seconds": 4.0, "peak_mib": 100.0}
-    assert results.train(command, tmp_path / "a", None) == whole
+    assert results_jobs.train(command, tmp_path / "a", None) == whole
     assert len(commands) == 1 and commands[0][-1] == "--overwrite"
     (tmp_path / "b" / "param_00001.h5").touch()
-    monkeypatch.setattr(results.checkpoints, "load_checkpoint",
+    monkeypatch.setattr(results_jobs.checkpoints, "load_checkpoint",
                         lambda path: (None, {"seconds": 7.0}))
-    rest = results.train(command, tmp_path / "b", None)
+    rest = results_jobs.train(command, tmp_path / "b", None)
     assert rest == {"seconds": 12.0, "peak_mib": 100.0} and "--resume" in commands[1]
-    assert results.total([rest, whole]) == {"seconds": 17.0, "peak_mib": 100.0}
-    assert results.total([whole, whole])["cpu_seconds"] == 8.0 and results.total([]) == {}
+    assert results_process.total_cost([rest, whole]) == {"seconds": 17.0, "peak_mib": 100.0}
+    assert results_process.total_cost([whole, whole])["cpu_seconds"] == 8.0
+    assert results_process.total_cost([]) == {}
 
 
 def test_a_process_that_is_killed_does_not_hang():
-    with pytest.raises(results.Failed, match="killed"):
-        results.apart(kill_myself)
+    with pytest.raises(results_process.Failed, match="killed"):
+        results_process.in_own_process(kill_myself)
 
 
 def kill_myself():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_one_shape_that_cannot_be_read_stops_no_other(counted, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "DATA", (tmp_path,))
+def test_an_unreadable_shape_does_not_stop_the_others(counted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(settings, "DATA", (tmp_path,))
     monkeypatch.setattr(results, "write", lambda folder: None)
-    monkeypatch.setitem(results.SHAPES, "bunny", results.Shape(("bad.ply",)))
+    monkeypatch.setitem(settings.SHAPES, "bunny", settings.Shape(("bad.ply",)))
     (tmp_path / "bad.ply").write_text("no ply")
     with pytest.raises(results.UserError, match=r"^failed: bunny$"):
         results.main(results.parse_args(["bunny", "sphere", "--work", str(tmp_path / "work"),
@@ -226,11 +235,11 @@ def test_one_shape_that_cannot_be_read_stops_no_other(counted, tmp_path, monkeyp
     assert "bunny: " in said and "sphere, clean, ours: truth to mesh 0.10000" in said
 
 
-@pytest.mark.parametrize("peer", results.PEERS)
+@pytest.mark.parametrize("peer", settings.PEERS)
 def test_peers(script, tmp_path, peer):
-    """Each makes a mesh on the cloud's surface; the ones that need no normals look at none."""
+    """Each makes a mesh on the cloud's surface. Those that need no normals make it without them."""
     cloud = shapes.sample("sphere", 2000)
-    needs = peer in results.NEED_NORMALS
+    needs = peer in settings.NEED_NORMALS
     files.write(tmp_path / "c.ply", cloud if needs else cloud._replace(normals=None))
     script(f"benchmarks/peers.py {peer} -f c.ply -o m.ply")
     points = files.read_mesh(tmp_path / "m.ply").points
@@ -246,29 +255,29 @@ def test_time_and_memory_are_those_of_the_process(tmp_path):
     script.write_text("import time; a = bytearray(300 << 20); a[::4096] = b'x' * (300 << 8)\n"
                       "time.sleep(1)")
     with open(tmp_path / ".lock", "w") as lock:
-        done = results.run([script], lock)
+        done = results_process.run([script], lock)
     assert done.status == 0 and 1 < done.seconds < 20 and 300 < done.peak_mib < 700
 
 
 def test_cases(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "SPARSE", 100)
+    monkeypatch.setattr(settings, "SPARSE", 100)
     cloud = shapes.sample("letter", 4000)
     files.write(tmp_path / "source.ply", cloud)
-    found = results.cases(tmp_path / "source.ply", tmp_path, results.ALL_CASES)
-    clouds = {name: files.read(tmp_path / f"{name}.ply") for name in found}
+    found = clouds.write_clouds(tmp_path / "source.ply", tmp_path, settings.ALL_CASES)
+    written = {name: files.read(tmp_path / f"{name}.ply") for name in found}
     assert {name: one["points"] for name, one in found.items()} == {
-        name: len(one.points) for name, one in clouds.items()}
-    assert len(clouds["sparse"].points) == 100
-    moved = (clouds["noisy"].points - clouds["clean"].points) / 2.5  # the letter's half side
-    assert moved.std() == pytest.approx(results.NOISE, rel=0.05)
-    whole = {tuple(p) for p in clouds["clean"].points}
-    rest = {tuple(p) for p in clouds["holes"].points}
+        name: len(one.points) for name, one in written.items()}
+    assert len(written["sparse"].points) == 100
+    moved = (written["noisy"].points - written["clean"].points) / 2.5  # the letter's half side
+    assert moved.std() == pytest.approx(settings.NOISE, rel=0.05)
+    whole = {tuple(p) for p in written["clean"].points}
+    rest = {tuple(p) for p in written["holes"].points}
     gone = np.array(sorted(whole - rest)) / 2.5
     assert rest < whole and 0.005 < len(gone) / 4000 < 0.2
     spread = np.linalg.norm(gone[:, None] - gone[None], axis=2)
     assert (spread.min(axis=1, where=spread > 0, initial=1) < 0.1).all()  # in balls, not scattered
-    again = results.cases(tmp_path / "source.ply", tmp_path, results.ALL_CASES)
-    assert again == found  # by the seed, bit for bit
+    again = clouds.write_clouds(tmp_path / "source.ply", tmp_path, settings.ALL_CASES)
+    assert again == found  # the seed decides, bit for bit
 
 
 def test_unknown_shape(driver):
@@ -276,10 +285,10 @@ def test_unknown_shape(driver):
     assert "unknown shape cow; known are letter" in process.communicate(timeout=60)[1]
 
 
-def test_missing_data_is_said(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(results, "DATA", (tmp_path,))
+def test_missing_data_is_reported(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(settings, "DATA", (tmp_path,))
     results.main(results.parse_args(["bunny", "--results", str(tmp_path)]))
-    assert "bunny: not at hand" in capsys.readouterr().out
+    assert "bunny: no file of it here" in capsys.readouterr().out
 
 
 def figures(forth, back, **more):
@@ -290,7 +299,7 @@ def figures(forth, back, **more):
     return {"default": default, "topology": topology, "seconds": 60.0, "peak_mib": 100.0, **more}
 
 
-def test_tables_say_who_is_best_and_what_is_not_reached():
+def test_tables_mark_the_best_and_what_is_not_reached():
     result = {"reference": {"topology": figures(0, 0)["topology"], "scale": 1.0}, "cases": {
         "clean": {"points": 9, "methods": {"ours": figures(0.001, 0.003)}},
         "noisy": {"points": 9, "methods": {
@@ -309,11 +318,11 @@ def test_tables_say_who_is_best_and_what_is_not_reached():
 @pytest.mark.parametrize("found, cell", [
     ("genus 0, 1 piece", "yes"), ("genus 0, 3 pieces", "the genus, not the pieces"),
     ("genus 1, 1 piece", "no"), ("open, 1 piece", "no"), (tables.NONE, "not measured")])
-def test_what_is_said_of_a_topology(found, cell):
+def test_topology_against_its_target(found, cell):
     assert tables.same_topology("genus 0, 1 piece", found) == cell
 
 
-def test_course_with_what_was_to_be_reached():
+def test_course_with_its_targets():
     course = [{"step": 100 * k, **figures(0.1 / k, 0.3 / k)} for k in (1, 2, 4)]
     for row in course:
         row["default"]["reference_to_surface"]["max"] = 1 / row["step"]

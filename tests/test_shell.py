@@ -1,4 +1,4 @@
-"""commands.sh and downloads.sh, the latter against a web server of our own."""
+"""commands.sh and downloads.sh, which downloads from a web server of our own."""
 
 import functools
 import gzip
@@ -40,14 +40,14 @@ def test_list_names_every_training_of_the_reproduction(copy):
     assert any(line.endswith("-m lucy -k 10 --lam 0.03") for line in train)
 
 
-def test_commands_that_are_none(copy):
+def test_unknown_and_missing_commands(copy):
     assert "unknown command 'cow'" in bash(copy, "commands.sh cow", status=1).stderr
     said = bash(copy, "commands.sh").stdout
     assert all(f"bash commands.sh {name}" in said for name in ("demo", "results", "bunny", "all"))
 
 
-def test_no_fitting_python_is_said(copy, tmp_path):
-    """With a PATH that has only the shell's own tools, and homes without pyenv."""
+def test_a_missing_python_is_reported(copy, tmp_path):
+    """With a PATH that has only the shell's own tools, and a home without pyenv."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("bash", "sed", "cut", "dirname", "ls", "tr", "cmp", "id", "rm", "grep"):
@@ -85,17 +85,17 @@ def setup_with(copy, nvidia_smi, **environment):
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has an NVIDIA GPU")
-def test_without_a_gpu_nothing_of_cuda_is_installed(copy):
+def test_cuda_is_not_installed_without_a_gpu(copy):
     assert setup_with(copy, "#!/bin/bash\nexit 9\n")[0] == ["requirements.txt"]
 
 
-def test_with_a_gpu_cuda_is_installed_once(copy):
+def test_cuda_is_installed_with_a_gpu(copy):
     smi, both = "#!/bin/bash\necho 'GPU 0: fake'\n", ["requirements.txt", "requirements-cuda.txt"]
     for _ in range(2):
         assert setup_with(copy, smi) == (both, "")
 
 
-def test_cuda_that_does_not_install_leaves_the_cpu(copy):
+def test_where_cuda_cannot_be_installed_the_cpu_is_used(copy):
     smi = "#!/bin/bash\necho 'GPU 0: fake'\n"
     asked, error = setup_with(copy, smi, CUDA_STATUS="1")
     assert asked[-1] == "requirements-cuda.txt" and "no CUDA" in error
@@ -167,11 +167,11 @@ def test_download_unpacks_and_is_not_repeated(copy, server):
     assert mesh.read_bytes() == content
     assert [p.name for p in mesh.parent.iterdir()] == ["Armadillo.ply"]
     asked = len(handler.asked)
-    assert "is there" in bash(copy, "downloads.sh armadillo", STANFORD_URL=address).stdout
+    assert "is already there" in bash(copy, "downloads.sh armadillo", STANFORD_URL=address).stdout
     assert len(handler.asked) == asked
 
 
-def test_a_broken_download_goes_on(copy, server):
+def test_an_interrupted_download_is_continued(copy, server):
     address, folder, handler = server
     content = put_armadillo(folder)
     archive = (folder / "pub/3Dscanrep/armadillo/Armadillo.ply.gz").read_bytes()
@@ -183,30 +183,30 @@ def test_a_broken_download_goes_on(copy, server):
     assert (copy / "stanford_3d_scanning_datasets/Armadillo.ply").read_bytes() == content
 
 
-def test_a_server_that_cuts_every_answer_gets_there(copy, server):
+def test_a_server_that_cuts_answers_short(copy, server):
     address, folder, handler = server
     content = put_armadillo(folder)
     handler.cut.add("Armadillo.ply.gz")
     error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
     part = copy / "stanford_3d_scanning_datasets/Armadillo.ply.gz.part"
-    assert "what came is kept" in error and part.stat().st_size > 1_000_000
+    assert "the part that came is kept" in error and part.stat().st_size > 1_000_000
     bash(copy, "downloads.sh armadillo", STANFORD_URL=address)
     assert handler.asked[-1][1] and handler.asked[-1][1] != "bytes=0-"
     assert (copy / "stanford_3d_scanning_datasets/Armadillo.ply").read_bytes() == content
 
 
-def test_downloads_that_are_not_what_was_expected(copy, server):
+def test_downloads_of_wrong_files(copy, server):
     address, folder, _ = server
     bash(copy, "downloads.sh cow", status=2, STANFORD_URL=address)
     error = bash(copy, "downloads.sh bunny armadillo", status=1, STANFORD_URL=address).stderr
-    assert "bunny: could not fetch" in error and "not done: bunny armadillo" in error
+    assert "bunny: could not fetch" in error and "failed: bunny armadillo" in error
     put_armadillo(folder, 1000)  # too small
     error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
-    assert "not the file expected" in error
+    assert "not the expected file" in error
     (folder / "pub/3Dscanrep/armadillo/Armadillo.ply.gz").write_text("<html>sorry</html>")
     shutil.rmtree(copy / "stanford_3d_scanning_datasets")
     error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
-    assert "no whole gzip file" in error
+    assert "not a complete gzip file" in error
 
 
 def test_bunny_is_checked_by_its_sha256(copy, server, data):
@@ -221,7 +221,7 @@ def test_bunny_is_checked_by_its_sha256(copy, server, data):
 
     serve(original[:-2] + b"9\n")
     error = bash(copy, "downloads.sh bunny", status=1, STANFORD_URL=address).stderr
-    assert "not the file expected" in error
+    assert "not the expected file" in error
     shutil.rmtree(copy / "stanford_3d_scanning_datasets")
     serve(original)
     bash(copy, "downloads.sh bunny", STANFORD_URL=address)

@@ -5,7 +5,6 @@ test_marching.
 """
 
 import json
-import sys
 
 import extract
 import fields
@@ -66,8 +65,7 @@ def test_sparse_equals_dense_on_a_network():
     mlp = MLP(64, radius=0.6, seed=2, kernel=True)
     sparse, stats = surface.extract(mlp.evaluate, grid(129))
     dense, _ = surface.extract(mlp.evaluate, grid(129), dense=True)
-    # Python 3.8's BLAS rounds a row by its place in the block, see kernels.evaluate
-    assert_same(sparse, dense, grid(129), 0 if sys.version_info >= (3, 9) else 1e-3)
+    assert_same(sparse, dense, grid(129), 0)
     assert stats.dense / stats.evaluations > 20
 
 

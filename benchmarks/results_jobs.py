@@ -1,0 +1,167 @@
+"""One method on one cloud: the commands that make its mesh, what they cost, what it is worth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import helper
+from igr import checkpoints
+from results_clouds import sha256
+from results_process import command_line, run_checked, total_cost
+import results_settings as settings
+from results_settings import LONG_CASES, NEED_NORMALS, OURS, PEERS, Shape
+import results_tables as tables
+
+
+class Job(NamedTuple):
+    """One method on one cloud."""
+
+    method: str
+    case: str
+    folder: Path  # of the shape's files in runs/results
+    reference: Path
+    info: dict  # of the case, as write_clouds() gives it
+    protocols: tuple  # of evaluate.py
+    field: bool  # compare f with the distance to the reference, which is a mesh
+    flags: str  # more of train.py's
+    course: bool = False  # measure the surface during the training as well
+
+    @property
+    def mesh(self) -> Path:
+        if self.method == "truth":
+            return self.reference
+        return self.folder / f"{self.case}-{self.method}.ply"
+
+    def commands(self) -> list:
+        """The command lines that make the mesh, each a list of words; [] for the truth itself."""
+        if self.method == "truth":
+            return []
+        cloud = self.folder / f"{self.case}.ply"
+        if self.method in PEERS:
+            flags = settings.PEER_CASE_FLAGS.get(self.case, "") if "poisson" in self.method else ""
+            return [["benchmarks/peers.py", self.method, "-f", cloud, "-o", self.mesh,
+                     *flags.split()]]
+        flags = self.train_flags()
+        epoch = max(1, self.info["points"] // 512)  # steps
+        # other flags or points are another run, in another folder
+        key = json.dumps([settings.RECIPE, flags, self.info["cloud_sha256"]])
+        key = hashlib.sha256(key.encode()).hexdigest()
+        folder = self.folder / f"{self.case}-{self.method}-{key[:8]}"
+        return [["train.py", "-f", cloud, "-tr", "0", *flags,
+                 "-sie", str(max(1, settings.SAVE_STEPS // epoch)), "--quiet", "-m", folder],
+                ["infer.py", "-mlp", folder / "param_NNNNN.h5", *settings.INFER_FLAGS.split(),
+                 "-o", self.mesh, "--quiet"]]
+
+    def train_flags(self) -> list:
+        """The words of train.py's flags for method, shape and case."""
+        of_case = (settings.LONG_CASE_FLAGS if self.method == "ours-long"
+                   else settings.CASE_FLAGS)
+        return f"{OURS[self.method]} {self.flags} {of_case.get(self.case, '')}".split()
+
+    def entry_settings(self) -> dict:
+        """What the entry depends on; an entry with others is made again."""
+        found = {"commands": [command_line(command) for command in self.commands()],
+                 "protocols": list(self.protocols), "reference_sha256": sha256(self.reference),
+                 "cloud_sha256": self.info["cloud_sha256"]}
+        return {**found, "recipe": settings.RECIPE} if self.method in OURS else found
+
+    def make(self, lock) -> dict:
+        """Make the mesh and measure it: the entry's figures. Raises Failed."""
+        costs = []
+        folder = checkpoint = None
+        for command in self.commands():
+            if command[0] == "train.py":
+                folder = command[-1]
+                costs.append(train(command, folder, lock))
+            elif command[0] == "infer.py":
+                checkpoint = newest_checkpoint(folder)
+                command = ["infer.py", "-mlp", checkpoint, *command[3:]]
+                costs.append(run_checked(command, lock).cost())
+            else:
+                costs.append(run_checked(command, lock, settings.PEER_SECONDS).cost())
+        found = {**total_cost(costs), **self.measure(lock, checkpoint)}
+        if self.course:
+            found["course"] = self.measure_course(lock, folder)
+        return found
+
+    def measure(self, lock, checkpoint) -> dict:
+        """What evaluate.py finds of the mesh, and of the field where there is a `checkpoint`."""
+        output = self.folder / f"{self.case}-{self.method}.json"
+        command = ["evaluate.py", "-f", self.reference, "-mdp", self.mesh, "-o", output, "--json",
+                   "--protocol", *self.protocols]
+        if checkpoint and self.field:
+            command += ["-mlp", checkpoint]
+        run_checked(command, lock)
+        result = json.loads(output.read_text())
+        return {key: value for key, value in result.items() if key not in ("mesh", "reference")}
+
+    def measure_course(self, lock, folder: Path) -> list:
+        """Figures of the surfaces of at most COURSE checkpoints of the training in `folder`, the
+        last among them: a list of {"step", "topology", "default"}."""
+        paths = sorted(folder.glob("param_*.h5"), reverse=True)
+        interval = -(-len(paths) // settings.COURSE)
+        mesh = folder / "course.ply"
+        output = folder / "course.json"
+        rows = []
+        for path in reversed(paths[::interval]):
+            run_checked(["infer.py", "-mlp", path, "--grid-size", str(settings.COURSE_GRID),
+                         "--threads", "1", "-o", mesh, "--quiet"], lock)
+            run_checked(["evaluate.py", "-f", self.reference, "-mdp", mesh, "-o", output, "--json"],
+                        lock)
+            result = json.loads(output.read_text())
+            rows.append({"step": checkpoints.load_checkpoint(path)[1]["step"],
+                         "topology": result["topology"],
+                         "default": {key: value for key, value in result["default"].items()
+                                     if key in tables.BOTH_WAYS}})
+        return rows
+
+
+def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Path):
+    """Yield the jobs of a shape in order.
+
+    only: methods to take, None for all; clouds: what write_clouds() returned; topology: the
+    reference's, None for a cloud.
+    """
+    for case in shape.cases:
+        methods = [m for m in shape.methods if case in LONG_CASES or m != "ours-long"]
+        if case == "clean" and topology and "upstream" in shape.protocols:
+            methods.append("truth")
+        for method in methods:
+            if only and method not in only:
+                continue
+            if method in NEED_NORMALS and not clouds[case]["normals"]:
+                continue
+            protocols = shape.protocols if case == "clean" else ("default",)
+            if method in PEERS:
+                protocols = tuple(p for p in protocols if p != "upstream")
+            course = method == "ours-long" or (shape.course and method == "ours")
+            yield Job(method, case, folder, reference, clouds[case], protocols,
+                      field=bool(topology), flags=shape.flags, course=course)
+
+
+def train(command: list, folder: Path, lock) -> dict:
+    """Train into `folder`, or resume what is there; returns the cost and keeps it in cost.json.
+
+    A training that is resumed from a checkpoint counts the seconds up to that checkpoint. It has
+    no cpu_seconds: those of the stopped process are not known.
+    """
+    kept = folder / "cost.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    before = newest_checkpoint(folder)
+    command = (["train.py", "--resume", "-m", folder, "--quiet"] if before
+               else [*command, "--overwrite"])
+    cost = run_checked(command, lock).cost()
+    if before:
+        cost["seconds"] += checkpoints.load_checkpoint(before)[1]["seconds"]
+        del cost["cpu_seconds"]
+    helper.write_json(kept, cost)
+    return cost
+
+
+def newest_checkpoint(folder: Path):
+    """Path of the last checkpoint of a run, or None."""
+    return max(Path(folder).glob("param_*.h5"), default=None)

@@ -1,0 +1,75 @@
+"""The pictures of results.py: the command lines that make them, run where a picture is out of date.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from results_clouds import write_turned_pair
+from results_jobs import newest_checkpoint
+from results_process import in_own_process, run_checked
+from results_settings import SHAPES
+
+
+def shape_commands(name: str, results: Path, cloud: Path, truth, mesh: Path) -> list:
+    """visualize.py's command lines, lists of words, for the pictures of the shape `name`.
+
+    results/<shape>.jpeg shows cloud, mesh and truth, results/<shape>_error.jpeg the distance of
+    the mesh to the truth. truth: path of the true mesh; None where the reference is a cloud: then
+    there is no second picture.
+    """
+    look = ["--azimuth", str(SHAPES[name].azimuth), "--elevation", "10", "--size", "600", "600",
+            f"--up={SHAPES[name].up}"]
+    commands = [["visualize.py", "compare", cloud, mesh, *([truth] if truth else []), *look,
+                 "--ground", "-o", results / f"{name}.jpeg"]]
+    if truth:
+        commands.append(["visualize.py", "error", "-f", mesh, "-r", truth, "--max", "0.01", *look,
+                         "-o", results / f"{name}_error.jpeg"])
+    return commands
+
+
+def turned_command(pair: Path, results: Path) -> list:
+    """visualize.py's command line for a mesh beside itself turned."""
+    return ["visualize.py", "mesh", "-f", pair, "--azimuth", "0", "--elevation", "5",
+            "-o", results / "turned.jpeg"]
+
+
+def training_commands(checkpoint: Path, results: Path) -> list:
+    """visualize.py's command lines for slices and curves of the bunny's training."""
+    return [["visualize.py", "slices", "-mlp", checkpoint, "-o", results / "bunny_slices.png"],
+            ["visualize.py", "curves", "-f", checkpoint.parent, "-o",
+             results / "bunny_curves.png"]]
+
+
+def commands_for(name: str, folder: Path, reference: Path, is_mesh: bool, results: Path) -> list:
+    """(source file, command line) of each picture of the shape `name`.
+
+    They show our mesh of the clean cloud, where there is one. The bunny has more: the turned pair,
+    slices and curves. folder: the shape's, with the meshes; is_mesh: the reference is one.
+    """
+    method = next((m for m in ("ours-long", "ours") if (folder / f"clean-{m}.ply").is_file()), None)
+    mesh = folder / f"clean-{method}.ply"
+    wanted = []
+    if method:
+        truth = reference if is_mesh else None
+        commands = shape_commands(name, results, folder / "clean.ply", truth, mesh)
+        wanted += [(mesh, command) for command in commands]
+    if name == "bunny":
+        pair = folder / "turned.ply"
+        if not pair.is_file():
+            in_own_process(write_turned_pair, reference, pair)
+        wanted.append((pair, turned_command(pair, results)))
+        trainings = folder.glob(f"clean-{method}-" + "[0-9a-f]" * 8)
+        for training in sorted(trainings, key=os.path.getmtime)[-1:]:
+            commands = training_commands(newest_checkpoint(training), results)
+            wanted += [(mesh, command) for command in commands]
+    return wanted
+
+
+def write(name: str, folder: Path, reference: Path, is_mesh: bool, results: Path, lock) -> None:
+    """Make each picture that is missing or older than what it shows. Raises Failed."""
+    for source, command in commands_for(name, folder, reference, is_mesh, results):
+        output = command[-1]
+        if not output.is_file() or output.stat().st_mtime < source.stat().st_mtime:
+            run_checked(command, lock)

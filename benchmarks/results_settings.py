@@ -1,0 +1,87 @@
+"""What results.py measures and with which flags: shapes, cases, methods, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+RECIPE = 3  # raise it when train.py gives other weights for the same flags: ours is made again
+# flags of train.py in addition to its defaults; one thread, so that two shapes can run at a time
+OURS = {"ours": "--threads 1", "ours-normals": "--threads 1 --with-normals",
+        "ours-long": "--threads 1 -ti 30000"}
+# more flags by case: 50 neighbours of 2,000 points span a limb, and long trainings learn noise
+CASE_FLAGS = {"sparse": "-k 10 -ti 2000", "noisy": "-ti 4000"}
+LONG_CASE_FLAGS = {"holes": "-ti 45000"}  # of ours-long, in LONG_CASES
+PEER_CASE_FLAGS = {"sparse": "--neighbours 10", "noisy": "--depth 6"}  # Poisson, same reasons
+EASY_FLAGS = "-ti 2000"  # for simple shapes
+# 50 neighbours reach across a wing. In folds and wings f has a ridge, where its gradient cannot
+# have length 1: a weaker eikonal term leaves them open.
+FINE_FLAGS = "-k 10 --lam 0.03"
+INFER_FLAGS = "--grid-size 512 --threads 1"
+SAVE_STEPS = 1000  # between two checkpoints: a kill loses at most these
+
+# points of a clean cloud: evenly spaced on a mesh, random on a built-in shape; a scan gives all
+POINTS = 50_000
+NOISE = 0.01  # standard deviation of each coordinate, unit frame: 0.5 % of the longest side
+SPARSE = 2_000  # points of a sparse cloud
+HOLES = 5  # balls cut out of a cloud, each around one of its points
+HOLE_RADIUS = 0.1  # unit frame
+PEER_SECONDS = 900  # a peer that takes longer is killed
+COURSE = 12  # checkpoints of a training whose surface is measured, at most
+COURSE_GRID = 256
+
+PEERS = ("poisson-estimated", "poisson", "ball-pivoting")
+NEED_NORMALS = ("ours-normals", "poisson")
+
+
+class Shape(NamedTuple):
+    """A shape to measure, its cases and methods."""
+
+    files: tuple = ()  # its reference below a folder of DATA, the first found; (): built-in
+    cases: tuple = ("clean",)
+    methods: tuple = ("ours", "ours-normals", "poisson-estimated", "poisson")
+    protocols: tuple = ("default",)  # of evaluate.py, for the clean case
+    flags: str = ""  # more for train.py
+    up: str = "y"  # in pictures
+    azimuth: int = 20  # of the camera in pictures, in degrees
+    hint: str = ""  # where to get the reference if downloads.sh does not have it
+    course: bool = False  # measure the surface during the training of "ours" (ours-long: always)
+
+
+DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
+ALL_CASES = ("clean", "noisy", "sparse", "holes")
+LONG_CASES = ("clean", "holes")  # those with exact points
+ALL_METHODS = ("ours", "ours-normals", *PEERS)
+UPSTREAM = ("default", "upstream")
+SHAPES = {
+    "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
+                   (*ALL_METHODS, "ours-long"), UPSTREAM),
+    "knot": Shape((), ALL_CASES, ALL_METHODS),
+    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"),
+                  methods=(*Shape().methods, "ours-long"), protocols=UPSTREAM, flags=FINE_FLAGS,
+                  up="z", course=True),
+    "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
+                       protocols=UPSTREAM, flags=FINE_FLAGS,
+                       azimuth=200),  # at 20 it turns its back
+    "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
+                    protocols=UPSTREAM, flags=FINE_FLAGS),
+    "drill": Shape(("drill/drill_shaft_vrip.ply", "drill/reconstruction/drill_shaft_vrip.ply"),
+                   protocols=UPSTREAM),
+    "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
+                        protocols=UPSTREAM, flags=FINE_FLAGS),
+    "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
+                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y",
+                      hint="the README says where it is", course=True),
+    "sphere": Shape(flags=EASY_FLAGS),
+    "torus": Shape(flags=EASY_FLAGS),
+    "sponge": Shape(flags=EASY_FLAGS),
+    "letter": Shape(flags=EASY_FLAGS),
+}
+
+
+def find_reference(shape: Shape):
+    """Path of the file of a shape's reference, or None."""
+    places = [folder / file for file in shape.files for folder in DATA]
+    return next((place for place in places if place.is_file()), None)
