@@ -1,4 +1,4 @@
-"""Marching cubes in one block after the other, and the sewing of the blocks' meshes to one.
+"""March the blocks one by one, and sew their meshes to one.
 
 The triangles in a cell are scikit-image's (Lewiner's tables). Each vertex knows the grid edge on
 which it lies, so vertices of two blocks on the same edge are joined exactly, without a tolerance.
@@ -27,7 +27,7 @@ class Patch(NamedTuple):
 def march(blocks: Blocks, crossed: np.ndarray, level: np.float32, margin: float) -> list[Patch]:
     """A patch of {f = level} for each block with cells to march.
 
-    crossed (B, m, m, m): mask of these cells; the values of f at their corners are known.
+    crossed (B, m, m, m): mask of these cells. The values of f at their corners must be known.
     margin: see march_block.
     """
     patches = []
@@ -43,9 +43,9 @@ def march_block(values: np.ndarray, crossed: np.ndarray, origin: np.ndarray,
 
     values (m + 1, m + 1, m + 1) float64; crossed (m, m, m) mask; origin (3,): grid index of
     values[0, 0, 0].
-    scikit-image gets values that keep `margin` away from 0: then a vertex keeps away from the grid
-    points and its coordinates show on which edge it lies. Its place on the edge is then taken from
-    the values themselves, in float64.
+    scikit-image gets values that keep `margin` away from 0. So each vertex keeps away from the grid
+    points, and its coordinates show on which edge it lies. Its place on the edge is then computed
+    from the values themselves, in float64.
     """
     from skimage.measure import marching_cubes
 
@@ -74,8 +74,8 @@ def march_block(values: np.ndarray, crossed: np.ndarray, origin: np.ndarray,
 def sew(patches: list[Patch], size: int) -> tuple[np.ndarray, np.ndarray]:
     """One mesh of all patches: vertices (N, 3) float64 in grid units and faces (M, 3).
 
-    Vertices on the same grid edge become one. size: cells along a block's side; only vertices on
-    the blocks' sides can have a twin. The list is emptied, so that memory is freed on the way.
+    Vertices on the same grid edge become one; only those in the side of a block can have a twin.
+    size: cells along a block's side. The list is emptied, which frees memory on the way.
     """
     vertices, faces, edges = _concatenate(patches)
     on_side = np.flatnonzero(_on_block_side(vertices, edges, size))
@@ -92,7 +92,7 @@ def sew(patches: list[Patch], size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _concatenate(patches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices, faces and edges of all patches behind each other; empties the list."""
+    """Vertices, faces and edges of all patches in their order; empties the list."""
     v = sum(len(patch.vertices) for patch in patches)
     f = sum(len(patch.faces) for patch in patches)
     vertices = np.empty((v, 3))

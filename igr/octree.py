@@ -25,7 +25,7 @@ COARSEST = 4  # cells along each side of the octree's first level
 
 
 class Octree:
-    """Finds the blocks, and in a block the cells, that may hold a zero of f - level."""
+    """Finds the blocks of a grid, and the cells of a block, that may hold a zero of f - level."""
 
     def __init__(self, store: ValueStore, level: np.float32, lipschitz: float):
         self.store = store
@@ -49,7 +49,7 @@ class Octree:
     def candidate_cells(self, blocks: Blocks, step: int) -> np.ndarray:
         """Block cells (n, 4) of one unit that may hold a zero.
 
-        step: side, in units, of the cells to begin with; a power of two that divides the block.
+        step: side of the cells to begin with, in units: a power of two that divides the block's.
         """
         cells = blocks.cells(self.store.grid, step)
         while step > 1:
@@ -77,10 +77,11 @@ class Octree:
 
 
 def steepest_slope(f_corners: np.ndarray, f_center: np.ndarray, side: float) -> np.ndarray:
-    """The steepest slope (n,) of f that its values in n cells show, f's unit over that of side.
+    """The steepest slope (n,) that f's values in n cubic cells show, per unit of `side`.
 
-    f_corners (n, 8) in the order of CORNERS, f_center (n, 1). Two estimates, the larger counts:
-    from the centre to each corner, and the norm of the mean differences along the three axes.
+    f_corners (n, 8): f at the corners, in the order of CORNERS; f_center (n, 1): at the centre.
+    It is the larger of two estimates: the slope from the centre to a corner, and the norm of the
+    mean differences along the three axes.
     """
     to_corners = np.abs(f_corners - f_center).max(axis=1) / (np.sqrt(0.75) * side)
     differences = []
@@ -93,9 +94,9 @@ def steepest_slope(f_corners: np.ndarray, f_center: np.ndarray, side: float) -> 
 
 
 def holds_no_zero(f_k: np.ndarray, f_c: np.ndarray, bound, side: float) -> np.ndarray:
-    """True where a cell cannot hold a zero: the module's drop test, with its names.
+    """Mask: True where a cell cannot hold a zero. This is the drop test at the top of this file.
 
-    f_k, f_c: f at two opposite corners of the cell; bound: L; side: a. They broadcast.
+    f_k, f_c: f - level at two opposite corners of the cell; bound: L; side: a. They broadcast.
     """
     r_k = np.abs(f_k) / (bound * side)  # in units of a
     r_c = np.abs(f_c) / (bound * side)

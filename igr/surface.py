@@ -29,7 +29,7 @@ from igr.values import CHUNK, Blocks, ValueStore, in_chunks
 import numpy as np
 
 BLOCK = 32  # cells a side of the blocks that are refined and marched together
-MARGIN = 1e-4  # cells; a vertex keeps that far from a grid point until it knows its edge
+MARGIN = 1e-4  # least |f - level| that scikit-image sees, in units of the grid's spacing
 
 
 class Stats(NamedTuple):
@@ -38,9 +38,9 @@ class Stats(NamedTuple):
     grid: tuple[int, int, int]  # points along each axis
     evaluations: int  # points at which f was evaluated
     dense: int  # points of the whole grid
-    levels: int  # of the octree; 0: without
+    levels: int  # of the octree; 0 if dense
     cells: int  # with a sign change
-    followed: int  # of the cells looked at, found only by following the surface
+    followed: int  # cells that were found only by following the surface
     slope: float  # steepest change of f a unit of length that was seen
     open: bool  # the surface reaches a side of the box and is cut there
     seconds: float
@@ -65,21 +65,21 @@ def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.
             outward: float | None = None) -> tuple[Geometry, Stats]:
     """The mesh of {f = level} over a grid, in f's coordinates, and what it took.
 
-    f maps float64 points (N, 3) to values (N,); the octree's coarse cells may also ask for it up to
-    a grid's length beyond the grid.
+    f maps float64 points (N, 3) to values (N,). The octree's coarse cells may reach up to a grid's
+    length beyond the grid, and f is evaluated there, too.
     dense: evaluate every grid point (the reference). lipschitz: how much f may change a unit of
     length. outward: +1 where f grows from the inside to the outside, -1 where it falls, None to
     take the sign that f has on the grid's boundary.
     Raises UserError where f is not finite or nowhere crosses the level.
     """
     start = time.perf_counter()
-    level = np.float32(level)  # as f's values, so that all comparisons agree
+    iso_value = np.float32(level)  # as f's values, so that all comparisons agree
     size = min(BLOCK, 1 << int(grid.shape.max() - 2).bit_length())
     store = ValueStore(f, grid)
-    octree = Octree(store, level, lipschitz)
-    tracer = Tracer(store, level, size)
+    octree = Octree(store, iso_value, lipschitz)
+    tracer = Tracer(store, iso_value, size)
     blocks = whole_grid(grid, size) if dense else near_surface(octree, size)
-    patches, crossed = _march_all(blocks, store, tracer, level)
+    patches, crossed = _march_all(blocks, store, tracer, iso_value)
     if not patches:
         raise UserError(f"f does not cross {level:g} inside the grid: there is no surface. "
                         "Train longer, or take another --level")
@@ -115,16 +115,16 @@ def near_surface(octree: Octree, size: int) -> Iterator[tuple[Blocks, np.ndarray
 
 
 def _march_all(chunks, store: ValueStore, tracer: Tracer,
-               level: np.float32) -> tuple[list[Patch], int]:
-    """The patches of all chunks and of where the surface leads from there, and the number of cells
-    with a sign change."""
+               iso_value: np.float32) -> tuple[list[Patch], int]:
+    """The patches of all chunks and of the cells to which the surface leads from there, and how
+    many cells have a sign change."""
     patches = []
     cells = 0
     for blocks, block_cells in itertools.chain(chunks, tracer.remaining()):
         crossed = tracer.crossed_cells(blocks, block_cells)
         store.end_chunk()
         cells += int(crossed.sum())
-        patches += march(blocks, crossed, level, MARGIN * store.grid.spacing)
+        patches += march(blocks, crossed, iso_value, MARGIN * store.grid.spacing)
         del blocks, block_cells, crossed  # else they are held while the next chunk is refined
     return patches, cells
 
@@ -137,9 +137,9 @@ def _reaches_side(points: np.ndarray, grid: Grid) -> bool:
 
 
 def sign_outside(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.0) -> float:
-    """+1 or -1: the sign of f - level outside, if the grid's box is around the whole surface.
+    """+1 or -1: the sign of f - level outside the surface, if the grid's box holds all of it.
 
-    It is the sign at most of the box's eight corners and the centres of its six sides.
+    It is the sign at most of 14 points: the box's eight corners and the centres of its six sides.
     """
     centers = [np.where(np.arange(3) == axis, side, 0.5) for axis in range(3) for side in (0, 1)]
     index = np.concatenate([CORNERS, np.array(centers)]) * (grid.shape - 1)

@@ -1,8 +1,8 @@
 """Follow the surface from cell to cell, so that a component that was touched is complete.
 
-The octree may drop a cell that holds a zero where f is steeper than it looked. The surface goes on
-through every face of a cell at whose corners f - level changes sign, so the neighbour across such
-a face is looked at too, in the same block or in another one.
+The octree may drop a cell that holds a zero where f is steeper than its values showed. The surface
+goes through each face of a cell where f - level changes sign between the face's corners. So the
+neighbour across such a face is looked at too, in the same block or in another one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FACES = [(step * np.eye(3, dtype=int)[axis], np.flatnonzero(CORNERS[:, axis] == 
 
 
 class Tracer:
-    """Finds the cells that the surface crosses, from some of them on."""
+    """Finds the cells that the surface crosses: those among given cells, and all beyond them."""
 
     def __init__(self, store: ValueStore, level: np.float32, size: int):
         self.store = store
@@ -31,10 +31,10 @@ class Tracer:
         self._ahead = []  # arrays of grid cells (n, 3) in other blocks, still to be looked at
 
     def crossed_cells(self, blocks: Blocks, block_cells: np.ndarray) -> np.ndarray:
-        """Mask (B, m, m, m) of cells with a sign change: of the block cells (n, 4) given and of
-        all those in the blocks to which the surface leads from there.
+        """Mask (B, m, m, m) of the cells that the surface crosses.
 
-        The cells in other blocks to which it leads are kept for `remaining`.
+        Looks at the block cells (n, 4) given, then follows the surface from them inside each block.
+        Where it leaves a block, the next cell is kept for `remaining`.
         """
         visited = self._visited_in(blocks.origins)
         crossed = np.zeros_like(visited)
@@ -79,8 +79,8 @@ class Tracer:
         return cells[mixed], above[mixed]
 
     def _neighbours(self, blocks, cells, above) -> np.ndarray:
-        """The neighbours (m, 4) in the same block across faces with a sign change; those in other
-        blocks are kept in _ahead."""
+        """The neighbours (m, 4) across faces with a sign change, if they are in the same block.
+        Those in other blocks are kept in _ahead."""
         found = []
         for step, face in FACES:
             mixed = above[:, face].any(axis=1) & ~above[:, face].all(axis=1)

@@ -1,8 +1,9 @@
-"""The values of a function f at grid points: each point is evaluated once.
+"""The values of a function f at grid points, each evaluated once.
 
-The grid is far too large to be held whole, so it is treated in chunks of blocks. A block is a cube
-of cells. Neighbouring blocks share the points on their sides, and the store remembers these values
-when a chunk is done; all others go with their block.
+The whole grid does not fit into memory, so it is treated in chunks of blocks. A block is a cube of
+cells. Neighbouring blocks share the points on their sides: the store keeps the values there when a
+chunk is done, and forgets those inside a block. (The octree's root is a block, too. The few values
+inside it are evaluated again when the blocks of the grid need them.)
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def in_chunks(origins: np.ndarray, size: int, chunk: int = CHUNK) -> Iterator[Bl
 
 
 class ValueStore:
-    """Evaluates f at the points of blocks; a value that a former block shares is not asked again.
+    """Evaluates f at the points of blocks and keeps the values that neighbouring blocks share.
 
     f maps float64 points (N, 3) to values (N,).
     """
@@ -118,12 +119,12 @@ class ValueStore:
         self._present = self._present.merged(_Table(keys[shared], values[places[shared]]))
 
     def end_chunk(self) -> None:
-        """Tell that the present blocks are done; what they share stays known."""
+        """Say that the present blocks are done. What they share stays known."""
         self._former = self._former.merged(self._present)
         self._present = _Table.empty()
 
     def _evaluate_once(self, index: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Values (n,) at grid index (n, 3); two blocks of a chunk may ask for the same point."""
+        """Values (n,) at grid index (n, 3), where two blocks of a chunk may share a point."""
         _, first, copy = np.unique(keys, return_index=True, return_inverse=True)
         return self._evaluate(index[first])[copy.reshape(-1)]
 
