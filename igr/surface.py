@@ -123,7 +123,7 @@ def _march_all(chunks, store: ValueStore, tracer: Tracer,
     for blocks, block_cells in itertools.chain(chunks, tracer.remaining()):
         crossed = tracer.crossed_cells(blocks, block_cells)
         store.end_chunk()
-        cells += int(crossed.sum())
+        cells += np.count_nonzero(crossed)
         patches += march(blocks, crossed, iso_value, MARGIN * store.grid.spacing)
         del blocks, block_cells, crossed  # else they are held while the next chunk is refined
     return patches, cells
