@@ -63,8 +63,8 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
         f"{stats.seconds:.1f} s")
     mesh = mesh._replace(points=network.frame.to_world(mesh.points))
     if group.rank == 0:
-        for doubt in surface.doubts(stats):
-            print(f"warning: {doubt}", file=sys.stderr)
+        for warning in surface.warnings_of(stats):
+            print(f"warning: {warning}", file=sys.stderr)
         mesh = kept_part(mesh, network.cloud, trim, largest, min_component, say)
     return mesh, stats
 
