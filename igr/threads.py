@@ -33,6 +33,17 @@ def map(function, items: list) -> list:
     return [function(items[0]), *(other.result() for other in others)]
 
 
+def map_each(function, items) -> list:
+    """[function(item) ...], the items shared out to all threads."""
+    items = list(items)
+    n = count()
+    shares = map(lambda some: [function(item) for item in some], [items[i::n] for i in range(n)])
+    found = [None] * len(items)
+    for i, share in enumerate(shares):
+        found[i::n] = share
+    return found
+
+
 @functools.lru_cache(maxsize=None)
 def limit_blas() -> None:
     """One thread for each product: the threads are ours."""
