@@ -54,8 +54,7 @@ def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) 
         raise UserError(f"{path}: {error}") from None
     pts_unit = frame.to_unit(pts_world)
     _check_extent(pts_unit, path)
-    order = np.random.default_rng(seed).permutation(len(pts_unit))
-    test, train = np.split(order, [int(len(order) * test_rate)])
+    test, train = split(len(pts_unit), test_rate, seed)
     if len(train) <= knn:
         raise UserError(
             f"{path}: {len(train)} training points are too few for -k {knn}; "
@@ -68,6 +67,33 @@ def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) 
         given = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
         normals = unit_normals(pts_unit, given, path)[train].astype(np.float32)
     return PointCloud(points, normals, neighbour_distance(points, knn), held_out, frame)
+
+
+def split(n: int, test_rate: float, seed: int):
+    """Indices of the test part and of the training part of n points, each in random order."""
+    order = np.random.default_rng(seed).permutation(n)
+    return np.split(order, [int(n * test_rate)])
+
+
+def training_points(path, info: dict, frame: Frame):
+    """The points (N, 3) of a checkpoint's cloud in its unit frame, and the mask (N,) of those that
+    its training held out (None where it held out none, or is not known).
+
+    path: the cloud; info: the checkpoint's; frame: its frame. Raises UserError where the file is
+    gone or is not the one that the network was trained on.
+    """
+    path = helper.existing_file(path)
+    trained_on = info.get("cloud_file_sha256")
+    if trained_on and helper.sha256_of_file(path) != trained_on:
+        raise UserError(f"{path}: another file than the network was trained on")
+    points = frame.to_unit(files.read(path).surface_points)
+    flags = info.get("flags", {})
+    rate = flags.get("test_rate", 0)
+    if not trained_on or not rate:
+        return points, None
+    held_out = np.zeros(len(points), bool)
+    held_out[split(len(points), rate, flags["seed"])[0]] = True
+    return points, held_out
 
 
 def _check_extent(pts_unit: np.ndarray, path) -> None:

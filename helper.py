@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -167,6 +168,15 @@ def existing_file(path: str | Path) -> Path:
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty")
     return path
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
 
 
 def without_suffix(path: str | Path) -> Path:

@@ -2,8 +2,10 @@
 
     python infer.py -mlp bunny/param_01500.h5 --grid-size 512
 
-writes bunny/param_01500_mesh.ply. The checkpoint knows its network, its frame and its cube. f is
-evaluated only near the surface (see surface.py); the mesh is that of the whole grid.
+writes bunny/param_01500_mesh.ply. The checkpoint knows its network, its frame, its cube and its
+cloud. f is evaluated only near the surface (see igr/surface.py), for the mesh of the whole grid.
+Then the mesh gets the detail that the cloud's points have beyond the network (see igr/detail.py),
+and pieces that no point supports are dropped.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from pathlib import Path
 import sys
 from typing import Callable, Sequence
 
+import datasets
 import helper
 from helper import UserError
-from igr import checkpoints, files, meshes, ranks, surface, threads
+from igr import checkpoints, files, meshes, ranks, support, surface, threads
+from igr.detail import fit
 from igr.devices import Device
 from igr.frames import Frame, Geometry
 from igr.ranks import Ranks
 import networks
+from networks import Network
 
 import numpy as np
 
@@ -28,6 +33,7 @@ import numpy as np
 
 def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[float] | None = None,
             volume_factor: float | None = None, level: float = 0.0, outward: int | None = None,
+            detail: str | int = "auto", cloud: str | Path | None = None, keep_all: bool = False,
             largest: bool = False, min_component: float | None = None, trim: float | None = None,
             lipschitz: float = 1.0, dense: bool = False, sub_batch_size: int | None = None,
             overrides: dict | None = None, where: tuple[Device, Ranks] | None = None,
@@ -39,6 +45,8 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
         frame; default: the checkpoint's)
     level, lipschitz, dense: see surface.extract
     outward: 1 or -1 where f grows or falls towards the outside; None: seen at the training's cube
+    detail: "auto", "off" or the number of rounds, see igr/detail.py; cloud: its points, by default
+        the file that the network was trained on; keep_all: keep pieces that no point supports
     largest, min_component, trim: see kept_part
     sub_batch_size: points at a time; default: what suits the device
     overrides: entries of the architecture that replace the checkpoint's
@@ -61,12 +69,49 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
         f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
         f"{stats.seconds:.1f} s")
-    mesh = mesh._replace(points=network.frame.to_world(mesh.points))
     if group.rank == 0:
         for warning in surface.warnings_of(stats):
             print(f"warning: {warning}", file=sys.stderr)
-        mesh = kept_part(mesh, network.cloud, trim, largest, min_component, say)
+        if detail != "off" or not keep_all:
+            mesh = with_points(mesh, network, level, detail, cloud, keep_all, say)
+    mesh = mesh._replace(points=network.frame.to_world(mesh.points))
+    if group.rank == 0:
+        cloud = str(cloud or network.info.get("cloud", ""))
+        mesh = kept_part(mesh, cloud, trim, largest, min_component, say)
     return mesh, stats
+
+
+def with_points(mesh: Geometry, network: Network, level: float, detail: str | int,
+                cloud: str | Path | None, keep_all: bool, say: Callable[[str], None]) -> Geometry:
+    """What the cloud's points make of a mesh in the unit frame: without the pieces that none of
+    them supports, and with their detail. Arguments as mesh_of has them.
+
+    Where the training's cloud is gone or another, says so and returns the mesh as it is. Raises
+    UserError where that is so of a cloud that was named.
+    """
+    path = cloud or network.info.get("cloud")
+    if not path:
+        say("no detail: the checkpoint does not know its cloud; -f names it")
+        return mesh
+    try:
+        info = {} if cloud else network.info
+        points, held_out = datasets.training_points(path, info, network.frame)
+    except UserError as error:
+        if cloud:
+            raise
+        print(f"warning: no detail: {error}; -f names the cloud", file=sys.stderr)
+        return mesh
+    if not keep_all:
+        supported = support.supported_faces(mesh, points)
+        if not supported.all():
+            mesh = keep_and_report(mesh, supported, "pieces without points (--keep-all keeps them)",
+                                   say)
+    if detail != "off":
+        rounds = None if detail == "auto" else int(detail)
+        found = fit(network.mlp.evaluate_with_gradient, points, rounds, held_out)
+        say(str(found.report))
+        mesh = mesh._replace(points=found.move(mesh.points, level))
+    return mesh
 
 
 def grid_box(bounds: Sequence[float] | None, half_side: float,
@@ -133,6 +178,11 @@ def description(mesh: Geometry) -> str:
 # ------------------------------------------------------------------------------- the command line
 
 
+def detail_rounds(text: str) -> str | int:
+    """The type of --detail."""
+    return text if text in ("auto", "off") else helper.number(int, 0)(text)
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     number = helper.number
@@ -155,6 +205,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("-gd", "--gradient-direction", choices=["ascent", "descent"],
         help="whether f grows or falls towards the outside; default: seen at the sides of the "
         "training's cube")
+    add("--detail", type=detail_rounds, default="auto", metavar="{auto,off,ROUNDS}",
+        help="what the cloud's points say beyond the network: auto, as much as brings points that "
+        "were left out nearer; off; or this many rounds of smoothing")
+    add("-f", "--fpath", help="cloud for the detail; default: the one of the training")
+    add("--keep-all", action="store_true", help="keep pieces that no point of the cloud supports")
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--largest", action="store_true", help="keep only the largest component")
     some.add_argument("--min-component", type=number(float, 0, 1), metavar="F",
@@ -186,6 +241,7 @@ def main(args: argparse.Namespace) -> None:
     mesh, _ = mesh_of(
         checkpoint, args.grid_size, bounds=args.bounds, volume_factor=args.volume_factor,
         level=args.level, outward={"ascent": 1, "descent": -1}.get(args.gradient_direction),
+        detail=args.detail, cloud=args.fpath, keep_all=args.keep_all,
         largest=args.largest, min_component=args.min_component, trim=args.trim,
         lipschitz=args.lipschitz, dense=args.dense, sub_batch_size=args.sub_batch_size,
         overrides={"activation": args.activation, "skip_scale": args.skip_scale},

@@ -288,13 +288,14 @@ class Network(NamedTuple):
     mlp: MLP
     frame: Frame  # of the cloud that it was trained on
     volume_factor: float  # half the side of the cube of free space, unit frame
-    cloud: str  # path of that cloud, or ""
+    info: dict  # what the checkpoint says of its training; {} for a published model
 
 
 def load_network(path, kernel: bool, overrides: dict | None = None) -> Network:
     """The network of a checkpoint. Entries of `overrides` that are not None replace those of its
     architecture. Raises UserError where the two do not fit."""
     arrays, info = checkpoints.load_checkpoint(path)
+    given_info = info or {}
     if info is None:
         dims = arrays["fc0/affine/W"].shape[1]
         info = {"architecture": {"dims": dims, **NNABLA_EXAMPLES_ARCHITECTURE},
@@ -305,4 +306,4 @@ def load_network(path, kernel: bool, overrides: dict | None = None) -> Network:
         frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: does not fit the network ({error})") from None
-    return Network(mlp, frame, info["volume_factor"], info.get("cloud", ""))
+    return Network(mlp, frame, info["volume_factor"], given_info)

@@ -152,6 +152,7 @@ def info_of(cloud_path: str | Path, cloud: datasets.PointCloud, size: int,
     """What every checkpoint says of a run of `size` ranks."""
     digest = runs.fingerprint(cloud.points, cloud.held_out, cloud.sigma, cloud.normals)
     return {"cloud": str(Path(cloud_path).resolve()), "cloud_sha256": digest,
+            "cloud_file_sha256": helper.sha256_of_file(cloud_path),
             "frame": cloud.frame._asdict(), "volume_factor": flags["volume_factor"],
             "ranks": size, "flags": flags}
 

@@ -27,7 +27,7 @@ from typing import Callable, NamedTuple
 
 from igr import threads
 from igr.meshes import unit_vectors
-from igr.regression import Samples
+from igr.regression import Samples, agreeing_medians
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -45,6 +45,8 @@ CLEAN = 0.5  # below this share of the left-out points' distance, what is left a
 # noise: then all rounds are taken
 CHECKED = 100_000  # points of the cross-validation at most
 NEWTON_STEPS = 3
+FEWEST = 100  # points with a foot: fewer tell nothing
+NEAR = 0.5  # share of the points that must have a foot: else the cloud is another surface's
 
 Field = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]  # points -> f (N,), grad f (N, 3)
 
@@ -70,8 +72,12 @@ class Report(NamedTuple):
     neighbours: int  # points that the last round averages over
     noise: float  # standard deviation of the points around the surface, estimated
     outliers: int  # points with less than half a weight
+    near: float  # share of the points that have a foot
 
     def __str__(self) -> str:
+        if self.near < NEAR:
+            return (f"detail: none; only {100 * self.near:.2g} % of the points lie near the "
+                    "network's surface")
         if self.rounds == 0:
             return "detail: none; the points say no more than the network"
         text = (f"detail: {self.rounds} rounds, left-out points {1e3 * self.errors[0]:.3g} -> "
@@ -124,11 +130,12 @@ def weigh_outliers(feet: Feet, neighbours: int = 12) -> Feet:
     if k < 3:
         return feet
     points = feet.points[used]
+    normals = feet.normals[used]
     heights = feet.heights[used]
     tree = cKDTree(points, compact_nodes=False, balanced_tree=False)
     _, index = tree.query(points, k=k + 1, workers=threads.count())
-    deviation = np.abs(heights - np.median(heights[index[:, 1:]], axis=1))
-    usual = np.maximum(np.median(deviation[index], axis=1), np.median(deviation))
+    deviation = np.abs(heights - agreeing_medians(index[:, 1:], normals, heights))
+    usual = np.maximum(agreeing_medians(index, normals, deviation), np.median(deviation))
     t = np.minimum(deviation / (OUTLIER * usual + 1e-12), 1)
     weights = np.zeros(len(feet.points))
     weights[used] = (1 - t**2) ** 2
@@ -201,10 +208,14 @@ def left_out_errors(feet: Feet, held_out: np.ndarray):
     inner = rest.weights > 0.5
     if len(test.points) == 0 or not inner.any():
         return [0.0], [0.0]
-    errors = [float(np.abs(test.heights).mean())]
+    before = np.abs(test.heights)
+    errors = [float(before.mean())]
     residuals = [float(np.abs(rest.heights[inner]).mean())]
     for here, there in smoothed(rest, test, ROUNDS):
-        errors.append(float(np.abs(test.heights - there).mean()))
+        after = np.abs(test.heights - there)
+        chance = float((after - before).std()) / len(before) ** 0.5
+        # nearer by chance is not nearer: the first rounds must bring more than that
+        errors.append(float(after.mean()) if before.mean() - after.mean() > chance else errors[0])
         residuals.append(float(np.abs(rest.heights - here)[inner].mean()))
         if len(errors) - 1 - int(np.argmin(errors)) >= 2:
             break
@@ -261,7 +272,11 @@ class Detail:
         step = np.clip((f[:, None] - level) / slope, -REACH, REACH) * gradient
         feet = points - np.clip(f[:, None] / slope, -REACH, REACH) * gradient
         normals = unit_vectors(gradient)
-        return points - step + self.heights(feet, normals)[:, None] * normals
+        known = np.isfinite(feet).all(axis=1)
+        moved = np.array(points, np.float64)
+        heights = self.heights(feet[known], normals[known])
+        moved[known] += heights[:, None] * normals[known] - step[known]
+        return moved
 
 
 def fit(field: Field, points: np.ndarray, rounds: int | None = None,
@@ -271,14 +286,18 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     field: f and its gradient. rounds: how many; None: as many as bring the left-out points nearer.
     held_out: mask (N,) of those; default: a fifth, at random.
     """
-    feet = weigh_outliers(feet_of(field, points))
+    feet = feet_of(field, points)
+    has_foot = feet.weights > 0
+    near = float(has_foot.mean())
+    feet = weigh_outliers(feet)
     if held_out is None:
         held_out = np.random.default_rng(seed).random(len(points)) < 0.2
-    if len(points) > CHECKED:
-        checked = np.random.default_rng(seed).permutation(len(points))[:CHECKED]
+    errors, residuals = [0.0], [0.0]
+    if has_foot.sum() >= FEWEST and near >= NEAR:
+        checked = slice(None)
+        if len(points) > CHECKED:
+            checked = np.random.default_rng(seed).permutation(len(points))[:CHECKED]
         errors, residuals = left_out_errors(feet.some(checked), held_out[checked])
-    else:
-        errors, residuals = left_out_errors(feet, held_out)
     taken = best_rounds(errors, residuals) if rounds is None else min(rounds, len(ROUNDS))
     heights = np.zeros(len(feet.points))
     for heights, _ in smoothed(feet, feet.some(slice(0)), ROUNDS[:taken]):  # noqa: B007  the last
@@ -286,5 +305,6 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     size, neighbours, _ = ROUNDS[max(taken - 1, 0)]
     rest = np.abs(feet.heights - heights)[feet.weights > 0.5]
     noise = 1.4826 * float(np.median(rest)) if len(rest) else 0.0
-    report = Report(taken, errors, size * neighbours, noise, int((feet.weights < 0.5).sum()))
+    outliers = int((has_foot & (feet.weights < 0.5)).sum())
+    report = Report(taken, errors, size * neighbours, noise, outliers, near)
     return Detail(field, feet._replace(heights=heights), report)

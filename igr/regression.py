@@ -133,3 +133,26 @@ def _constant_term(A, b, terms):
             rest -= A[l, r] * b[l]
         b[r] = rest / A[r, r]
     return b[0]
+
+
+@threads.compiled(error_model="numpy")
+def agreeing_medians(index, normals, values):
+    """The median (N,) of each sample's neighbours' values (N,), of those whose normals (N, 3) agree
+    with its own; its own value where none does. index (N, k): the neighbours."""
+    found = values.copy()
+    some = np.empty(index.shape[1])
+    for i in range(len(index)):
+        n = 0
+        for j in index[i]:
+            agreement = (normals[i, 0] * normals[j, 0] + normals[i, 1] * normals[j, 1]
+                         + normals[i, 2] * normals[j, 2])
+            if agreement > AGREEMENT:
+                place = n  # insertion: they are few
+                while place > 0 and some[place - 1] > values[j]:
+                    some[place] = some[place - 1]
+                    place -= 1
+                some[place] = values[j]
+                n += 1
+        if n:
+            found[i] = 0.5 * (some[(n - 1) // 2] + some[n // 2])
+    return found
