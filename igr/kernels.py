@@ -20,12 +20,13 @@ class Shard:
     """Some points with the work buffers of every sweep: n of them, the last m with gradient.
 
     ht_l stacks h_l (n rows) over t_l (m rows) and eu_l stacks e_l over u_l, so that dL/dW_l is
-    one product.
+    one product. The encoding is h_0. window (K,) is read at each forward().
     """
 
-    def __init__(self, n: int, m: int, weights: list):
-        self.n, self.m = n, m
+    def __init__(self, n: int, m: int, weights: list, window: np.ndarray = sweeps.CLOSED):
+        self.n, self.m, self.window = n, m, window
         sizes = [w.shape for w in weights]
+        encoded = sizes[0][0]
         scratch = np.empty(n * max(max(s) for s in sizes), np.float32)
 
         def views(rows, axis):
@@ -35,12 +36,14 @@ class Shard:
             return tuple(np.empty((rows, s[axis]), np.float32) for s in sizes)
 
         self.x, self.f = np.empty((n, 3), np.float32), np.empty((n, 1), np.float32)
-        self.g = np.empty((m, 3), np.float32)
+        self.g, self.past = np.empty((m, 3), np.float32), np.empty((m, encoded), np.float32)
         self.ht, self.eu = arrays(n + m, 0), arrays(n + m, 1)
         self.p, self.r = arrays(n, 1), arrays(m, 1)
         self.h, self.t = (tuple(a[rows] for a in self.ht) for rows in (slice(n), slice(n, None)))
         self.e, self.u = (tuple(a[rows] for a in self.eu) for rows in (slice(n), slice(n, None)))
         self.sloped_p = tuple(p[n - m :] for p in self.p)
+        self.sloped_encoding = self.h[0][n - m :]
+        self.columns = scratch[: encoded * n].reshape(encoded, n)
         self.z, self.v, self.sloped_z, self.sloped_v = (
             views(rows, axis) for rows in (n, m) for axis in (1, 0))
         self.d_weights = tuple(np.empty(s, np.float32) for s in sizes)
@@ -48,15 +51,17 @@ class Shard:
 
     def forward(self, weights: tuple, biases: tuple, beta, scale) -> None:
         """f (n, 1) and g = grad f (m, 3) at the points x (n, 3)."""
-        sweeps.value(self.x, weights, biases, self.h, self.z, self.p, self.f, beta, scale)
+        sweeps.encode_rows(self.x, self.window, self.columns, self.h[0])
+        sweeps.value(weights, biases, self.h, self.z, self.p, self.f, beta, scale)
         if self.m:
-            sweeps.gradient(weights, self.u, self.sloped_v, self.sloped_p, self.g, scale)
+            sweeps.gradient(weights, self.u, self.sloped_v, self.sloped_p, self.sloped_encoding,
+                            self.past, self.g, scale)
 
     def backward(self, c, d, weights: tuple, beta, scale) -> None:
         """d_weights, d_biases of sum(c f) + sum(<d, grad f>); c (n, 1), d (m, 3)."""
         if self.m:
-            sweeps.tangents(d, weights, self.t, self.sloped_z, self.sloped_p, self.u, self.r,
-                            beta, scale)
+            sweeps.tangents(d, self.sloped_encoding, weights, self.t, self.sloped_z,
+                            self.sloped_p, self.u, self.r, beta, scale)
         sweeps.adjoints(c, weights, self.ht, self.e, self.eu, self.v, self.p, self.r,
                         self.d_weights, self.d_biases)
 
@@ -68,9 +73,10 @@ class _Kernel(PythonFunction):
     """Inputs x (N, 3), W_0, b_0, ..., W_7, b_7; outputs f (N, 1) and, unless m is 0, grad f (m, 3)
     at the last m points. Gradients flow to the parameters, not to x."""
 
-    def __init__(self, m: int, beta: float, scale: float):
+    def __init__(self, m: int, beta: float, scale: float, window: np.ndarray):
         super().__init__(nn.get_current_context())
         self.m, self.beta, self.scale = m, np.float32(beta), np.float32(scale)
+        self.window = window
 
     @property
     def name(self):
@@ -88,8 +94,8 @@ class _Kernel(PythonFunction):
         # a shard has a piece of the points without and one of those with gradient
         plain = threads.slices(n - m, parts)
         sloped = threads.slices(m, parts)
-        self.work = [(Shard(a.stop - a.start + b.stop - b.start, b.stop - b.start, inputs[1::2]),
-                      (a, slice(n - m + b.start, n - m + b.stop)), b)
+        self.work = [(Shard(a.stop - a.start + b.stop - b.start, b.stop - b.start, inputs[1::2],
+                            self.window), (a, slice(n - m + b.start, n - m + b.stop)), b)
                      for a, b in zip(plain, sloped)]
 
     def forward_impl(self, inputs, outputs):
@@ -139,12 +145,15 @@ class _Kernel(PythonFunction):
         return True
 
 
-def value_and_gradient(x, m: int, parameters: list, beta: float, scale: float):
+def value_and_gradient(x, m: int, parameters: list, beta: float, scale: float, window=None):
     """(f (N, 1), grad f (m, 3) at the last m points; None for m = 0) as nnabla variables.
 
-    x (N, 3); parameters [W_0, b_0, ..., W_7, b_7]; beta of softplus; scale of the skip.
+    x (N, 3); parameters [W_0, b_0, ..., W_7, b_7]; beta of softplus; scale of the skip; window
+    (K,) float32 of the encoding, each in [0, 1], read anew at each forward: a caller may change it
+    in place. Without it K is 0. Raises ValueError where it does not fit the weights.
     """
-    outputs = _Kernel(m, beta, scale)(x, *parameters)
+    window = sweeps.checked_window(window, parameters[0::2])
+    outputs = _Kernel(m, beta, scale, window)(x, *parameters)
     return outputs if m else (outputs, None)
 
 

@@ -3,25 +3,32 @@
 In the paper's symbols, for one point (a row; W_l has shape in x out), s the skip's scale,
 phi softplus, p = phi' and beta p (1 - p) = phi'':
 
-    value       z_l = h_l W_l + b_l,   h_0 = x,   h_{l+1} = phi(z_l),   h_4 = s [x, phi(z_3)],
-                f = z_7
-    gradient    u_7 = 1,   v_l = u_l W_l^T,   u_{l-1} = p_{l-1} v_l   (v_4 loses its first three
-                columns to x, the rest is scaled by s),   grad f = u_0 W_0^T + s v_4[:3]
+    encoding    gamma = [x, o_0 sin x, o_0 cos x, o_1 sin 2x, o_1 cos 2x, o_2 sin 4x, ...], 3 + 6K
+                columns,   J = d gamma / dx, of shape (3 + 6K) x 3
+    value       z_l = h_l W_l + b_l,   h_0 = gamma,   h_{l+1} = phi(z_l),
+                h_4 = s [gamma, phi(z_3)],   f = z_7
+    gradient    u_7 = 1,   v_l = u_l W_l^T,   u_{l-1} = p_{l-1} v_l   (v_4 loses its first 3 + 6K
+                columns to gamma, the rest is scaled by s),   grad f = (v_0 + s v_4[:3 + 6K]) J
+
+The encoding is that of IDR (Yariv et al., 2020) with K frequencies, none in the paper. BARF's
+window o_k (Lin et al., 2021), between 0 and 1, says how far frequency k is open. J needs no sine
+or cosine beyond those of gamma: the row of o_k sin 2^k x_a has 2^k o_k cos 2^k x_a in column a and
+zeros beside it, and the row of o_k cos 2^k x_a has -2^k o_k sin 2^k x_a.
 
 A loss with adjoints c = dL/df and d = dL/d(grad f) depends on the parameters as c f + <d, grad f>,
 and <d, grad f> is f's derivative along d: a tangent sweep through the same layers,
 
-    tangent     w_l = t_l W_l,   t_0 = d,   t_{l+1} = p_l w_l,   t_4 = s [d, p_3 w_3]
+    tangent     w_l = t_l W_l,   t_0 = d J^T,   t_{l+1} = p_l w_l,   t_4 = s [d J^T, p_3 w_3]
 
 in which the adjoint of w_l is the u_l of above. One more reverse sweep gives the adjoints of z_l:
 
     adjoint     e_7 = c,   e_{l-1} = p_{l-1} (e_l W_l^T) + beta (1 - p_{l-1}) u_{l-1} w_{l-1}
     result      dL/dW_l = h_l^T e_l + t_l^T u_l,   dL/db_l = sum over the points of e_l
 
-That is six matrix products a layer. Training keeps a point in a row (its arrays are stacked, and
-numba's np.dot wants them whole); inference keeps a point in a column, see igr/inference.py. All
-compiled code that calls each other stands in this file: numba's cache on the disk looks at a
-function's own file only.
+That is six matrix products a layer. The points are fixed, and so are gamma and J: they need no
+second derivative. Training keeps a point in a row (its arrays are stacked, and numba's np.dot wants
+them whole); inference keeps a point in a column, see igr/inference.py. All compiled functions that
+call each other stand in this file: numba's cache on the disk looks at a function's own file only.
 """
 
 from __future__ import annotations
@@ -32,16 +39,129 @@ import numpy as np
 from numpy import float32 as f4
 from numpy import int32 as i4
 
-SKIP = 4  # the layer whose input is [x, h]
+SKIP = 4  # the layer whose input is [gamma, h]
+CLOSED = np.zeros(0, np.float32)  # the window of a network without encoding
 
 _compiled = threads.compiled(fastmath={"contract"}, error_model="numpy")
+# without "contract" every operation is rounded by itself: a loop gives the same bits in its
+# vectors and in what is left over
+_compiled_exactly = threads.compiled(error_model="numpy")
+
+
+def checked_window(window, weights) -> np.ndarray:
+    """The window (K,) itself, CLOSED for None. Raises ValueError where it does not fit the weights
+    [W_0, ..., W_7]."""
+    window = CLOSED if window is None else window
+    if window.dtype != np.float32 or window.ndim != 1 or not window.flags.c_contiguous:
+        raise ValueError("the window must be a vector of float32, one after the other in memory")
+    encoded = 3 + 6 * len(window)
+    inputs = weights[0].shape[0], weights[SKIP].shape[0] - weights[SKIP - 1].shape[1]
+    if inputs != (encoded, encoded):
+        raise ValueError(f"a window of {len(window)} frequencies needs {encoded} inputs at the "
+                         f"first layer and at the skip, the weights have {inputs}")
+    return window
+
+
+# --- the encoding: gamma has a point in a column (3 + 6K, n) for inference, in a row to train
+
+
+@_compiled_exactly
+def _sine_and_cosine(y):
+    """(sin y, cos y) by Cephes' polynomials in what is left of y beyond the nearest multiple of
+    pi / 2, without a branch, so that a loop vectorises. Errors are below 1.5e-7 for |y| up to 10^5;
+    beyond, where float32 is too coarse, it is some number in [-1, 1]."""
+    n = np.floor(y * f4(2 / np.pi) + f4(0.5))
+    # pi / 2 in three pieces, two of which have so few digits that n times them is exact
+    r = ((y - n * f4(1.5703125)) - n * f4(4.837512969970703e-4)) - n * f4(7.549789954891882e-8)
+    r = f4(1) if r > f4(1) else (f4(-1) if r < f4(-1) else r)
+    q = r * r
+    sine = f4(8.3321608736e-3) - f4(1.9515295891e-4) * q
+    sine = r + r * q * (f4(-1.6666654611e-1) + q * sine)
+    cosine = f4(-1.388731625493765e-3) + f4(2.443315711809948e-5) * q
+    cosine = f4(1) - f4(0.5) * q + q * q * (f4(4.166664568298827e-2) + q * cosine)
+    quarter = n - f4(4) * np.floor(f4(0.25) * n)  # 0, 1, 2 or 3
+    swapped = (quarter == f4(1)) | (quarter == f4(3))
+    a = cosine if swapped else sine
+    b = sine if swapped else cosine
+    return (a if quarter < f4(2) else -a), (-b if (quarter == f4(1)) | (quarter == f4(2)) else b)
+
+
+@_compiled_exactly
+def encode(gamma, window, margin):
+    """Rows 3 and following of gamma (3 + 6K, n), from x in the first three and the window o (K,);
+    without the first and the last `margin` columns."""
+    inner = slice(margin, gamma.shape[1] - margin)
+    for k in range(len(window)):
+        power = f4(1 << k)
+        o = window[k]
+        for a in range(3):
+            x = gamma[a][inner]
+            sine = gamma[3 + 6 * k + a][inner]
+            cosine = gamma[6 + 6 * k + a][inner]
+            for j in range(len(x)):
+                s, c = _sine_and_cosine(power * x[j])
+                sine[j] = o * s
+                cosine[j] = o * c
+
+
+@_compiled
+def encode_rows(x, window, columns, gamma):
+    """gamma (n, 3 + 6K) of x (n, 3) and the window o (K,); columns (3 + 6K, n): work space."""
+    if len(window) == 0:
+        gamma[:] = x
+        return
+    for a in range(3):
+        columns[a] = x[:, a]
+    encode(columns, window, 0)
+    for i in range(len(gamma)):
+        for j in range(gamma.shape[1]):
+            gamma[i, j] = columns[j, i]
+
+
+@_compiled
+def _along(d, gamma, t):
+    """t (m, 3 + 6K) <- d J^T, for directions d (m, 3) and the encodings gamma of their points"""
+    t[:, :3] = d
+    for i in range(len(gamma)):
+        power = f4(1)
+        for j in range(3, gamma.shape[1], 6):
+            for a in range(3):
+                slope = power * d[i, a]
+                t[i, j + a] = slope * gamma[i, j + 3 + a]
+                t[i, j + 3 + a] = -slope * gamma[i, j + a]
+            power *= f4(2)
+
+
+@_compiled
+def _to_space(v, past, gamma, g):
+    """g (m, 3) <- (v + past) J, for v and past (m, 3 + 6K) and their points' encodings gamma"""
+    for i in range(len(gamma)):
+        for a in range(3):
+            g[i, a] = v[i, a] + past[i, a]
+        power = f4(1)
+        for j in range(3, gamma.shape[1], 6):
+            for a in range(j, j + 3):
+                of_sine = (v[i, a] + past[i, a]) * gamma[i, a + 3]
+                of_cosine = (v[i, a + 3] + past[i, a + 3]) * gamma[i, a]
+                g[i, a - j] += power * (of_sine - of_cosine)
+            power *= f4(2)
+
+
+@_compiled
+def _scale(to, a, scale):
+    """to <- scale a, as far as both reach"""
+    for i in range(min(len(to), len(a))):
+        to_i, ai = to[i], a[i]
+        for j in range(min(len(to_i), len(ai))):
+            to_i[j] = scale * ai[j]
+
 
 # --- training: a point is a row
 #
 # Arguments that end in s are tuples with one array a layer. zs and vs are views of one scratch
 # array, which stays in the cache: every product goes there and from there through an elementwise
-# loop to its place. `shift` is 3 where the narrower array of a loop begins at column 3 of the
-# wider: at the skip.
+# loop to its place. `shift` is 3 + 6K where the narrower array of a loop begins at that column of
+# the wider: at the skip.
 
 
 @_compiled
@@ -126,13 +246,12 @@ def _column_sums(e, out):
 
 
 @_compiled
-def value(x, Ws, bs, hs, zs, ps, f, beta, scale):
-    """f (n, 1) of x (n, 3); keeps h_l and p_l."""
+def value(Ws, bs, hs, zs, ps, f, beta, scale):
+    """f (n, 1) of the points whose encodings are h_0 (n, 3 + 6K); keeps h_l and p_l."""
     last = len(Ws) - 1
-    hs[0][:] = x
-    hs[SKIP][:, :3] = scale * x
+    _scale(hs[SKIP], hs[0], scale)
     for l in range(last):
-        shift, s = (3, scale) if l + 1 == SKIP else (0, f4(1))
+        shift, s = (hs[0].shape[1], scale) if l + 1 == SKIP else (0, f4(1))
         np.dot(hs[l], Ws[l], zs[l])
         softplus(hs[l + 1], shift, zs[l], bs[l], ps[l], beta, s)
     np.dot(hs[last], Ws[last], f)
@@ -140,27 +259,28 @@ def value(x, Ws, bs, hs, zs, ps, f, beta, scale):
 
 
 @_compiled
-def gradient(Ws, us, vs, ps, g, scale):
-    """g (m, 3) = grad f at the points of the last value(); keeps u_l."""
+def gradient(Ws, us, vs, ps, gamma, past, g, scale):
+    """g (m, 3) = grad f at the points of the last value(), whose encodings are gamma (m, 3 + 6K);
+    keeps u_l. past: work space as gamma."""
     last = len(Ws) - 1
     us[last][:] = f4(1)
     for l in range(last, 0, -1):
         np.dot(us[l], Ws[l].T, vs[l])
-        _multiply(us[l - 1], vs[l], 3 if l == SKIP else 0, ps[l - 1])
+        _multiply(us[l - 1], vs[l], gamma.shape[1] if l == SKIP else 0, ps[l - 1])
         if l == SKIP:
-            past = scale * vs[l][:, :3]
-    np.dot(us[0], Ws[0].T, g)
-    g += past
+            _scale(past, vs[l], scale)
+    np.dot(us[0], Ws[0].T, vs[0])
+    _to_space(vs[0], past, gamma, g)
 
 
 @_compiled
-def tangents(d, Ws, ts, zs, ps, us, rs, beta, scale):
-    """t_l along the directions d (m, 3), and r_l = phi'' v_l w_l, what a tangent adds to
-    the adjoint of z_l."""
-    ts[0][:] = d
-    ts[SKIP][:, :3] = scale * d
+def tangents(d, gamma, Ws, ts, zs, ps, us, rs, beta, scale):
+    """t_l along the directions d (m, 3) at the points with the encodings gamma (m, 3 + 6K), and
+    r_l = phi'' v_l w_l, what a tangent adds to the adjoint of z_l."""
+    _along(d, gamma, ts[0])
+    _scale(ts[SKIP], ts[0], scale)
     for l in range(len(Ws) - 1):
-        shift, s = (3, scale) if l + 1 == SKIP else (0, f4(1))
+        shift, s = (gamma.shape[1], scale) if l + 1 == SKIP else (0, f4(1))
         np.dot(ts[l], Ws[l], zs[l])
         _tangent(ts[l + 1], shift, rs[l], zs[l], ps[l], us[l], beta, s)
 
@@ -174,7 +294,7 @@ def adjoints(c, Ws, hts, es, eus, vs, ps, rs, dWs, dbs):
         np.dot(hts[l].T, eus[l], dWs[l])
         _column_sums(es[l], dbs[l])
         if l:
-            shift = 3 if l == SKIP else 0
+            shift = hts[0].shape[1] if l == SKIP else 0
             np.dot(es[l], Ws[l].T, vs[l])
             _multiply(es[l - 1][:plain], vs[l], shift, ps[l - 1])
             _adjoint(es[l - 1][plain:], vs[l][plain:], shift, ps[l - 1][plain:], rs[l - 1])
@@ -253,23 +373,24 @@ def product(W, h, z, with_blas):
 
 
 @_compiled
-def value_of_columns(x, Ws, bs, this, other, f, beta, scale, is_softplus, margin, with_blas):
-    """f (n,) of the points x (3, n); this, other: work space (dims, n), a layer's input and output
-    in turn: they stay in the cache. The first and last `margin` columns of x and of both are 0 and
-    stay so."""
+def value_of_columns(gamma, Ws, bs, this, other, f, beta, scale, is_softplus, margin, with_blas):
+    """f (n,) of the points with the encodings gamma (3 + 6K, n); this, other: work space
+    (dims + 6K, n), a layer's input and output in turn: they stay in the cache. The first and last
+    `margin` columns of gamma and of both are 0 and stay so."""
     last = len(Ws) - 1
     for l in range(last):
-        first = 3 if l + 1 == SKIP else 0  # x goes before
+        first = len(gamma) if l + 1 == SKIP else 0  # gamma goes before
         s = scale if l + 1 == SKIP else f4(1)
         z = other[first : first + Ws[l].shape[1]]
-        if l == 0:
-            _first_layer(x, Ws[0], z)
+        if l == 0 and len(gamma) == 3:
+            _first_layer(gamma, Ws[0], z)
         else:
-            product(Ws[l], this[: Ws[l].shape[0]], z, with_blas)
+            product(Ws[l], gamma if l == 0 else this[: Ws[l].shape[0]], z, with_blas)
         if is_softplus:
             _softplus_columns(z, margin, bs[l], beta, s)
         else:
             _leaky_relu_columns(z, margin, bs[l], s)
-        other[:first] = scale * x[:first]
+        if first:
+            _scale(other, gamma, s)
         this, other = other, this
-    _last_layer(this, Ws[last], bs[last][0], f)
+    _last_layer(this[: Ws[last].shape[0]], Ws[last], bs[last][0], f)
