@@ -1,5 +1,9 @@
 """The network of IGR, f: R^3 -> R: eight affine layers with softplus and a skip into layer 4.
 
+Its input is x, or with K frequencies the encoding gamma(x) of IDR (Yariv et al. 2020): x beside
+o_k sin(2^k x) and o_k cos(2^k x), k < K, at the first layer and again at the skip. o_k is BARF's
+window (Lin et al. 2021, eq. 14), through which the frequencies open one after the other.
+
 Three computations of the same function, each where it is fastest; MLP chooses among them once:
 
     PlainForward     f by nnabla's functions             inference on a GPU
@@ -13,6 +17,7 @@ from typing import NamedTuple
 
 from helper import UserError
 from igr import checkpoints, inference, kernels, sweeps
+from igr.encoding import Window
 from igr.frames import Frame
 
 import nnabla as nn
@@ -26,34 +31,44 @@ NNABLA_EXAMPLES_ARCHITECTURE = {"activation": "leaky_relu", "skip_scale": 1.0}
 
 
 class MLP:
-    """f(x) = fc7(phi(... phi(fc0(x)))), where fc4 sees skip_scale [x, h] (Gropp et al. 2020).
+    """f(x) = fc7(phi(... phi(fc0(x)))), where fc4 sees skip_scale [x, h] (Gropp et al. 2020), and
+    gamma(x) stands for x where there are frequencies.
 
     The parameters are `fc0/affine/W` (in, out), `fc0/affine/b` (out,), ..., in `parameters`.
     """
 
     def __init__(self, dims: int = 512, activation: str = "softplus", beta: float = 100.0,
-                 skip_scale: float = 2**-0.5, radius: float = 0.5, seed: int = 0,
-                 kernel: bool = False, arrays: dict | None = None):
+                 skip_scale: float = 2**-0.5, frequencies: int = 0, opened: float | None = None,
+                 radius: float = 0.5, seed: int = 0, kernel: bool = False,
+                 arrays: dict | None = None):
         """dims: width of the hidden layers. activation: "softplus" with beta, or "leaky_relu"
-        (slope 0.1, the published nnabla-examples models). kernel: compute with compiled
-        sweeps, for the CPU. arrays: parameters by name; default: geometric_init with `radius` and
-        `seed`.
+        (slope 0.1, the published nnabla-examples models). frequencies: K; opened: how many of them
+        the window shows, default: all. kernel: compute with compiled sweeps, for the CPU. arrays:
+        parameters by name; default: geometric_init with `radius` and `seed`.
 
         Raises ValueError where an array is missing or has the wrong shape.
         """
         self.kernel = kernel
         self.architecture = {"dims": dims, "activation": activation, "beta": beta,
-                             "skip_scale": skip_scale}
+                             "skip_scale": skip_scale, "frequencies": frequencies,
+                             "opened": float(frequencies)}
         if arrays is None:
-            arrays = geometric_init(dims, radius, np.random.default_rng(seed))
-        self.parameters = make_parameters(dims, arrays)
-        shared = self.parameters, self.architecture
+            arrays = geometric_init(dims, radius, np.random.default_rng(seed), frequencies)
+        self.parameters = make_parameters(dims, frequencies, arrays)
+        self.window = Window(frequencies)
+        self.open_frequencies(frequencies if opened is None else opened)
+        shared = self.parameters, self.architecture, self.window
         plain = PlainForward(*shared)
         compiled = CompiledKernel(*shared)
         fused = kernel and activation == "softplus"  # the kernel's gradient knows softplus only
         self._inference = compiled if kernel else plain
         self._value = compiled if fused else plain
         self._gradient = compiled if fused else GradientChain(*shared)
+
+    def open_frequencies(self, opened: float) -> None:
+        """Let the window show the first `opened` frequencies, of which the last one in part."""
+        self.architecture["opened"] = float(opened)
+        self.window.open(opened)
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""
@@ -97,17 +112,19 @@ class PlainForward:
     GPU and with --context cpu-graph.
     """
 
-    def __init__(self, parameters: dict, architecture: dict):
+    def __init__(self, parameters: dict, architecture: dict, window: Window):
         self.parameters = parameters
         self.architecture = architecture
+        self.window = window
         self.graphs = {}  # rows of a batch -> (x, f)
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""
-        h = x
+        gamma = self.window.encode(x)
+        h = gamma
         for layer in range(LAYERS):
             if layer == SKIP:
-                h = self.architecture["skip_scale"] * F.concatenate(x, h, axis=1)
+                h = self.architecture["skip_scale"] * F.concatenate(gamma, h, axis=1)
             W = self.parameters[f"fc{layer}/affine/W"]
             b = self.parameters[f"fc{layer}/affine/b"]
             h = F.affine(h, W, b)
@@ -153,27 +170,31 @@ class GradientChain:
     length 1 for F.batch_matmul, which multiplies by a transposed W without transposing it.
     """
 
-    def __init__(self, parameters: dict, architecture: dict):
+    def __init__(self, parameters: dict, architecture: dict, window: Window):
         self.parameters = parameters
         self.architecture = architecture
+        self.window = window
 
     def value_and_gradient(self, x: nn.Variable, m: int):
         """(f (N, 1); grad f (m, 3) at the last m points) of x (N, 3)."""
         n = x.shape[0]
         beta = self.architecture["beta"]
         W, W1, b = self._weights()
-        x = beta * F.reshape(x, (1, n, 3))
-        h = x
+        gamma = self.window.encode(x)
+        gamma = beta * F.reshape(gamma, (1, *gamma.shape))
+        h = gamma
         slopes = []
         for layer in range(LAYERS - 1):
             if layer == SKIP:
-                h = F.concatenate(x, h, axis=2)
+                h = F.concatenate(gamma, h, axis=2)
             z = F.affine(h, W[layer], beta * b[layer], base_axis=2)
             h, slope = self._activation_and_slope(z, m)
             slopes.append(slope)
         f = F.affine(h, W[-1], beta * b[-1], base_axis=2) / beta
         gradient = self._gradient(W1, slopes, m)
-        return F.reshape(f, (n, 1)), F.reshape(gradient, (m, 3))
+        gradient = F.reshape(gradient, (m, gamma.shape[2]))
+        last = x if m == n else x[n - m :]
+        return F.reshape(f, (n, 1)), self.window.contract(gradient, last)
 
     def _weights(self):
         """Lists of W (in, out), the same as (1, in, out), and b (out,); the skip's W is scaled."""
@@ -194,13 +215,15 @@ class GradientChain:
         return F.leaky_relu(z), 0.1 + 0.9 * positive  # a slope without a derivative to follow
 
     def _gradient(self, W1: list, slopes: list, m: int) -> nn.Variable:
-        """grad f (1, m, 3): u goes back from f = z_7 to z_0, v is u W^T."""
+        """The gradient with respect to gamma, (1, m, 3 + 6 K): u goes back from f = z_7 to z_0, v
+        is u W^T."""
+        inputs = W1[0].shape[1]
         u = F.constant(1, (1, m, 1))
         for layer in range(LAYERS - 1, 0, -1):
             v = F.batch_matmul(u, W1[layer], transpose_b=True)
             if layer == SKIP:
-                past_skip = v[:, :, :3]
-                v = v[:, :, 3:]
+                past_skip = v[:, :, :inputs]
+                v = v[:, :, inputs:]
             u = v * slopes[layer - 1]
         return F.batch_matmul(u, W1[0], transpose_b=True) + past_skip
 
@@ -211,8 +234,9 @@ class CompiledKernel:
     Runs on the CPU: training and inference with softplus; with leaky ReLU inference only.
     """
 
-    def __init__(self, parameters: dict, architecture: dict):
+    def __init__(self, parameters: dict, architecture: dict, window: Window):
         self.parameters = parameters
+        self.window = window.weights if window.frequencies else None
         self.activation = architecture["activation"]
         self.constants = architecture["beta"], architecture["skip_scale"]
 
@@ -222,33 +246,36 @@ class CompiledKernel:
 
     def value_and_gradient(self, x: nn.Variable, m: int):
         """(f (N, 1); grad f (m, 3) at the last m points) of x (N, 3); softplus only."""
-        return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self.constants)
+        return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self.constants,
+                                          self.window)
 
     def evaluate(self, points: np.ndarray, rows: int) -> np.ndarray:
         """f (N,) of points (N, 3), both float32; the kernel has its own blocks for `rows`."""
         arrays = [variable.d for variable in self.parameters.values()]
-        return inference.evaluate(points, arrays, self.activation, *self.constants)
+        return inference.evaluate(points, arrays, self.activation, *self.constants, self.window)
 
 
 # -------------------------------------------------------------------------------- the parameters
 
 
-def layer_shapes(dims: int) -> list:
-    """(in, out) of the eight layers; layer 3 leaves room for x, which joins it at the skip."""
-    fan_in = [3, *[dims] * (LAYERS - 1)]
+def layer_shapes(dims: int, frequencies: int = 0) -> list:
+    """(in, out) of the eight layers; layer 3 leaves room for x, which joins it at the skip, and the
+    waves join beside it."""
+    fan_in = [3 + 6 * frequencies, *[dims] * (LAYERS - 1)]
+    fan_in[SKIP] = dims + 6 * frequencies
     fan_out = [dims] * LAYERS
     fan_out[SKIP - 1] = dims - 3
     fan_out[-1] = 1
     return list(zip(fan_in, fan_out))
 
 
-def make_parameters(dims: int, arrays: dict) -> dict:
+def make_parameters(dims: int, frequencies: int, arrays: dict) -> dict:
     """nnabla variables with gradient by name, of `arrays`.
 
     Raises ValueError where one is missing or has the wrong shape.
     """
     parameters = {}
-    for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
+    for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims, frequencies)):
         for name, shape in (("W", (fan_in, fan_out)), ("b", (fan_out,))):
             name = f"fc{layer}/affine/{name}"
             have = arrays[name].shape if name in arrays else "nothing"
@@ -259,11 +286,13 @@ def make_parameters(dims: int, arrays: dict) -> dict:
     return parameters
 
 
-def geometric_init(dims: int, radius: float, rng: np.random.Generator) -> dict:
+def geometric_init(dims: int, radius: float, rng: np.random.Generator,
+                   frequencies: int = 0) -> dict:
     """Parameters (float32, by name) with which f is about |x| - radius (Atzmon & Lipman, SAL,
     theorem 1): hidden W ~ N(0, 2 / out), the last W ~ N(sqrt(pi / in), 1e-10), its bias -radius.
 
-    The skip's 1 / sqrt(2) keeps the norm of [x, h], so the theorem holds across it.
+    The skip's 1 / sqrt(2) keeps the norm of [x, h], so the theorem holds across it. The weights of
+    the waves are 0 at first: they change nothing.
     """
     arrays = {}
     for layer, (fan_in, fan_out) in enumerate(layer_shapes(dims)):
@@ -274,7 +303,10 @@ def geometric_init(dims: int, radius: float, rng: np.random.Generator) -> dict:
             mean = np.sqrt(np.pi / fan_in)
             deviation = 1e-5
             bias = -radius
-        arrays[f"fc{layer}/affine/W"] = rng.normal(mean, deviation, (fan_in, fan_out))
+        W = rng.normal(mean, deviation, (fan_in, fan_out))
+        if layer in (0, SKIP):
+            W = np.insert(W, 3, np.zeros((6 * frequencies, fan_out)), axis=0)
+        arrays[f"fc{layer}/affine/W"] = W
         arrays[f"fc{layer}/affine/b"] = np.full(fan_out, bias)
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 

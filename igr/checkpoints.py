@@ -61,8 +61,11 @@ def _checked_info(info: dict) -> dict:
                network["skip_scale"], network["dims"]]
     good = len(numbers) == 8 and all(type(v) in (int, float) for v in numbers)
     good = good and np.isfinite(numbers).all() and min(numbers[3:]) > 0
-    good = good and set(network) == {"dims", "activation", "beta", "skip_scale"}
-    good = good and type(network["dims"]) is int
+    needed = {"dims", "activation", "beta", "skip_scale"}
+    good = good and needed <= set(network) <= needed | {"frequencies", "opened"}
+    frequencies = network.get("frequencies", 0)
+    good = good and type(network["dims"]) is int and type(frequencies) is int
+    good = good and 0 <= network.get("opened", 0.0) <= frequencies <= 16
     good = good and network["activation"] in ("softplus", "leaky_relu")
     for name, kind in (("step", int), ("flags", dict), ("cloud", str), ("cloud_sha256", str),
                        ("cloud_file_sha256", str),

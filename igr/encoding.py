@@ -1,0 +1,65 @@
+"""The encoding gamma(x) = [x, o_0 sin(x), o_0 cos(x), ..., o_{K-1} sin(2^{K-1} x), ...], of IDR
+(Yariv et al. 2020), behind BARF's window o_k (Lin et al. 2021, eq. 14), in nnabla's functions.
+
+igr/sweeps.py has the same in compiled code.
+"""
+
+from __future__ import annotations
+
+import nnabla as nn
+import nnabla.functions as F
+import numpy as np
+
+
+class Window:
+    """BARF's window over the frequencies, o_k = (1 - cos(pi clip(a - k, 0, 1))) / 2, and the
+    encoding of nnabla variables with it. Its numbers change in place."""
+
+    def __init__(self, frequencies: int):
+        self.frequencies = frequencies
+        self.weights = np.ones(frequencies, np.float32)
+        self.variable = None  # the weights on the device, where a graph uses them
+        self.scales = 2.0 ** np.arange(frequencies, dtype=np.float32)
+
+    def open(self, a: float) -> None:
+        """Set the weights for a in [0, K]."""
+        part = np.clip(a - np.arange(self.frequencies), 0, 1)
+        self.weights[:] = (1 - np.cos(np.pi * part)) / 2
+        if self.variable is not None:
+            self.variable.d = self._shaped(self.weights)
+
+    def waves(self, x: nn.Variable):
+        """o_k sin(2^k x) and o_k cos(2^k x), both (N, K, 1, 3), of x (N, 3)."""
+        if self.variable is None:
+            self.variable = nn.Variable((1, self.frequencies, 1, 1))
+            self.variable.persistent = True
+            self.variable.d = self._shaped(self.weights)
+        scales = nn.Variable.from_numpy_array(self._shaped(self.scales))
+        scales.persistent = True
+        # not in place: inference gives x other data for each batch
+        angles = F.reshape(x, (x.shape[0], 1, 1, 3), inplace=False) * scales
+        return self.variable * F.sin(angles), self.variable * F.cos(angles)
+
+    def encode(self, x: nn.Variable) -> nn.Variable:
+        """gamma(x) (N, 3 + 6 K) of x (N, 3)."""
+        if self.frequencies == 0:
+            return x
+        waves = F.concatenate(*self.waves(x), axis=2)
+        return F.concatenate(x, F.reshape(waves, (x.shape[0], 6 * self.frequencies)), axis=1)
+
+    def contract(self, gradient: nn.Variable, x: nn.Variable) -> nn.Variable:
+        """J^T of a gradient (m, 3 + 6 K) with respect to gamma, at x (m, 3): that with respect to
+        x, (m, 3)."""
+        if self.frequencies == 0:
+            return gradient
+        m = x.shape[0]
+        sines, cosines = self.waves(x)
+        scales = nn.Variable.from_numpy_array(self._shaped(self.scales))
+        scales.persistent = True
+        by_wave = F.reshape(gradient[:, 3:], (m, self.frequencies, 2, 3))
+        along = scales * (cosines * by_wave[:, :, :1] - sines * by_wave[:, :, 1:])
+        return gradient[:, :3] + F.reshape(F.sum(along, axis=1), (m, 3))
+
+    @staticmethod
+    def _shaped(numbers: np.ndarray) -> np.ndarray:
+        return numbers.reshape(1, -1, 1, 1)
