@@ -232,7 +232,7 @@ def test_states_of_the_newest_two_checkpoints_are_kept(tmp_path):
     for epoch, step in ((3, 18), (4, 24), (5, 25), (5, 30)):
         run.save(epoch, mlp.parameters, {"t": np.array(step)}, {**info, "step": step})
     (tmp_path / "run/param_00005.h5").write_bytes(b"gone")
-    assert run.newest().moments["t"] == 24
+    assert run.newest().state["t"] == 24
 
 
 def test_weights_that_are_not_finite_are_not_saved(script, cloud):
