@@ -190,7 +190,12 @@ def parser(doc: str) -> argparse.ArgumentParser:
             silent = action.default in (None, "") or action.default is False
             return action.help if silent else super()._get_help_string(action)
 
-    return argparse.ArgumentParser(description=doc, formatter_class=Formatter)
+    made = argparse.ArgumentParser(description=doc, formatter_class=Formatter)
+    kernels = os.environ.get("OPENBLAS_CORETYPE") or "chosen by OpenBLAS"
+    made.add_argument("--version", action="version",
+                      version=f"{__version__}, OpenBLAS kernels: {kernels}",
+                      help="print the version and the OpenBLAS kernels, and exit")
+    return made
 
 
 def add_device_flags(parser) -> None:

@@ -63,8 +63,8 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
         f"{stats.seconds:.1f} s")
     mesh = mesh._replace(points=network.frame.to_world(mesh.points))
     if group.rank == 0:
-        for doubt in surface.doubts(stats):
-            print(f"warning: {doubt}", file=sys.stderr)
+        for warning in surface.warnings_of(stats):
+            print(f"warning: {warning}", file=sys.stderr)
         mesh = kept_part(mesh, network.cloud, trim, largest, min_component, say)
     return mesh, stats
 
@@ -101,7 +101,7 @@ def kept_part(mesh: Geometry, cloud: str, trim: float | None, largest: bool,
         mesh = keep_and_report(mesh, meshes.large_components(mesh, 1.0), "--largest", say)
     elif min_component is not None:
         mesh = keep_and_report(mesh, meshes.large_components(mesh, min_component),
-                          f"--min-component {min_component:g}", say)
+                               f"--min-component {min_component:g}", say)
     return mesh
 
 
@@ -135,7 +135,8 @@ def description(mesh: Geometry) -> str:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
-    number, add = helper.number, parser.add_argument
+    number = helper.number
+    add = parser.add_argument
     add("-mlp", "--model-load-path",
         help="checkpoint; default: the newest in this folder or below")
     add("-o", "--output", help="mesh to write (.ply .obj .off .stl); default: "

@@ -17,7 +17,7 @@ from typing import Any, Callable, NamedTuple
 
 import datasets
 import helper
-from igr import ranks, runs, solvers, threads, zeroset
+from igr import blas, ranks, runs, solvers, threads, zeroset
 from igr.monitoring import SurfaceMonitor
 from igr.runs import Checkpoint, RunFolder
 from igr.sampling import GraphSamples, HostSamples
@@ -123,8 +123,8 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
     settings = settings._replace(learning_rate=rate)
     device, group = ranks.start(options.context, options.device_id, options.precision)
     threads.set_count(options.threads)
-    cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate, settings.with_normals,
-                          settings.seed)
+    cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate,
+                                settings.with_normals, settings.seed)
     flags = {**DEFAULTS, "fpath": str(cloud_path), "monitor_path": str(run.folder),
              **settings._asdict(), **options._asdict(), "resume": checkpoint is not None,
              "overwrite": overwrite}
@@ -213,9 +213,10 @@ def summary(job: Job, folder: Path) -> str:
     batch = flags["batch_size"]
     free = (flags["uniform"] or batch) + batch
     several = f", {size} ranks" if size > 1 else ""
+    kernels = f", OpenBLAS kernels: {blas.loaded()}" if job.device.kernel else ""
     start = f", from step {job.steps_done} of {job.checkpoint.path}" if job.checkpoint else ""
     return (f"{flags['fpath']}: {job.points} points to train, {len(job.monitor.held_out)} held out"
-            f"\nnetwork 8 x {flags['dims']} on {job.device.text}{several}"
+            f"\nnetwork 8 x {flags['dims']} on {job.device.text}{several}{kernels}"
             f"\n{job.plan.steps} steps of {batch} + {free} points, {job.plan.per_epoch} an epoch, "
             f"into {folder}{start}")
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import subprocess
 import sys
 
+import igr  # noqa: F401  chooses OpenBLAS' kernels before numpy is loaded
+
 import numpy as np
 import pytest
 

@@ -27,6 +27,18 @@ def test_results_tables(file):
     assert tables.filled(text, found) == text
 
 
+def test_from_python(tmp_path, monkeypatch):
+    """The README's ten lines run as they stand, but for the size of the job."""
+    text = (ROOT / "README.md").read_text()
+    program = re.search(r"## From Python.*?```python\n(.*?)```", text, re.S)[1]
+    program = program.replace("1000", "20").replace("256", "24")
+    (tmp_path / "demo").mkdir()
+    datasets.create_shape("knot", tmp_path / "demo" / "knot_pcd.ply", 500, 0)
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    assert (tmp_path / "demo" / "run_mesh.ply").stat().st_size > 1000
+
+
 def test_every_table_stands_in_a_readme():
     text = (ROOT / "README.md").read_text() + (ROOT / "results" / "README.md").read_text()
     assert sorted(re.findall(r"<!-- results: (\w+) -->", text)) == sorted(tables.TABLES)

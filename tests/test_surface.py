@@ -1,5 +1,12 @@
-"""The sparse extraction equals the dense one, and both equal scikit-image's on the whole grid."""
+"""The sparse extraction equals the dense one, and both equal scikit-image's on the whole grid.
 
+The parts have tests of their own: test_grids, test_values, test_octree, test_tracing and
+test_marching.
+"""
+
+import json
+
+import extract
 import fields
 from helper import UserError
 from igr import surface
@@ -21,6 +28,7 @@ def grid(n, side=1.5):
 
 
 def assert_same(a, b, g, tolerance):
+    """tolerance: largest distance between two vertices, in cells."""
     assert fields.difference(a, b, g) <= tolerance
 
 
@@ -29,10 +37,11 @@ def assert_same(a, b, g, tolerance):
 def test_sparse_equals_dense(name, n):
     f, euler = CLOSED[name]
     sparse, stats = surface.extract(f, grid(n))
-    dense, all_ = surface.extract(f, grid(n), dense=True)
-    assert stats.cells == all_.cells
+    dense, dense_stats = surface.extract(f, grid(n), dense=True)
+    assert stats.cells == dense_stats.cells
     assert stats.followed == 0 or name not in DISTANCES
-    assert all_.evaluations == all_.dense == n**3 and stats.evaluations < all_.evaluations
+    assert dense_stats.evaluations == dense_stats.dense == n**3
+    assert stats.evaluations < n**3
     assert_same(sparse, dense, grid(n), 0)
     solid = trimesh.Trimesh(sparse.points, sparse.faces, process=False)
     if n > 20:
@@ -77,7 +86,7 @@ def test_faces_look_outwards_whatever_the_sign():
     assert trimesh.Trimesh(inwards.points, inwards.faces, process=False).volume < 0
 
 
-def test_a_box_inside_the_surface_takes_its_sign_from_elsewhere():
+def test_a_box_within_the_surface_takes_its_sign_from_a_larger_grid():
     g = surface.Grid.of([-0.3] * 3, [0.9, 0.3, 0.3], 40)
     outward = surface.sign_outside(fields.sphere, grid(8))
     mesh, _ = surface.extract(fields.sphere, g, outward=outward)
@@ -95,7 +104,7 @@ def test_small_specks_far_apart_are_found():
 
 
 def test_a_component_once_touched_is_complete():
-    """A long thread that steep slopes hide from the octree is followed from where it is seen."""
+    """Steep slopes hide a long thread from the octree; it is followed from where it is seen."""
 
     def f(p):
         thread = np.hypot(p[:, 1] - 0.013, p[:, 2] + 0.017) - 0.035
@@ -137,8 +146,27 @@ def test_functions_without_a_mesh(f, message):
         surface.extract(f, grid(33))
 
 
-def test_grids_that_are_none():
-    with pytest.raises(UserError, match="too coarse"):
-        grid(7)
-    with pytest.raises(UserError, match="inside out"):
-        surface.Grid.of([0, 0, 0], [1, 1, -1], 33)
+def test_warnings_where_something_may_be_missing():
+    def lines(f, g):
+        return surface.warnings_of(surface.extract(f, g)[1])
+
+    assert lines(fields.sphere, grid(65)) == []
+    cut, = lines(fields.sphere, grid(33, side=0.6))
+    assert "is open" in cut and "--bounds" in cut
+    steep, = lines(fields.steep, grid(65))
+    assert "not a distance" in steep and "--dense" in steep
+
+
+def test_the_benchmark_measures_a_field():
+    row = extract.measure("gyroid", 33, dense=True, context="cpu")
+    assert row["f"] == "gyroid" and row["grid"] == 33 and row["same_as_dense"]
+    assert row["missed_cells"] == row["boundary_edges"] == 0 < row["evaluations"] < 33**3
+
+
+def test_the_benchmark_keeps_the_rows_of_former_runs(tmp_path):
+    former = [{"f": "knot", "grid": 33, "seconds": 1}, {"f": "plate", "grid": 33, "seconds": 2}]
+    new = [{"f": "plate", "grid": 33, "seconds": 3}, {"f": "plate", "grid": 65, "seconds": 4}]
+    path = tmp_path / "extract.json"
+    assert extract.with_former(new, path) == new
+    path.write_text(json.dumps({"rows": former}))
+    assert extract.with_former(new, path) == [former[0], *new]
