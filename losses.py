@@ -22,8 +22,8 @@ import nnabla as nn
 import nnabla.functions as F
 
 EPS = 1e-12  # under the root of a norm, whose derivative at 0 is otherwise 0 / 0
-STALE = 0.05  # unit frame; a sample of the zero set that is farther from it counts no more
-MIN_SLOPE = 0.1  # of f at the zero set; where it is less, the zero set would move without bounds
+STALE = 0.05  # unit frame; farther from the zero set, one of its former samples counts 0
+MIN_SLOPE = 0.1  # |grad f| in a denominator; where a sheet dissolves, it goes through 0
 
 
 def norm(v: nn.Variable) -> nn.Variable:
@@ -48,33 +48,32 @@ def normals_loss(grad_x: nn.Variable, n: nn.Variable) -> nn.Variable:
 
 def surface_loss(f_s: nn.Variable, grad_s: nn.Variable, s: nn.Variable,
                  p: nn.Variable) -> nn.Variable:
-    """mean |s' - p|: the surface goes nowhere but to the points. s' is s, moved onto the zero set.
+    """mean |s' - p|: all of the surface is near the points. s' is s, moved onto the zero set.
 
-    f_s (S, 1) and grad_s (S, 3): f and grad f at s (S, 3), which are points near the zero set;
-    p (S, 3): the cloud point nearest to each. Both s and p are constants.
+    s (S, 3): constant points near the zero set; f_s (S, 1) and grad_s (S, 3): f and grad f there;
+    p (S, 3): the cloud point nearest to each.
 
-    The derivative. A point s of the zero set moves with the parameters theta so that f(s; theta)
-    stays 0. Along the normal, the only way in which the zero set as a whole can move,
+    How s' depends on the parameters theta. A point s of the zero set moves so that f(s; theta)
+    stays 0, and it moves along the normal, since along itself the zero set cannot be seen to move:
 
-        grad f . ds/dtheta + df/dtheta = 0,   so   ds/dtheta = -G df/dtheta,   G = grad f / |grad f|^2
+        grad f . ds/dtheta + df/dtheta = 0   and   ds/dtheta || grad f
+        so   ds/dtheta = -G df/dtheta   with   G = grad f / |grad f|^2
 
-    (Atzmon et al., Controlling Neural Level Sets, NeurIPS 2019). One Newton step towards the zero
-    set, with G held fixed, is a point of it and has that derivative:
+    (Atzmon et al., Controlling Neural Level Sets, NeurIPS 2019). A Newton step from s, in which G
+    is held fixed, ends on the zero set to first order and has this derivative:
 
         s' = s - f(s; theta) G
 
-    With t = (s' - p) / |s' - p| the gradient of the term is the sum over s of c df(s)/dtheta,
-    c = -(t . G) / S. A change of p does not count, since p is nearest to s, nor does the change of
-    the surface's area, since the samples stay the same.
+    With t = (s' - p) / |s' - p| the gradient of the term is sum_i c_i df(s_i)/dtheta, where
+    c_i = -(t_i . G_i) / S. The nearest point p adds nothing: a small step leaves it the nearest.
+    The samples stay the same ones, so the term does not shrink the surface's area as such.
 
-    A sample counts 0 where the Newton step is longer than STALE: the zero set has left it, as when
-    a sheet has gone. Of samples that were made some hundred steps ago there are such.
+    A sample counts 0 where the Newton step would be longer than STALE. The surface has left it, as
+    happens when a sheet dissolves.
     """
-    slope_squared = F.sum(grad_s * grad_s, axis=1, keepdims=True)
-    G = grad_s / F.maximum_scalar(slope_squared, MIN_SLOPE**2)
-    G = F.identity(G).apply(need_grad=False)
-    f_fixed = F.identity(f_s).apply(need_grad=False)
-    fresh = F.less_scalar(norm(f_fixed * G), STALE)
+    slope = norm(grad_s)
+    G = (grad_s / F.maximum_scalar(slope**2, MIN_SLOPE**2)).apply(need_grad=False)
+    fresh = F.less(F.abs(f_s), STALE * slope).apply(need_grad=False)
     return F.mean(fresh * norm(s - f_s * G - p))
 
 

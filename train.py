@@ -150,9 +150,12 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group
                  checkpoint: Checkpoint | None) -> Trainer:
     """The samples, the loss and the solver of a network, as they were at the checkpoint."""
     sizes = (cloud, settings.batch_size, settings.uniform or settings.batch_size,
-             settings.volume_factor, settings.seed, checkpoint.info["step"] if checkpoint else 0,
-             zeroset.PER_STEP if settings.mu else 0)
-    samples = HostSamples(*sizes) if mlp.kernel else GraphSamples(*sizes, group.rank)
+             settings.volume_factor, settings.seed, checkpoint.info["step"] if checkpoint else 0)
+    count = zeroset.PER_STEP if settings.mu else 0
+    if mlp.kernel:
+        samples = HostSamples(*sizes, on_zero_set=count)
+    else:
+        samples = GraphSamples(*sizes, group.rank, on_zero_set=count)
     terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, settings.lam, settings.tau,
                             samples.zero_set, settings.mu)
     solver = solvers.make(settings.solver, mlp.kernel, settings.beta0, settings.beta1)

@@ -148,10 +148,10 @@ class GraphSamples:
     """
 
     def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
-                 on_zero_set: int = 0, rank: int = 0):
-        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for;
-        on_zero_set: S, or 0 where the loss has no such term; rank: number of the process, each of
-        which draws its own."""
+                 rank: int = 0, on_zero_set: int = 0):
+        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for; rank:
+        number of the process, each of which draws its own; on_zero_set: S, or 0 where the loss has
+        no such term."""
         n = len(cloud.points)
         if n > 1 << 24:
             raise UserError(f"{n} points are more than a GPU's indices tell apart ({1 << 24}): "
