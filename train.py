@@ -17,11 +17,12 @@ from typing import Any, Callable, NamedTuple
 
 import datasets
 import helper
-from igr import blas, ranks, runs, solvers, threads
+from igr import blas, ranks, runs, solvers, threads, zeroset
 from igr.monitoring import SurfaceMonitor
 from igr.runs import Checkpoint, RunFolder
 from igr.sampling import GraphSamples, HostSamples
 from igr.training import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
+from igr.zeroset import ZeroSet
 import losses
 from networks import MLP
 
@@ -42,6 +43,7 @@ class Settings(NamedTuple):
     beta0: float = 0.9
     beta1: float = 0.999
     lam: float = 0.1
+    mu: float = 0.0
     tau: float = 1.0
     with_normals: bool = False
     dims: int = 128
@@ -132,19 +134,37 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
     mlp = MLP(settings.dims, seed=settings.seed, kernel=device.kernel,
               arrays=checkpoint.parameters if checkpoint else None)
     info["architecture"] = mlp.architecture
-    sizes = (cloud, settings.batch_size, settings.uniform or settings.batch_size,
-             settings.volume_factor, settings.seed, checkpoint.info["step"] if checkpoint else 0)
-    samples = HostSamples(*sizes) if device.kernel else GraphSamples(*sizes, group.rank)
-    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, settings.lam, settings.tau)
-    solver = solvers.make(settings.solver, device.kernel, settings.beta0, settings.beta1)
-    trainer = Trainer(terms, mlp.parameters, solver, samples, group, cheap_to_read=device.kernel)
-    if checkpoint:
-        solvers.set_state_of(solver, checkpoint.moments)
+    trainer = make_trainer(mlp, cloud, settings, group, checkpoint)
+    zero_set = None
+    if settings.mu:  # its batches do not depend on an option, which may change f's last bits
+        zero_set = ZeroSet(lambda points: mlp.evaluate(points, device.rows), cloud.points,
+                           settings.volume_factor, settings.seed)
     plan = plan_of(settings, options, len(cloud.points), group.size)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
                              options.grid_size, settings.volume_factor)
-    return Job(plan, trainer, monitor, info, checkpoint, device, len(cloud.points))
+    return Job(plan, trainer, monitor, zero_set, info, checkpoint, device, len(cloud.points))
+
+
+def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group: ranks.Ranks,
+                 checkpoint: Checkpoint | None) -> Trainer:
+    """The samples, the loss and the solver of a network, as they were at the checkpoint."""
+    sizes = (cloud, settings.batch_size, settings.uniform or settings.batch_size,
+             settings.volume_factor, settings.seed, checkpoint.info["step"] if checkpoint else 0)
+    count = zeroset.PER_STEP if settings.mu else 0
+    if mlp.kernel:
+        samples = HostSamples(*sizes, on_zero_set=count)
+    else:
+        samples = GraphSamples(*sizes, group.rank, on_zero_set=count)
+    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, settings.lam, settings.tau,
+                            samples.zero_set, settings.mu)
+    solver = solvers.make(settings.solver, mlp.kernel, settings.beta0, settings.beta1)
+    trainer = Trainer(terms, mlp.parameters, solver, samples, group, cheap_to_read=mlp.kernel)
+    if checkpoint:
+        solvers.set_state_of(solver, checkpoint.state)
+        if samples.zero_set:
+            samples.zero_set.set_pool(zeroset.pool_of(checkpoint.state))
+    return trainer
 
 
 def info_of(cloud_path: str | Path, cloud: datasets.PointCloud, size: int,
@@ -246,6 +266,9 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
     add("--beta1", type=number(float, 0, below=1), help="Adam's decay of the second moment")
     add("--lam", type=number(float, 0),
         help="weight of the eikonal term; 0.03 keeps narrow folds open")
+    add("--mu", type=number(float, 0),
+        help="weight of the surface-to-point term, which pulls sheets, bubbles and webs without "
+        "points to the nearest points; 0: the paper's loss")
     add("--tau", type=number(float, 0), help="weight of the normals term")
     add("--with-normals", action="store_true", help="use the cloud's normals")
     add("--dims", type=number(int, 8), help="width of the network; the paper has 512")

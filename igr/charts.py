@@ -77,7 +77,7 @@ def curves(rows: list, title: str) -> np.ndarray:
     """Picture (height, width, 3) uint8 of a training from the rows of its log: its losses, its rate
     and its distances to the held-out points."""
     panels = [
-        ("loss", ("loss", "points", "eikonal", "normals"), ""),
+        ("loss", ("loss", "points", "eikonal", "normals", "surface"), ""),
         ("learning rate", ("rate",), ""),
         ("held-out distance, unit frame", ("chamfer", "hausdorff"), "o"),
     ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from helper import UserError
-from igr import cameras, images, metrics, render, surface
+from igr import cameras, images, metrics, render, zeroset
 from igr.frames import Geometry
 from igr.meshes import sample_mesh
 
@@ -23,12 +22,7 @@ class SurfaceMonitor(NamedTuple):
 
     def mesh(self) -> Geometry | None:
         """The network's surface; None where there is none yet."""
-        low = [-self.half_side] * 3
-        high = [self.half_side] * 3
-        try:
-            return surface.extract(self.f, surface.Grid.of(low, high, self.grid_size))[0]
-        except UserError:
-            return None
+        return zeroset.mesh_of(self.f, self.half_side, self.grid_size)
 
     def distances(self, mesh: Geometry | None) -> dict[str, float]:
         """Chamfer and Hausdorff between a mesh and the held-out points; {} if one is missing."""

@@ -1,7 +1,8 @@
 """The run folder: checkpoints with the solver's state, the log, and whether a run may continue.
 
     param_NNNNN.h5      weights at epoch NNNNN and everything about the run (see checkpoints.py)
-    state_SSSSSSSS.h5   the solver's state at step SSSSSSSS, for the newest two checkpoints
+    state_SSSSSSSS.h5   the solver's state and the pool of the zero set's points at step SSSSSSSS,
+                        for the newest two checkpoints
     preview_NNNNN.png   pictures of the surface, if they were asked for
     log.jsonl           one JSON object a line; nnabla's monitor series *.series.txt say the same
 
@@ -42,7 +43,7 @@ class Checkpoint(NamedTuple):
     path: Path
     parameters: dict  # name -> float32 array
     info: dict  # what save_checkpoint was given
-    moments: dict  # the solver's state: "mean/name", "var/name" -> float32 array, and "t"
+    state: dict  # arrays by name: the solver's (solvers.state_of), the pool's (zeroset.arrays_of)
 
 
 class RunFolder:
@@ -86,16 +87,16 @@ class RunFolder:
                 path.unlink()
         self.log = Log(self.folder, self._log_rows(checkpoint.info["step"]))
 
-    def save(self, epoch: int, parameters: dict, moments: dict, info: dict) -> Path:
-        """Write a checkpoint of nnabla variables `parameters` and the solver's moments.
+    def save(self, epoch: int, parameters: dict, state: dict, info: dict) -> Path:
+        """Write a checkpoint of nnabla variables `parameters` and the state's arrays.
 
         Raises UserError, and writes nothing, where they are not finite or a weight is absurd.
         """
-        good = all(np.isfinite(array).all() for array in moments.values())
+        good = all(np.isfinite(array).all() for array in state.values())
         if not good or not all(np.abs(v.d).max() < MAX_WEIGHT for v in parameters.values()):
             raise UserError(f"the weights are out of bounds at step {info['step']}: take a smaller "
                             "-lr; the earlier checkpoints are good")
-        checkpoints.save_arrays(self._state_file(info["step"]), moments)
+        checkpoints.save_arrays(self._state_file(info["step"]), state)
         path = self.parameter_file(epoch)
         checkpoints.save_checkpoint(path, parameters, {**info, "epoch": epoch})
         needed = {self._state_file(info["step"])}
@@ -124,8 +125,8 @@ class RunFolder:
         parameters, info = checkpoints.load_checkpoint(path)
         if info is None or not NEEDED_TO_RESUME <= info.keys():
             raise UserError(f"{path}: a run cannot continue from this checkpoint")
-        moments, _ = checkpoints.load_arrays(self._state_file(info["step"]))
-        return Checkpoint(path, parameters, info, moments)
+        state, _ = checkpoints.load_arrays(self._state_file(info["step"]))
+        return Checkpoint(path, parameters, info, state)
 
     def _log_rows(self, step: int) -> list:
         """The whole lines of the log up to `step`."""
@@ -178,7 +179,7 @@ def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -
     info: the checkpoint's; given: the new flags; fixed: the names of those that a run keeps.
     Raises UserError naming each given flag that is fixed and contradicts the run.
     """
-    saved = {"solver": "adam", **info["flags"]}  # the only solver before there was the flag
+    saved = {"solver": "adam", "mu": 0.0, **info["flags"]}  # as it was before there were the flags
     contradicting = [f"--{name.replace('_', '-')} {given[name]} (the run has {saved.get(name)})"
                      for name in sorted(given)
                      if name in fixed and given[name] != saved.get(name)]

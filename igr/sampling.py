@@ -1,4 +1,5 @@
-"""What a training step sees: x (B, 3) on the surface, y (U + B, 3) in free space, n (B, 3) normals.
+"""What a training step sees: x (B, 3) on the surface, y (U + B, 3) in free space, n (B, 3) normals;
+and, where they are asked for, s (S, 3) on the network's zero set with their nearest cloud points p.
 
 HostSamples draws with numpy for the CPU's kernel, GraphSamples within the graph for a GPU. Both
 give a resumed run the samples that it would have had without the stop. All lengths are in the unit
@@ -8,6 +9,7 @@ frame.
 from __future__ import annotations
 
 from helper import UserError
+from igr import zeroset
 
 import nnabla as nn
 import nnabla.functions as F
@@ -43,12 +45,46 @@ def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float,
     return np.concatenate([anywhere, near]).astype(np.float32)
 
 
+# ------------------------------------------------------------------------------------ on the host
+
+
+class HostZeroSamples:
+    """Points s (S, 3) of a pool and their nearest cloud points p (S, 3), drawn with numpy.
+
+    weight () is 1; it is 0, and s and p mean nothing, as long as there is no pool.
+    """
+
+    def __init__(self, count: int, seed: int):
+        """count: S."""
+        self.seed = seed
+        self.pool: zeroset.Pool | None = None
+        self.s = _constant(np.zeros((count, 3)))
+        self.p = _constant(np.zeros((count, 3)))
+        self.weight = _constant(0)
+
+    def set_pool(self, pool: zeroset.Pool | None) -> None:
+        """Draw from a pool from now on; None: the network has no zero set."""
+        self.pool = pool
+        self.weight.d = 0 if pool is None else 1
+
+    def draw(self, step: int) -> None:
+        """Put the samples of a step into s and p."""
+        if self.pool is None:
+            return
+        rng = np.random.default_rng((self.seed, 3, step))
+        index = rng.integers(0, zeroset.SIZE, self.s.shape[0])
+        self.s.d = self.pool.s[index]
+        self.p.d = self.pool.p[index]
+
+
 class HostSamples:
     """Batches that pass through a fresh permutation of the cloud each epoch. All random numbers
     depend on seed and step only."""
 
-    def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int):
-        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for."""
+    def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
+                 on_zero_set: int = 0):
+        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for;
+        on_zero_set: S, or 0 where the loss has no such term."""
         self.cloud = cloud
         self.uniform = uniform
         self.volume_factor = volume_factor
@@ -58,9 +94,10 @@ class HostSamples:
         self.x = nn.Variable((batch, 3))
         self.y = nn.Variable((uniform + batch, 3))
         self.n = None if cloud.normals is None else nn.Variable((batch, 3))
+        self.zero_set = HostZeroSamples(on_zero_set, seed) if on_zero_set else None
 
     def draw(self) -> None:
-        """Put the next step's samples into x, y and n."""
+        """Put the next step's samples into x, y, n and zero_set."""
         index = next(self.order)
         rng = np.random.default_rng((self.seed, 1, self.step))
         x = self.cloud.points[index]
@@ -68,7 +105,35 @@ class HostSamples:
         self.y.d = free_space(x, self.cloud.sigma[index], self.volume_factor, rng, self.uniform)
         if self.n is not None:
             self.n.d = self.cloud.normals[index]
+        if self.zero_set is not None:
+            self.zero_set.draw(self.step)
         self.step += 1
+
+
+# ----------------------------------------------------------------------------------- in the graph
+
+
+class GraphZeroSamples:
+    """HostZeroSamples within the graph: the pool lies on the device."""
+
+    def __init__(self, count: int, seed: int):
+        """count: S; seed: of nnabla's generator."""
+        self.pool: zeroset.Pool | None = None
+        self.place = F.rand(0, zeroset.SIZE, (count,), seed)
+        self._pool_s = _constant(np.zeros((zeroset.SIZE, 3)))
+        self._pool_p = _constant(np.zeros((zeroset.SIZE, 3)))
+        index = F.minimum_scalar(self.place, zeroset.SIZE - 1)  # rounding may give SIZE itself
+        self.s = F.gather(self._pool_s, index)
+        self.p = F.gather(self._pool_p, index)
+        self.weight = _constant(0)
+
+    def set_pool(self, pool: zeroset.Pool | None) -> None:
+        """Draw from a pool from now on; None: the network has no zero set."""
+        self.pool = pool
+        self.weight.d = 0 if pool is None else 1
+        if pool is not None:
+            self._pool_s.d = pool.s
+            self._pool_p.d = pool.p
 
 
 class GraphSamples:
@@ -83,17 +148,22 @@ class GraphSamples:
     """
 
     def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
-                 rank: int = 0):
+                 rank: int = 0, on_zero_set: int = 0):
         """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for; rank:
-        number of the process, each of which draws its own."""
+        number of the process, each of which draws its own; on_zero_set: S, or 0 where the loss has
+        no such term."""
         n = len(cloud.points)
         if n > 1 << 24:
             raise UserError(f"{n} points are more than a GPU's indices tell apart ({1 << 24}): "
                             "thin the cloud")
-        seeds = np.random.SeedSequence((seed, rank)).generate_state(3) >> 1  # nnabla's are int32
-        place, anywhere, noise = _random(n, batch, uniform, volume_factor, seeds)
+        seeds = np.random.SeedSequence((seed, rank)).generate_state(4) >> 1  # nnabla's are int32
+        place, anywhere, noise = _random(n, batch, uniform, volume_factor, seeds[:3])
+        drawn = [place, anywhere, noise]
+        self.zero_set = GraphZeroSamples(on_zero_set, int(seeds[3])) if on_zero_set else None
+        if self.zero_set is not None:
+            drawn.append(self.zero_set.place)
         for _ in range(step):
-            nn.forward_all([place, anywhere, noise])
+            nn.forward_all(drawn)
         # the greatest float32 below n / batch, added to the last part's start, may be n
         starts = _constant(np.arange(batch) * (n / batch))
         index = F.minimum_scalar(place + starts, n - 1)

@@ -10,17 +10,20 @@ from typing import Any, NamedTuple
 
 import helper
 from helper import Interrupted, UserError
-from igr import solvers
+from igr import solvers, zeroset
 from igr.devices import Device
 from igr.frames import Geometry
 from igr.monitoring import SurfaceMonitor, save_preview
 from igr.ranks import Ranks
 from igr.runs import Checkpoint, RunFolder
 from igr.sampling import GraphSamples, HostSamples
+from igr.zeroset import ZeroSet
 
+import numpy as np
 from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
+POOL_EVERY = 500  # steps that a pool of the zero set's points serves, at most
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 
 
@@ -86,6 +89,15 @@ class Plan(NamedTuple):
         """The epoch, counted from 1, that the last of `done` steps belongs to."""
         return -(-done // self.per_epoch)
 
+    def needs_pool(self, step: int) -> bool:
+        """Is the pool of the zero set's points made anew before a step, counted from 0?
+
+        The first after a fifth of the run, when the surface has its shape; none in the last 1 %.
+        """
+        start = self.steps // 5
+        every = max(1, min(POOL_EVERY, self.steps // 10))
+        return start <= step < 0.99 * self.steps and (step - start) % every == 0
+
     def due(self, done: int, stopping: bool) -> Due:
         """What is to be done after `done` steps; stopping: they are the last ones in any case."""
         last = stopping or done == self.steps
@@ -105,6 +117,7 @@ class Job(NamedTuple):
     plan: Plan
     trainer: Trainer
     monitor: SurfaceMonitor
+    zero_set: ZeroSet | None  # for the surface-to-point term
     info: dict[str, Any]  # what every checkpoint says
     checkpoint: Checkpoint | None  # to continue from
     device: Device
@@ -113,6 +126,16 @@ class Job(NamedTuple):
     @property
     def steps_done(self) -> int:
         return self.checkpoint.info["step"] if self.checkpoint else 0
+
+    def look_at_zero_set(self, step: int) -> None:
+        """Make the pool of the zero set's points anew where it is due before a step."""
+        if self.zero_set and self.plan.needs_pool(step):
+            self.trainer.samples.zero_set.set_pool(self.zero_set.pool(step))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a run needs beside its weights to go on, as arrays by name."""
+        pool = self.trainer.samples.zero_set.pool if self.zero_set else None
+        return {**solvers.state_of(self.trainer.solver), **zeroset.arrays_of(pool)}
 
 
 class TrainingLoop:
@@ -145,6 +168,7 @@ class TrainingLoop:
                 # rate
                 rate = plan.rate_at(step)
                 # batch
+                self.job.look_at_zero_set(step)
                 trainer.samples.draw()
                 # forward, backward, update
                 trainer.update(rate)
@@ -203,9 +227,8 @@ class TrainingLoop:
             self.run.log.write(self.done, **distances)
         info = {**self.job.info, "step": self.done, "first_losses": self.first_losses,
                 "seconds": self.seconds()}
-        trainer = self.job.trainer
-        self.path = self.run.save(self.job.plan.epoch_at(self.done), trainer.parameters,
-                                  solvers.state_of(trainer.solver), info)
+        self.path = self.run.save(self.job.plan.epoch_at(self.done), self.job.trainer.parameters,
+                                  self.job.state(), info)
         return distances
 
 
@@ -222,4 +245,5 @@ def step_with_first_rank(job: Job) -> None:
     for signum in helper.STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     for step in range(job.steps_done, job.plan.steps):
+        job.look_at_zero_set(step)
         job.trainer.step(job.plan.rate_at(step))

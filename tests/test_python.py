@@ -75,6 +75,8 @@ def test_a_run_keeps_its_settings_and_may_change_its_options():
     flags = runs.flags_to_resume(info, {"dims": 64, "grid_size": 99}, fixed)
     assert flags["dims"] == 64 and flags["grid_size"] == 99 and flags["fpath"] == "/a/c.ply"
     assert not flags["quiet"]  # this one is not taken over
+    del info["flags"]["mu"]  # as in a run from before there was the flag
+    assert runs.flags_to_resume(info, {}, fixed)["mu"] == 0
     with pytest.raises(UserError) as error:
         runs.flags_to_resume(info, {"dims": 65, "lam": 1.0, "threads": 1}, fixed)
     assert "--dims 65 (the run has 64), --lam 1.0 (the run has 0.1); leave" in str(error.value)

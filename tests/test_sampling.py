@@ -2,8 +2,11 @@
 stop."""
 
 import datasets
-from igr import sampling
+from igr import sampling, zeroset
 from igr.frames import Frame
+from igr.zeroset import Pool
+import losses
+from networks import MLP
 
 import nnabla as nn
 import numpy as np
@@ -131,3 +134,89 @@ def test_ranks_draw_their_own(rng):
 def test_without_normals(rng):
     for make in (sampling.HostSamples, sampling.GraphSamples):
         assert make(cloud(100, rng, normals=False), B, U, 1.5, 0, 0).n is None
+
+
+# --- on the zero set
+
+
+def pool(rng):
+    s = rng.uniform(-1, 1, (zeroset.SIZE, 3)).astype(np.float32)
+    return Pool(s, (s + 0.1).astype(np.float32))
+
+
+def drawn_on_zero_set(samples, pool, times):
+    """s (times, S, 3) and p of some draws from a pool, in one forward pass each."""
+    samples.zero_set.set_pool(pool)
+    found = []
+    for _ in range(times):
+        samples.draw()
+        rest = [v for v in (samples.x, samples.y, samples.n) if v is not None]
+        nn.forward_all([*rest, samples.zero_set.s, samples.zero_set.p], clear_no_need_grad=False)
+        found.append([samples.zero_set.s.d.copy(), samples.zero_set.p.d.copy()])
+    return [np.stack(arrays) for arrays in zip(*found)]
+
+
+MAKERS = [sampling.HostSamples, sampling.GraphSamples]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_zero_set_samples_come_from_the_whole_pool_with_their_points(rng, make):
+    whole = pool(rng)
+    s, p = drawn_on_zero_set(make(cloud(100, rng), B, U, 1.5, 0, 0, on_zero_set=512), whole, 40)
+    index = index_of(whole.s, s.reshape(-1, 3))
+    assert np.array_equal(p.reshape(-1, 3), whole.p[index])
+    counts = np.histogram(index, bins=8, range=(0, zeroset.SIZE))[0]
+    assert counts == pytest.approx(np.full(8, 40 * 512 / 8), rel=0.1)
+    other = pool(rng)  # the next pool takes its place
+    samples = make(cloud(100, rng), B, U, 1.5, 0, 0, on_zero_set=512)
+    drawn_on_zero_set(samples, whole, 1)
+    index_of(other.s, drawn_on_zero_set(samples, other, 1)[0].reshape(-1, 3))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_zero_set_samples_after_a_stop_are_those_without_it(rng, make):
+    data = cloud(100, rng)
+    whole = pool(rng)
+    first, again, other = (
+        drawn_on_zero_set(make(data, B, U, 1.5, seed, step, on_zero_set=16), whole, 7)
+        for seed, step in ((3, 0), (3, 4), (4, 0)))
+    for i in range(2):
+        assert np.array_equal(first[i][4:], again[i][:3])
+        assert not np.array_equal(first[i], other[i])
+        assert not np.array_equal(first[i][0], first[i][1])
+
+
+def test_ranks_draw_their_own_of_the_zero_set(rng):
+    whole = pool(rng)
+    one, other = (drawn_on_zero_set(
+        sampling.GraphSamples(cloud(100, rng), B, U, 1.5, 0, 0, rank, on_zero_set=16), whole, 1)[0]
+        for rank in range(2))
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_zero_set_samples_leave_the_others_as_they_are(rng, make):
+    data = cloud(100, rng)
+    without = drawn(make(data, B, U, 1.5, 3, 0), 5)
+    beside = drawn(make(data, B, U, 1.5, 3, 0, on_zero_set=16), 5)
+    assert all(np.array_equal(a, b) for a, b in zip(without, beside))
+
+
+def test_the_surface_term_is_the_same_on_the_host_and_in_the_graph(rng):
+    """For the same points, each by its own computation of the network."""
+    data = cloud(100, rng)
+    whole = zeroset.ZeroSet(MLP(16, kernel=True).evaluate, data.points, 1.5, 0).pool(0)
+    made = [make(data, B, U, 1.5, 0, 0, on_zero_set=64) for make in MAKERS]
+    terms = []
+    for samples, kernel in zip(made, (True, False)):
+        samples.zero_set.set_pool(whole)
+        terms.append(losses.igr_loss(MLP(16, kernel=kernel), samples.x, samples.y, samples.n,
+                                     zero_set=samples.zero_set, mu=1.0)["surface"])
+    host, graph = (samples.zero_set for samples in made)
+    nn.forward_all([terms[1], graph.s, graph.p], clear_no_need_grad=False)
+    host.s.d = graph.s.d
+    host.p.d = graph.p.d
+    terms[0].forward()
+    distance = np.linalg.norm(host.s.d - host.p.d, axis=1).mean()
+    assert terms[0].d == pytest.approx(distance, rel=1e-2)
+    assert terms[0].d == pytest.approx(float(terms[1].d), rel=1e-5)

@@ -1,0 +1,84 @@
+"""Points of the network's zero set, for the loss term that pulls it to the cloud.
+
+The zero set moves little from step to step. So its points come from a pool that serves for some
+hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. The
+loss moves the points that a step draws onto the zero set of that step. A state file keeps the pool,
+so a resumed run has the one that it would have had without the stop.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+from helper import UserError
+from igr import surface
+from igr.frames import Geometry
+from igr.meshes import sample_mesh
+
+import numpy as np
+
+SIZE = 8192  # points of a pool
+PER_STEP = 128  # points that a step draws from it
+GRID = 96  # points along a side of the grid that the coarse mesh is made on
+
+
+class Pool(NamedTuple):
+    """Points of a zero set and what they are pulled to, unit frame."""
+
+    s: np.ndarray  # (SIZE, 3) float32
+    p: np.ndarray  # (SIZE, 3) float32, the nearest cloud point of each s
+
+
+class ZeroSet:
+    """The network's zero set as it is, seen from a cloud."""
+
+    def __init__(self, f: Callable[[np.ndarray], np.ndarray], points: np.ndarray, half_side: float,
+                 seed: int):
+        """f: the network, points (N, 3) to values (N,); points (N, 3) float32: the cloud's;
+        half_side: of the cube that is searched; lengths in the unit frame."""
+        from scipy.spatial import cKDTree
+
+        self.f = f
+        self.points = points
+        self.half_side = half_side
+        self.seed = seed
+        self.tree = cKDTree(points)
+
+    def pool(self, step: int) -> Pool | None:
+        """A pool of the network as it is before a step; None where it has no zero set."""
+        mesh = mesh_of(self.f, self.half_side, GRID)
+        if mesh is None:
+            return None
+        rng = np.random.default_rng((self.seed, 2, step))
+        s = sample_mesh(mesh, SIZE, rng).points.astype(np.float32)
+        return Pool(s, self.points[self.tree.query(s)[1]])
+
+
+def mesh_of(f: Callable[[np.ndarray], np.ndarray], half_side: float,
+            grid_size: int) -> Geometry | None:
+    """The zero set of f in the cube [-half_side, half_side]^3 as a mesh; None where it is empty."""
+    low = [-half_side] * 3
+    high = [half_side] * 3
+    try:
+        return surface.extract(f, surface.Grid.of(low, high, grid_size))[0]
+    except UserError:
+        return None
+
+
+# ------------------------------------------------------------------------------ in the state file
+
+
+def arrays_of(pool: Pool | None) -> dict[str, np.ndarray]:
+    """A pool as arrays by the names that they have in a state file."""
+    return {} if pool is None else {"pool/s": pool.s, "pool/p": pool.p}
+
+
+def pool_of(arrays: dict[str, np.ndarray]) -> Pool | None:
+    """The reverse of arrays_of. Raises UserError where the arrays have another shape."""
+    if "pool/s" not in arrays:
+        return None
+    pool = Pool(arrays["pool/s"], arrays.get("pool/p", np.empty(0)))
+    if pool.s.shape != (SIZE, 3) or pool.p.shape != (SIZE, 3):
+        raise UserError(f"the state's points of the zero set have the shapes {pool.s.shape} and "
+                        f"{pool.p.shape}, not {(SIZE, 3)}")
+    return pool

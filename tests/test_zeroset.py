@@ -1,0 +1,56 @@
+"""Points of the network's zero set: where they lie, and when they are made anew."""
+
+import fields
+from helper import UserError
+from igr import zeroset
+from igr.training import Plan
+from igr.zeroset import Pool, ZeroSet
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+
+def test_a_pool_lies_on_the_zero_set_by_area(rng):
+    points = rng.uniform(-1, 1, (50, 3)).astype(np.float32)
+    pool = ZeroSet(fields.sphere, points, 1.5, seed=0).pool(step=7)
+    assert pool.s.shape == pool.p.shape == (zeroset.SIZE, 3)
+    assert pool.s.dtype == pool.p.dtype == np.float32
+    assert np.abs(fields.sphere(pool.s)).max() < 1e-3  # a chord of the coarse mesh
+    # by area, each coordinate of a sphere's points is uniform (Archimedes)
+    counts = [np.histogram(pool.s[:, a] / 0.7, bins=4, range=(-1, 1))[0] for a in range(3)]
+    assert counts == pytest.approx(np.full((3, 4), zeroset.SIZE / 4), rel=0.1)
+    assert np.array_equal(pool.p, points[cdist(pool.s, points).argmin(axis=1)])
+
+
+def test_a_pool_depends_on_seed_and_step_only():
+    points = np.zeros((1, 3), np.float32)
+    first, again, later, other = (ZeroSet(fields.sphere, points, 1.5, seed).pool(step).s
+                                  for seed, step in ((0, 5), (0, 5), (0, 6), (1, 5)))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, later) and not np.array_equal(first, other)
+
+
+def test_without_a_zero_set_there_is_no_pool():
+    nowhere = ZeroSet(lambda x: np.ones(len(x)), np.zeros((1, 3), np.float32), 1.5, 0)
+    assert nowhere.pool(0) is None
+    assert zeroset.arrays_of(None) == {} and zeroset.pool_of({"t": np.array(3)}) is None
+
+
+def test_a_pool_in_a_state_file(rng):
+    pool = Pool(*rng.standard_normal((2, zeroset.SIZE, 3), np.float32))
+    arrays = zeroset.arrays_of(pool)
+    again = zeroset.pool_of({"t": np.array(3), **arrays})
+    assert np.array_equal(again.s, pool.s) and np.array_equal(again.p, pool.p)
+    for damaged in ({"pool/s": pool.s}, {**arrays, "pool/p": pool.p[1:]}):
+        with pytest.raises(UserError, match="shapes"):
+            zeroset.pool_of(damaged)
+
+
+@pytest.mark.parametrize("steps, pools", [
+    (10_000, range(2000, 10_000, 500)), (2000, range(400, 2000, 200)), (40, range(8, 40, 4)),
+    (1, [0])])
+def test_when_pools_are_made(steps, pools):
+    """From a fifth of the run on, each 500 steps or each tenth of the run, none at its end."""
+    plan = Plan(steps, 1, 1, 0, 1e-3)
+    assert [step for step in range(steps + 1) if plan.needs_pool(step)] == list(pools)
