@@ -44,6 +44,7 @@ class Settings(NamedTuple):
     beta1: float = 0.999
     lam: float = 0.1
     mu: float = 0.0
+    frequencies: int = 0
     tau: float = 1.0
     with_normals: bool = False
     dims: int = 128
@@ -131,8 +132,9 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
     info = info_of(cloud_path, cloud, group.size, flags)
     if checkpoint:
         runs.check_same(info, checkpoint.info, run.folder)
-    mlp = MLP(settings.dims, seed=settings.seed, kernel=device.kernel,
-              arrays=checkpoint.parameters if checkpoint else None)
+    mlp = MLP(settings.dims, frequencies=settings.frequencies, seed=settings.seed,
+              kernel=device.kernel, arrays=checkpoint.parameters if checkpoint else None)
+    mlp.open_frequencies(0)  # a step opens what is its
     info["architecture"] = mlp.architecture
     trainer = make_trainer(mlp, cloud, settings, group, checkpoint)
     zero_set = None
@@ -159,7 +161,7 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group
     terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, settings.lam, settings.tau,
                             samples.zero_set, settings.mu)
     solver = solvers.make(settings.solver, mlp.kernel, settings.beta0, settings.beta1)
-    trainer = Trainer(terms, mlp.parameters, solver, samples, group, cheap_to_read=mlp.kernel)
+    trainer = Trainer(terms, mlp, solver, samples, group)
     if checkpoint:
         solvers.set_state_of(solver, checkpoint.state)
         if samples.zero_set:
@@ -269,6 +271,9 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
     add("--mu", type=number(float, 0),
         help="weight of the surface-to-point term, which pulls sheets, bubbles and webs without "
         "points to the nearest points; 0: the paper's loss")
+    add("--frequencies", type=number(int, 0, 12), metavar="K",
+        help="the network sees x beside sin and cos of 2^k x, k < K, which open one after another in "
+        "the first half of the run; 0: the paper's network")
     add("--tau", type=number(float, 0), help="weight of the normals term")
     add("--with-normals", action="store_true", help="use the cloud's normals")
     add("--dims", type=number(int, 8), help="width of the network; the paper has 512")

@@ -37,8 +37,8 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "a
     samples = make(cloud, batch, uniform, 1.5, 0, 0)
     mlp = networks.MLP(dims, kernel=kernel)
     terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, 0.1, 1.0)
-    trainer = training.Trainer(terms, mlp.parameters, solvers.make(solver, kernel, 0.9, 0.999),
-                               samples, ranks.Ranks(), cheap_to_read=kernel)
+    trainer = training.Trainer(terms, mlp, solvers.make(solver, kernel, 0.9, 0.999),
+                               samples, ranks.Ranks())
     return lambda: trainer.step(1e-4)
 
 

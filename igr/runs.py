@@ -34,6 +34,8 @@ STATES_KEPT = 2  # for the newest checkpoints
 RUN_FILE = re.compile(
     r"param_\d+\.h5|state_\d{8}\.h5|preview_\d+\.png|log\.jsonl|[a-z_]+\.series\.txt")
 HALF_WRITTEN = re.compile(r"\.writing-((param|state|preview)_\d+|log)-[^.]*\.(h5|jsonl|png)")
+# of runs from before there were these flags
+FORMER_DEFAULTS = {"solver": "adam", "mu": 0.0, "frequencies": 0}
 NEEDED_TO_RESUME = {"step", "flags", "cloud_sha256", "first_losses", "seconds"}
 
 
@@ -179,7 +181,7 @@ def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -
     info: the checkpoint's; given: the new flags; fixed: the names of those that a run keeps.
     Raises UserError naming each given flag that is fixed and contradicts the run.
     """
-    saved = {"solver": "adam", "mu": 0.0, **info["flags"]}  # as it was before there were the flags
+    saved = {**FORMER_DEFAULTS, **info["flags"]}
     contradicting = [f"--{name.replace('_', '-')} {given[name]} (the run has {saved.get(name)})"
                      for name in sorted(given)
                      if name in fixed and given[name] != saved.get(name)]

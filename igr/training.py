@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
+OPENING = 0.5  # of the run, in which the frequencies open one after the other
 POOL_EVERY = 500  # steps that a pool of the zero set's points serves, at most
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 
@@ -30,21 +31,25 @@ WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off 
 class Trainer:
     """The static graph of one step and its solver."""
 
-    def __init__(self, terms: dict, parameters: dict, solver: Any,
-                 samples: HostSamples | GraphSamples, group: Ranks, cheap_to_read: bool):
-        """terms: the scalar nnabla variables "loss", which is minimised, and its parts; parameters:
-        nnabla variables by name; solver: one of solvers.make; samples: those that the loss sees;
-        group: the ranks that step together; cheap_to_read: do the terms not wait for a GPU?
+    def __init__(self, terms: dict, mlp: Any, solver: Any, samples: HostSamples | GraphSamples,
+                 group: Ranks):
+        """terms: the scalar nnabla variables "loss", which is minimised, and its parts; mlp: the
+        networks.MLP that it trains; solver: one of solvers.make; samples: those that the loss sees;
+        group: the ranks that step together.
         """
         self.terms = terms
-        self.parameters = parameters
+        self.mlp = mlp
         self.solver = solver
         self.samples = samples
         self.group = group
-        self.cheap_to_read = cheap_to_read
         for term in terms.values():
             term.persistent = True
-        solver.set_parameters(parameters)
+        solver.set_parameters(mlp.parameters)
+
+    @property
+    def cheap_to_read(self) -> bool:
+        """Do the terms not wait for a GPU?"""
+        return self.mlp.kernel
 
     def step(self, rate: float) -> None:
         """Draw samples and update the parameters."""
@@ -57,7 +62,7 @@ class Trainer:
         self.solver.zero_grad()
         self.terms["loss"].forward(clear_no_need_grad=True)
         self.terms["loss"].backward(clear_buffer=True)
-        self.group.mean_gradients(self.parameters)
+        self.group.mean_gradients(self.mlp.parameters)
         self.solver.update()
 
     def losses(self) -> dict[str, float]:
@@ -88,6 +93,10 @@ class Plan(NamedTuple):
     def epoch_at(self, done: int) -> int:
         """The epoch, counted from 1, that the last of `done` steps belongs to."""
         return -(-done // self.per_epoch)
+
+    def opened_at(self, step: int, frequencies: int) -> float:
+        """How many frequencies of the encoding are open at a step: all after half of the run."""
+        return min(1.0, step / (OPENING * self.steps)) * frequencies
 
     def needs_pool(self, step: int) -> bool:
         """Is the pool of the zero set's points made anew before a step, counted from 0?
@@ -127,8 +136,13 @@ class Job(NamedTuple):
     def steps_done(self) -> int:
         return self.checkpoint.info["step"] if self.checkpoint else 0
 
-    def look_at_zero_set(self, step: int) -> None:
-        """Make the pool of the zero set's points anew where it is due before a step."""
+    def prepare(self, step: int) -> None:
+        """Open the frequencies for a step, and make the pool of the zero set's points anew where it
+        is due."""
+        mlp = self.trainer.mlp
+        frequencies = mlp.architecture["frequencies"]
+        if frequencies and mlp.architecture["opened"] != frequencies:
+            mlp.open_frequencies(self.plan.opened_at(step, frequencies))
         if self.zero_set and self.plan.needs_pool(step):
             self.trainer.samples.zero_set.set_pool(self.zero_set.pool(step))
 
@@ -168,7 +182,7 @@ class TrainingLoop:
                 # rate
                 rate = plan.rate_at(step)
                 # batch
-                self.job.look_at_zero_set(step)
+                self.job.prepare(step)
                 trainer.samples.draw()
                 # forward, backward, update
                 trainer.update(rate)
@@ -227,8 +241,9 @@ class TrainingLoop:
             self.run.log.write(self.done, **distances)
         info = {**self.job.info, "step": self.done, "first_losses": self.first_losses,
                 "seconds": self.seconds()}
-        self.path = self.run.save(self.job.plan.epoch_at(self.done), self.job.trainer.parameters,
-                                  self.job.state(), info)
+        epoch = self.job.plan.epoch_at(self.done)
+        parameters = self.job.trainer.mlp.parameters
+        self.path = self.run.save(epoch, parameters, self.job.state(), info)
         return distances
 
 
@@ -245,5 +260,5 @@ def step_with_first_rank(job: Job) -> None:
     for signum in helper.STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     for step in range(job.steps_done, job.plan.steps):
-        job.look_at_zero_set(step)
+        job.prepare(step)
         job.trainer.step(job.plan.rate_at(step))

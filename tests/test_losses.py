@@ -242,8 +242,8 @@ def train(mlp, points, mu, steps):
     if mu:
         samples.zero_set.set_pool(zeroset.ZeroSet(mlp.evaluate, points, 1.5, 0).pool(0))
     terms = losses.igr_loss(mlp, samples.x, samples.y, None, 0.1, 1.0, samples.zero_set, mu)
-    trainer = training.Trainer(terms, mlp.parameters, solvers.make("muon", True, 0.9, 0.999),
-                               samples, ranks.Ranks(), cheap_to_read=True)
+    trainer = training.Trainer(terms, mlp, solvers.make("muon", True, 0.9, 0.999),
+                               samples, ranks.Ranks())
     for _ in range(steps):
         trainer.step(2e-3)
 

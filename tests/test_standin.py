@@ -46,7 +46,7 @@ for name in ("adam", "muon"):
     samples = sampling.GraphSamples(cloud, 64, 64, 1.5, 0, 0)
     solver = solvers.make(name, device.kernel, 0.9, 0.999)
     terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, 0.1, 1.0)
-    trainer = training.Trainer(terms, mlp.parameters, solver, samples, ranks.Ranks(), False)
+    trainer = training.Trainer(terms, mlp, solver, samples, ranks.Ranks())
     for _ in range(2):
         trainer.step(1e-3)
     counted()
