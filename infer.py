@@ -106,6 +106,9 @@ def with_points(mesh: Geometry, network: Network, level: float, detail: str | in
         if not supported.all():
             mesh = keep_and_report(mesh, supported, "pieces without points (--keep-all keeps them)",
                                    say)
+    if detail == "auto" and network.info.get("paper"):
+        say("detail: off, the paper has none; --detail with a number adds it")
+        detail = "off"
     if detail != "off":
         rounds = None if detail == "auto" else int(detail)
         found = fit(network.mlp.evaluate_with_gradient, points, rounds, held_out)

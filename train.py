@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     train_iter: int | None = None
     solver: str = "muon"
     learning_rate: float | None = None
+    decay: str = "cosine"
     beta0: float = 0.9
     beta1: float = 0.999
     lam: float = 0.1
@@ -52,6 +53,16 @@ class Settings(NamedTuple):
     volume_factor: float = 1.5
     test_rate: float = 0.25
     seed: int = 0
+
+
+# what --quality names; "normal" is the default
+QUALITIES = {"draft": Settings(train_iter=1_000), "normal": Settings(),
+             "fine": Settings(train_iter=20_000)}
+# those of the authors' code for one shape (amosgropp/IGR, code/reconstruction: setup.conf, run.py
+# and the NormalPerPoint sampler); they use all points
+PAPER = Settings(batch_size=16_384, uniform=2_048, train_iter=100_000, solver="adam",
+                 learning_rate=0.005, decay="halving", lam=0.1, mu=0.0, frequencies=0, dims=512,
+                 knn=50, volume_factor=1.8, test_rate=0.0)
 
 
 class Options(NamedTuple):
@@ -176,7 +187,13 @@ def info_of(cloud_path: str | Path, cloud: datasets.PointCloud, size: int,
     return {"cloud": str(Path(cloud_path).resolve()), "cloud_sha256": digest,
             "cloud_file_sha256": helper.sha256_of_file(cloud_path),
             "frame": cloud.frame._asdict(), "volume_factor": flags["volume_factor"],
-            "ranks": size, "flags": flags}
+            "ranks": size, "flags": flags, "paper": is_papers(flags)}
+
+
+def is_papers(flags: dict[str, Any]) -> bool:
+    """Are solver, rate and loss those of the paper? Then infer.py adds no detail."""
+    return all(flags[name] == getattr(PAPER, name)
+               for name in ("solver", "decay", "mu", "frequencies"))
 
 
 def plan_of(settings: Settings, options: Options, points: int, size: int) -> Plan:
@@ -188,7 +205,8 @@ def plan_of(settings: Settings, options: Options, points: int, size: int) -> Pla
     if options.save_interval_epoch:
         save_every = options.save_interval_epoch * per_epoch
     preview_every = (options.preview or 0) * per_epoch
-    return Plan(steps, per_epoch, save_every, preview_every, settings.learning_rate)
+    return Plan(steps, per_epoch, save_every, preview_every, settings.learning_rate,
+                settings.decay)
 
 
 def train(job: Job, run: RunFolder) -> Path:
@@ -245,6 +263,14 @@ def make_parser() -> argparse.ArgumentParser:
     options = parser.add_argument_group("options, which may change when a run is resumed")
     helper.add_device_flags(options)
     add_options(options.add_argument)
+    lengths = ", ".join(f"{name} {s.train_iter or STEPS}" for name, s in QUALITIES.items())
+    preset = parser.add_mutually_exclusive_group()
+    preset.add_argument("--quality", choices=list(QUALITIES),
+                        help=f"length of the run in steps: {lengths}; default: normal")
+    preset.add_argument("--paper", action="store_true",
+                        help="the settings of the paper's authors: 8 x 512, Adam, 100,000 steps of "
+                        "16,384 points, no term, encoding or detail of ours; other flags change "
+                        "them; days on a CPU")
     parser.set_defaults(**DEFAULTS)
     return parser
 
@@ -264,6 +290,8 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
     add("-lr", "--learning-rate", type=number(float, above=0),
         help="reached by a short warm-up; then it decays to 1 %% by a cosine; default: "
         + ", ".join(f"{rate:g} with {solver}" for solver, rate in RATES.items()))
+    add("--decay", choices=["cosine", "halving"],
+        help="of the rate; halving: by half every 2,000 steps, as the paper's authors have it")
     add("--beta0", type=number(float, 0, below=1), help="Adam's decay of the first moment")
     add("--beta1", type=number(float, 0, below=1), help="Adam's decay of the second moment")
     add("--lam", type=number(float, 0),
@@ -272,8 +300,8 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="weight of the surface-to-point term, which pulls sheets, bubbles and webs without "
         "points to the nearest points; 0: the paper's loss")
     add("--frequencies", type=number(int, 0, 12), metavar="K",
-        help="the network sees x beside sin and cos of 2^k x, k < K, which open one after another in "
-        "the first half of the run; 0: the paper's network")
+        help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
+        "first half of the run; 0: the paper's network")
     add("--tau", type=number(float, 0), help="weight of the normals term")
     add("--with-normals", action="store_true", help="use the cloud's normals")
     add("--dims", type=number(int, 8), help="width of the network; the paper has 512")
@@ -310,9 +338,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     --resume takes them from the run."""
     parser = make_parser()
     absent = object()  # argparse fills in a default only where there is nothing yet
-    everything = argparse.Namespace(**dict.fromkeys(DEFAULTS, absent))
+    everything = argparse.Namespace(**dict.fromkeys([*DEFAULTS, "quality", "paper"], absent))
     args = vars(parser.parse_args(argv, everything))
     given = {name: value for name, value in args.items() if value is not absent}
+    preset = QUALITIES[given.pop("quality", "normal")]
+    if given.pop("paper", False):
+        preset = PAPER
+    for name, value in preset._asdict().items():
+        if value != DEFAULTS[name] and not (name == "train_iter" and "train_epoch" in given):
+            given.setdefault(name, value)
     if not given.get("fpath") and "resume" not in given:
         parser.error("the following arguments are required: -f/--fpath (or --resume)")
     return argparse.Namespace(**given)

@@ -68,7 +68,7 @@ def _checked_info(info: dict) -> dict:
     good = good and 0 <= network.get("opened", 0.0) <= frequencies <= 16
     good = good and network["activation"] in ("softplus", "leaky_relu")
     for name, kind in (("step", int), ("flags", dict), ("cloud", str), ("cloud_sha256", str),
-                       ("cloud_file_sha256", str),
+                       ("cloud_file_sha256", str), ("paper", bool),
                        ("first_losses", dict), ("seconds", float)):
         good = good and isinstance(info.get(name, kind()), kind)
     if not good:

@@ -35,7 +35,7 @@ RUN_FILE = re.compile(
     r"param_\d+\.h5|state_\d{8}\.h5|preview_\d+\.png|log\.jsonl|[a-z_]+\.series\.txt")
 HALF_WRITTEN = re.compile(r"\.writing-((param|state|preview)_\d+|log)-[^.]*\.(h5|jsonl|png)")
 # of runs from before there were these flags
-FORMER_DEFAULTS = {"solver": "adam", "mu": 0.0, "frequencies": 0}
+FORMER_DEFAULTS = {"solver": "adam", "mu": 0.0, "frequencies": 0, "decay": "cosine"}
 NEEDED_TO_RESUME = {"step", "flags", "cloud_sha256", "first_losses", "seconds"}
 
 

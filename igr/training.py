@@ -25,6 +25,7 @@ from tqdm import tqdm
 LOG_EVERY = 50  # steps between two lines of log.jsonl
 OPENING = 0.5  # of the run, in which the frequencies open one after the other
 POOL_EVERY = 500  # steps that a pool of the zero set's points serves, at most
+HALVING = 2000  # steps between two halvings of the rate, in the paper's schedule
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 
 
@@ -86,8 +87,11 @@ class Plan(NamedTuple):
     save_every: int  # steps
     preview_every: int  # steps; 0: never
     rate: float
+    decay: str = "cosine"  # or "halving"
 
     def rate_at(self, step: int) -> float:
+        if self.decay == "halving":
+            return self.rate * 0.5 ** (step // HALVING)
         return cosine_rate(self.rate, step, self.steps)
 
     def epoch_at(self, done: int) -> int:
