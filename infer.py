@@ -63,17 +63,9 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
     rows = sub_batch_size or device.rows
     f = group.share_out(lambda points: network.mlp.evaluate(points, rows))
-    half = network.volume_factor
-    outward = outward or surface.sign_outside(f, surface.Grid.of([-half] * 3, [half] * 3, 8))
-    mesh, stats = surface.extract(f, grid, level, dense=dense, lipschitz=lipschitz, outward=outward)
-    say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
-        f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
-        f"{stats.seconds:.1f} s")
-    if group.rank == 0:
-        for warning in surface.warnings_of(stats):
-            print(f"warning: {warning}", file=sys.stderr)
-        if detail != "off" or not keep_all:
-            mesh = with_points(mesh, network, level, detail, cloud, keep_all, say)
+    mesh, stats = level_set(f, grid, network.volume_factor, level, dense, lipschitz, outward, say)
+    if group.rank == 0 and (detail != "off" or not keep_all):
+        mesh = with_points(mesh, network, grid, level, detail, cloud, keep_all, say)
     mesh = mesh._replace(points=network.frame.to_world(mesh.points))
     if group.rank == 0:
         cloud = str(cloud or network.info.get("cloud", ""))
@@ -81,8 +73,25 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     return mesh, stats
 
 
-def with_points(mesh: Geometry, network: Network, level: float, detail: str | int,
-                cloud: str | Path | None, keep_all: bool, say: Callable[[str], None]) -> Geometry:
+def level_set(f: Callable[[np.ndarray], np.ndarray], grid: surface.Grid, half_side: float,
+              level: float, dense: bool, lipschitz: float, outward: int | None,
+              say: Callable[[str], None]) -> tuple[Geometry, surface.Stats]:
+    """surface.extract in the unit frame; says what it took, and warns where it may have missed
+    something. half_side: of the training's cube, where outward is seen if it is None."""
+    cube = surface.Grid.of([-half_side] * 3, [half_side] * 3, 8)
+    outward = outward or surface.sign_outside(f, cube)
+    mesh, stats = surface.extract(f, grid, level, dense=dense, lipschitz=lipschitz, outward=outward)
+    say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
+        f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
+        f"{stats.seconds:.1f} s")
+    for warning in surface.warnings_of(stats):
+        print(f"warning: {warning}", file=sys.stderr)
+    return mesh, stats
+
+
+def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
+                detail: str | int, cloud: str | Path | None, keep_all: bool,
+                say: Callable[[str], None]) -> Geometry:
     """What the cloud's points make of a mesh in the unit frame: without the pieces that none of
     them supports, and with their detail. Arguments as mesh_of has them.
 
@@ -113,7 +122,10 @@ def with_points(mesh: Geometry, network: Network, level: float, detail: str | in
         rounds = None if detail == "auto" else int(detail)
         found = fit(network.mlp.evaluate_with_gradient, points, rounds, held_out)
         say(str(found.report))
-        mesh = mesh._replace(points=found.move(mesh.points, level))
+        moved = found.move(mesh.points, level)
+        high = grid.points(grid.shape - 1)
+        on_side = (mesh.points < grid.low + 1e-9) | (mesh.points > high - 1e-9)
+        mesh = mesh._replace(points=np.where(on_side, mesh.points, moved))  # the box cuts straight
     return mesh
 
 

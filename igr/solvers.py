@@ -115,9 +115,10 @@ def compile_all() -> None:
 # ------------------------------------------------------------------------------------------ Muon
 
 
-def is_hidden(parameter) -> bool:
-    """Is it a matrix between two hidden layers?"""
-    return len(parameter.shape) == 2 and min(parameter.shape) > 3
+def is_hidden(name: str, parameter) -> bool:
+    """Is it a matrix between two hidden layers? The first layer sees the input, however wide an
+    encoding makes that."""
+    return len(parameter.shape) == 2 and min(parameter.shape) > 3 and not name.startswith("fc0/")
 
 
 class _Muon(abc.ABC):
@@ -128,7 +129,7 @@ class _Muon(abc.ABC):
         self.adam = adam
 
     def set_parameters(self, parameters: dict) -> None:
-        self.hidden = {name: p for name, p in parameters.items() if is_hidden(p)}
+        self.hidden = {name: p for name, p in parameters.items() if is_hidden(name, p)}
         rest = {name: p for name, p in parameters.items() if name not in self.hidden}
         self.adam.set_parameters(rest)
         self._start()
