@@ -75,9 +75,15 @@ def split(n: int, test_rate: float, seed: int):
     return np.split(order, [int(n * test_rate)])
 
 
-def training_points(path, info: dict, frame: Frame):
-    """The points (N, 3) of a checkpoint's cloud in its unit frame, and the mask (N,) of those that
-    its training held out (None where it held out none, or is not known).
+class TrainingPoints(NamedTuple):
+    """The cloud of a network, as it is for what comes after the training."""
+
+    points: np.ndarray  # (N, 3) float64, in the network's unit frame
+    held_out: np.ndarray | None  # mask (N,) of those that the training held out, where it is known
+
+
+def training_points(path, info: dict, frame: Frame) -> TrainingPoints:
+    """All points of a checkpoint's cloud.
 
     path: the cloud; info: the checkpoint's; frame: its frame. Raises UserError where the file is
     gone or is not the one that the network was trained on.
@@ -90,10 +96,10 @@ def training_points(path, info: dict, frame: Frame):
     flags = info.get("flags", {})
     rate = flags.get("test_rate", 0)
     if not trained_on or not rate:
-        return points, None
+        return TrainingPoints(points, None)
     held_out = np.zeros(len(points), bool)
     held_out[split(len(points), rate, flags["seed"])[0]] = True
-    return points, held_out
+    return TrainingPoints(points, held_out)
 
 
 def _check_extent(pts_unit: np.ndarray, path) -> None:

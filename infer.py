@@ -18,7 +18,7 @@ from typing import Callable, Sequence
 import datasets
 import helper
 from helper import UserError
-from igr import checkpoints, files, meshes, ranks, support, surface, threads
+from igr import checkpoints, files, meshes, metrics, ranks, support, surface, threads, trimming
 from igr.detail import fit
 from igr.devices import Device
 from igr.frames import Frame, Geometry
@@ -28,13 +28,17 @@ from networks import Network
 
 import numpy as np
 
+FAR = 1.5  # spacings of the points: farther from them than that, the surface is the network's own
+NOISY_SPACING = 3.0  # the least spacing of noisy points, in standard deviations of their noise
+
 # ------------------------------------------------------------------------------------ from Python
 
 
 def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[float] | None = None,
             volume_factor: float | None = None, level: float = 0.0, outward: int | None = None,
             detail: str | int = "auto", cloud: str | Path | None = None, keep_all: bool = False,
-            largest: bool = False, min_component: float | None = None, trim: float | None = None,
+            largest: bool = False, min_component: float | None = None,
+            trim: str | float | None = None,
             lipschitz: float = 1.0, dense: bool = False, sub_batch_size: int | None = None,
             overrides: dict | None = None, where: tuple[Device, Ranks] | None = None,
             say: Callable[[str], None] = lambda line: None) -> tuple[Geometry, surface.Stats]:
@@ -47,7 +51,9 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     outward: 1 or -1 where f grows or falls towards the outside; None: seen at the training's cube
     detail: "auto", "off" or the number of rounds, see igr/detail.py; cloud: its points, by default
         the file that the network was trained on; keep_all: keep pieces that no point supports
-    largest, min_component, trim: see kept_part
+    trim: cut what is farther than this from the cloud, world units; "auto": than 1.5 spacings of
+        the points, see igr/trimming.py
+    largest, min_component: see kept_part
     sub_batch_size: points at a time; default: what suits the device
     overrides: entries of the architecture that replace the checkpoint's
     where: what ranks.start returned; default: CUDA if it works, else the CPU
@@ -64,13 +70,13 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     rows = sub_batch_size or device.rows
     f = group.share_out(lambda points: network.mlp.evaluate(points, rows))
     mesh, stats = level_set(f, grid, network.volume_factor, level, dense, lipschitz, outward, say)
-    if group.rank == 0 and (detail != "off" or not keep_all):
-        mesh = with_points(mesh, network, grid, level, detail, cloud, keep_all, say)
-    mesh = mesh._replace(points=network.frame.to_world(mesh.points))
     if group.rank == 0:
-        cloud = str(cloud or network.info.get("cloud", ""))
-        mesh = kept_part(mesh, cloud, trim, largest, min_component, say)
-    return mesh, stats
+        cloud = known_cloud(network, cloud, needed=trim is not None, say=say)
+        if cloud:
+            mesh, noise = with_points(mesh, network, grid, level, detail, cloud, keep_all, say)
+            mesh = trimmed(mesh, cloud, trim, noise, network.frame, say)
+        mesh = kept_part(mesh, largest, min_component, say)
+    return mesh._replace(points=network.frame.to_world(mesh.points)), stats
 
 
 def level_set(f: Callable[[np.ndarray], np.ndarray], grid: surface.Grid, half_side: float,
@@ -89,43 +95,67 @@ def level_set(f: Callable[[np.ndarray], np.ndarray], grid: surface.Grid, half_si
     return mesh, stats
 
 
-def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
-                detail: str | int, cloud: str | Path | None, keep_all: bool,
-                say: Callable[[str], None]) -> Geometry:
-    """What the cloud's points make of a mesh in the unit frame: without the pieces that none of
-    them supports, and with their detail. Arguments as mesh_of has them.
+def known_cloud(network: Network, path: str | Path | None, needed: bool,
+                say: Callable[[str], None]) -> datasets.TrainingPoints | None:
+    """The points of the cloud `path`, by default of the one that the network was trained on; None,
+    after it was said, where that is not there any more or has changed.
 
-    Where the training's cloud is gone or another, says so and returns the mesh as it is. Raises
-    UserError where that is so of a cloud that was named.
+    needed: raise UserError instead, as for a path that was named.
     """
-    path = cloud or network.info.get("cloud")
-    if not path:
-        say("no detail: the checkpoint does not know its cloud; -f names it")
-        return mesh
     try:
-        info = {} if cloud else network.info
-        points, held_out = datasets.training_points(path, info, network.frame)
+        if not (path or network.info.get("cloud")):
+            raise UserError("the checkpoint does not know its cloud")
+        info = {} if path else network.info
+        return datasets.training_points(path or info["cloud"], info, network.frame)
     except UserError as error:
-        if cloud:
-            raise
-        print(f"warning: no detail: {error}; -f names the cloud", file=sys.stderr)
-        return mesh
+        if path or needed:
+            raise UserError(f"{error}" if path else f"{error}; -f names the cloud") from None
+        say(f"no detail: {error}; -f names the cloud")
+        return None
+
+
+def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
+                detail: str | int, cloud: datasets.TrainingPoints, keep_all: bool,
+                say: Callable[[str], None]) -> tuple[Geometry, float]:
+    """What the cloud's points make of a mesh in the unit frame: without the pieces that none of
+    them supports, and with their detail; and their noise. Arguments as mesh_of has them."""
     if not keep_all:
-        supported = support.supported_faces(mesh, points)
+        supported = support.supported_faces(mesh, cloud.points)
         if not supported.all():
             mesh = keep_and_report(mesh, supported, "pieces without points (--keep-all keeps them)",
                                    say)
     if detail == "auto" and network.info.get("paper"):
         say("detail: off, the paper has none; --detail with a number adds it")
         detail = "off"
-    if detail != "off":
-        rounds = None if detail == "auto" else int(detail)
-        found = fit(network.mlp.evaluate_with_gradient, points, rounds, held_out)
-        say(str(found.report))
-        moved = found.move(mesh.points, level)
-        high = grid.points(grid.shape - 1)
-        on_side = (mesh.points < grid.low + 1e-9) | (mesh.points > high - 1e-9)
-        mesh = mesh._replace(points=np.where(on_side, mesh.points, moved))  # the box cuts straight
+    if detail == "off":
+        return mesh, 0.0
+    rounds = None if detail == "auto" else int(detail)
+    found = fit(network.mlp.evaluate_with_gradient, cloud.points, rounds, cloud.held_out)
+    say(str(found.report))
+    moved = found.move(mesh.points, level)
+    high = grid.points(grid.shape - 1)
+    on_side = (mesh.points < grid.low + 1e-9) | (mesh.points > high - 1e-9)
+    moved = np.where(on_side, mesh.points, np.clip(moved, grid.low, high))  # a straight cut
+    return mesh._replace(points=moved), found.report.noise
+
+
+def trimmed(mesh: Geometry, cloud: datasets.TrainingPoints, trim: str | float | None, noise: float,
+            frame: Frame, say: Callable[[str], None]) -> Geometry:
+    """A mesh (unit frame) without what is far from the cloud; where nothing is asked for and much
+    is far, says so. trim: as mesh_of has it; noise: of the points, unit frame."""
+    if isinstance(trim, float):
+        values = metrics.nearest(mesh.points, cloud.points)[0] * frame.scale
+        mesh, report = trimming.trim(mesh, values, trim)
+        say(f"--trim {trim:g}: {report}")
+        return mesh
+    values = trimming.distance_ratio(mesh.points, cloud.points, least=NOISY_SPACING * noise)
+    if trim == "auto":
+        mesh, report = trimming.trim(mesh, values, FAR)
+        say(f"--trim auto: {report}")
+        return mesh
+    share = trimming.far_share(mesh, values, FAR)
+    if share > 0.01:
+        say(f"{100 * share:.2g} % of the surface is far from all points; --trim auto cuts it off")
     return mesh
 
 
@@ -144,23 +174,14 @@ def grid_box(bounds: Sequence[float] | None, half_side: float,
     return frame.to_unit(bounds[:3]), frame.to_unit(bounds[3:])
 
 
-def kept_part(mesh: Geometry, cloud: str, trim: float | None, largest: bool,
-              min_component: float | None, say: Callable[[str], None]) -> Geometry:
-    """The part of a mesh (world coordinates) that is asked for.
-
-    trim: drop the faces farther than this (world units) from the points of the cloud file. Then
-    largest: keep only the largest component; or min_component: drop the components with less than
-    this share of the area. Raises UserError where nothing is left or the cloud is not there.
-    """
-    if trim is not None:
-        if not Path(cloud).is_file():
-            raise UserError(f"--trim needs the cloud of the training, but '{cloud}' is not there")
-        near = meshes.faces_near(mesh, files.read(cloud).surface_points, trim)
-        mesh = keep_and_report(mesh, near, f"--trim {trim:g}", say)
+def kept_part(mesh: Geometry, largest: bool, min_component: float | None,
+              say: Callable[[str], None]) -> Geometry:
+    """The part of a mesh that is asked for: only the largest component, or those with at least the
+    share min_component of the area. Raises UserError where nothing is left."""
     if largest:
-        mesh = keep_and_report(mesh, meshes.large_components(mesh, 1.0), "--largest", say)
-    elif min_component is not None:
-        mesh = keep_and_report(mesh, meshes.large_components(mesh, min_component),
+        return keep_and_report(mesh, meshes.large_components(mesh, 1.0), "--largest", say)
+    if min_component is not None:
+        return keep_and_report(mesh, meshes.large_components(mesh, min_component),
                                f"--min-component {min_component:g}", say)
     return mesh
 
@@ -198,6 +219,11 @@ def detail_rounds(text: str) -> str | int:
     return text if text in ("auto", "off") else helper.number(int, 0)(text)
 
 
+def trim_distance(text: str) -> str | float:
+    """The type of --trim."""
+    return text if text == "auto" else helper.number(float, above=0)(text)
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     number = helper.number
@@ -229,8 +255,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     some.add_argument("--largest", action="store_true", help="keep only the largest component")
     some.add_argument("--min-component", type=number(float, 0, 1), metavar="F",
                       help="drop components with less than this share of the area")
-    add("--trim", type=number(float, above=0), metavar="D",
-        help="cut off what is farther than D from the cloud, in its units (for open scans)")
+    add("--trim", type=trim_distance, metavar="{auto,D}",
+        help="for open scans: cut off what is farther from the cloud than D, in its units; auto: "
+        "than its points suggest")
     add("--lipschitz", type=number(float, 1), default=1.0,
         help="how many times steeper than a distance f may be between the evaluated points")
     add("--dense", action="store_true", help="evaluate the whole grid: the slow reference")
