@@ -1,8 +1,8 @@
 """The network of IGR, f: R^3 -> R: eight affine layers with softplus and a skip into layer 4.
 
 Its input is x, or with K frequencies the encoding gamma(x) of IDR (Yariv et al. 2020): x beside
-o_k sin(2^k x) and o_k cos(2^k x), k < K, at the first layer and again at the skip. o_k is BARF's
-window (Lin et al. 2021, eq. 14), through which the frequencies open one after the other.
+o_k sin(2^k x) and o_k cos(2^k x), k < K, at the first layer and again at the skip. o_k has BARF's
+window (Lin et al. 2021), through which the frequencies open one after the other: igr/encoding.py.
 
 Three computations of the same function, each where it is fastest; MLP chooses among them once:
 

@@ -1,7 +1,10 @@
-"""The encoding gamma(x) = [x, o_0 sin(x), o_0 cos(x), ..., o_{K-1} sin(2^{K-1} x), ...], of IDR
-(Yariv et al. 2020), behind BARF's window o_k (Lin et al. 2021, eq. 14), in nnabla's functions.
+"""The encoding gamma(x) = [x, o_0 sin(x), o_0 cos(x), ..., o_{K-1} sin(2^{K-1} x), ...] of IDR
+(Yariv et al. 2020) in nnabla's functions. igr/sweeps.py has the same in compiled code.
 
-igr/sweeps.py has the same in compiled code.
+Departure from IDR: the amplitude o_k is 2^-k times BARF's window (Lin et al. 2021, eq. 14), so that
+every wave has slope 1, as x itself has. With equal amplitudes a step of the solver changes the
+slope of f by up to 2^(K-1) times as much through the fast waves, and the surface breaks up
+(results/study.md).
 """
 
 from __future__ import annotations
@@ -12,19 +15,19 @@ import numpy as np
 
 
 class Window:
-    """BARF's window over the frequencies, o_k = (1 - cos(pi clip(a - k, 0, 1))) / 2, and the
-    encoding of nnabla variables with it. Its numbers change in place."""
+    """The amplitudes o_k = 2^-k (1 - cos(pi clip(a - k, 0, 1))) / 2, and the encoding of nnabla
+    variables with them. They change in place, as a goes from 0 to K."""
 
     def __init__(self, frequencies: int):
         self.frequencies = frequencies
-        self.weights = np.ones(frequencies, np.float32)
-        self.variable = None  # the weights on the device, where a graph uses them
         self.scales = 2.0 ** np.arange(frequencies, dtype=np.float32)
+        self.weights = 1 / self.scales
+        self.variable = None  # the weights on the device, where a graph uses them
 
     def open(self, a: float) -> None:
         """Set the weights for a in [0, K]."""
         part = np.clip(a - np.arange(self.frequencies), 0, 1)
-        self.weights[:] = (1 - np.cos(np.pi * part)) / 2
+        self.weights[:] = (1 - np.cos(np.pi * part)) / 2 / self.scales
         if self.variable is not None:
             self.variable.d = self._shaped(self.weights)
 

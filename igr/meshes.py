@@ -106,11 +106,11 @@ def components(mesh: Geometry) -> np.ndarray:
     """Label (M,) of each face's connected component, 0, 1, ...; faces with a vertex in common are
     connected."""
     ends = mesh.faces[:, [0, 1, 1, 2]].reshape(-1, 2).T
-    of_vertex = _connected(ends[0], ends[1], len(mesh.points))
+    of_vertex = connected_sets(ends[0], ends[1], len(mesh.points))
     return np.unique(of_vertex[mesh.faces[:, 0]], return_inverse=True)[1].reshape(-1)
 
 
-def _connected(one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
+def connected_sets(one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
     """Labels (n,) of the connected components of n nodes, with links (E,) from one to other."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -177,7 +177,7 @@ def split_creases(mesh: Geometry):
     if soft.all():
         return mesh, np.arange(len(mesh.points))
     corners = _same_corners(mesh.faces.ravel(), one[soft], other[soft])
-    group = _connected(*corners, mesh.faces.size)
+    group = connected_sets(*corners, mesh.faces.size)
     _, first, vertex = np.unique(group, return_index=True, return_inverse=True)
     origin = mesh.faces.ravel()[first]
     return Geometry(mesh.points[origin], None, vertex.reshape(-1, 3)), origin

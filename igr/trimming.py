@@ -134,16 +134,7 @@ def boundary_loops(mesh: Geometry) -> int:
     ends = np.divmod(keys[faces_of_edge == 1], len(mesh.points))
     vertices, ends = np.unique(ends, return_inverse=True)
     ends = ends.reshape(2, -1)
-    return len(np.unique(_connected(ends[0], ends[1], len(vertices))))
-
-
-def _connected(one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
-    """Labels (n,) of the connected components of n nodes, with links (E,) from one to other."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_matrix((np.ones(len(one), bool), (one, other)), shape=(n, n))
-    return connected_components(graph, directed=False)[1]
+    return len(np.unique(meshes.connected_sets(ends[0], ends[1], len(vertices))))
 
 
 def _regions(faces: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -152,7 +143,7 @@ def _regions(faces: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     faces = faces[chosen[faces].any(axis=1)]
     edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     edges = edges[chosen[edges].all(axis=1)]
-    return _connected(edges[:, 0], edges[:, 1], len(chosen))
+    return meshes.connected_sets(edges[:, 0], edges[:, 1], len(chosen))
 
 
 def _count(faces: np.ndarray, chosen: np.ndarray) -> int:

@@ -213,16 +213,21 @@ def test_the_description_counts_several_components():
 
 def test_infer_trims_and_drops(script, ball):
     done = script("infer.py --grid-size 64 -o a.ply --trim 0.8")
-    assert "--trim 0.8: dropped" in done.stdout
+    assert "--trim 0.8: cut off" in done.stdout
     points = files.read(ball / "a.ply").points
     assert points[:, 2].min() > 28.5 and points[:, 2].max() > 30.8
     for flag in ("--largest", "--min-component 0.1"):
         done = script(f"infer.py --grid-size 48 -o b.ply {flag}")
         assert f"{flag}: dropped 0 of" in done.stdout
-    assert "would drop the whole mesh" in script("infer.py --grid-size 48 -o c.ply --trim 1e-9",
-                                                 status=1).stderr
+    assert "nothing would be left" in script("infer.py --grid-size 48 -o c.ply --trim 1e-9",
+                                             status=1).stderr
+    assert "--trim auto cuts it off" in script("infer.py --grid-size 48 -o d.ply").stdout
+    assert "rims now: 1" in script("infer.py --grid-size 48 -o d.ply --trim auto").stdout
     (ball / "cloud.ply").unlink()
-    assert "--trim needs the cloud" in script("infer.py --grid-size 48 --trim 1", status=1).stderr
+    error = script("infer.py --grid-size 48 --trim 1", status=1).stderr
+    assert "cloud.ply: no such file; -f names the cloud" in error
+    done = script("infer.py --grid-size 48 -o e.ply")
+    assert "no detail: " in done.stdout and "no such file; -f names the cloud" in done.stdout
 
 
 def test_level_set_that_does_not_cross_zero(script, tmp_path):
