@@ -139,24 +139,22 @@ demo() {
 STANFORD=stanford_3d_scanning_datasets
 SRB=deep_geometric_prior_data/ground_truth
 
-# name, what it is sampled from (- for a cloud that is there as it is), the cloud, k, lam.
-# Upstream's are 50 and 0.1 for all but the dragon, 0.01: beside a mean over the batch that breaks
-# the surface into hundreds of pieces. 10 and 0.03 are for thin parts and folds (results/study.md).
+# name, what it is sampled from (- for a cloud that is there as it is), the cloud
 SHAPES="
-bunny       $STANFORD/bunny/reconstruction/bun_zipper.ply       $STANFORD/bunny/reconstruction/bun_zipper_pcd.ply       50  0.1
-armadillo   $STANFORD/Armadillo.ply                             $STANFORD/Armadillo_pcd.ply                             10  0.03
-dragon      $STANFORD/dragon_recon/dragon_vrip.ply              $STANFORD/dragon_recon/dragon_vrip_pcd.ply              10  0.03
-drill       $STANFORD/drill/reconstruction/drill_shaft_vrip.ply $STANFORD/drill/reconstruction/drill_shaft_vrip_pcd.ply 50  0.1
-happy       $STANFORD/happy_recon/happy_vrip.ply                $STANFORD/happy_recon/happy_vrip_pcd.ply                50  0.1
-lucy        $STANFORD/lucy.ply                                  $STANFORD/lucy_pcd.ply                                  10  0.03
-rgb_dragon  $STANFORD/xyzrgb_dragon.ply                         $STANFORD/xyzrgb_dragon_pcd.ply                         10  0.03
-manuscript  $STANFORD/xyzrgb_manuscript.ply                     $STANFORD/xyzrgb_manuscript_pcd.ply                     50  0.1
-statuette   $STANFORD/xyzrgb_statuette.ply                      $STANFORD/xyzrgb_statuette_pcd.ply                      50  0.1
-anchor      -                                                   $SRB/anchor.xyz                                         50  0.1
-daratech    -                                                   $SRB/daratech.xyz                                       50  0.1
-dc          -                                                   $SRB/dc.xyz                                             50  0.1
-gargoyle    -                                                   $SRB/gargoyle.xyz                                       50  0.1
-lord_quas   -                                                   $SRB/lord_quas.xyz                                      50  0.1
+bunny       $STANFORD/bunny/reconstruction/bun_zipper.ply           $STANFORD/bunny/reconstruction/bun_zipper_pcd.ply
+armadillo   $STANFORD/Armadillo.ply                                 $STANFORD/Armadillo_pcd.ply
+dragon      $STANFORD/dragon_recon/dragon_vrip.ply                  $STANFORD/dragon_recon/dragon_vrip_pcd.ply
+drill       $STANFORD/drill/reconstruction/drill_shaft_vrip.ply     $STANFORD/drill/reconstruction/drill_shaft_vrip_pcd.ply
+happy       $STANFORD/happy_recon/happy_vrip.ply                    $STANFORD/happy_recon/happy_vrip_pcd.ply
+lucy        $STANFORD/lucy.ply                                      $STANFORD/lucy_pcd.ply
+rgb_dragon  $STANFORD/xyzrgb_dragon.ply                             $STANFORD/xyzrgb_dragon_pcd.ply
+manuscript  $STANFORD/xyzrgb_manuscript.ply                         $STANFORD/xyzrgb_manuscript_pcd.ply
+statuette   $STANFORD/xyzrgb_statuette.ply                          $STANFORD/xyzrgb_statuette_pcd.ply
+anchor      -                                                       $SRB/anchor.xyz
+daratech    -                                                       $SRB/daratech.xyz
+dc          -                                                       $SRB/dc.xyz
+gargoyle    -                                                       $SRB/gargoyle.xyz
+lord_quas   -                                                       $SRB/lord_quas.xyz
 "
 
 sampling_of() { # Poisson-disk sampling takes minutes beyond some 200 k points
@@ -171,20 +169,20 @@ shapes() { # the rows of SHAPES without the empty ones
 }
 
 list() {
-    local name mesh cloud k lam
-    while read -r name mesh cloud k lam; do
+    local name mesh cloud
+    while read -r name mesh cloud; do
         echo "# $name"
         if [ "$mesh" != - ]; then
             echo "python datasets.py create -f $mesh --sampling $(sampling_of "$name")"
         fi
-        echo "python train.py -d 0 -f $cloud -m $name -k $k --lam $lam"
+        echo "python train.py -d 0 -f $cloud -m $name"
     done < <(shapes)
 }
 
 train_shape() { # train_shape NAME [flags of train.py]
-    local wanted=$1 name mesh cloud k lam
+    local wanted=$1 name mesh cloud
     shift
-    read -r name mesh cloud k lam < <(shapes | grep "^$wanted ")
+    read -r name mesh cloud < <(shapes | grep "^$wanted ")
     if [ $# -eq 0 ] && compgen -G "$name/param_*.h5" >/dev/null; then
         run python train.py --resume -m "$name"
         return
@@ -194,7 +192,7 @@ train_shape() { # train_shape NAME [flags of train.py]
         run python datasets.py create -f "$mesh" --sampling "$(sampling_of "$name")"
     fi
     [ -e "$cloud" ] || die "$cloud is not there; the README says where the benchmark's clouds are"
-    run python train.py -d 0 -f "$cloud" -m "$name" -k "$k" --lam "$lam" "$@"
+    run python train.py -d 0 -f "$cloud" -m "$name" "$@"
 }
 
 main() {

@@ -92,13 +92,16 @@ class MLP:
         points = np.asarray(points, np.float32)
         values = np.empty(len(points), np.float32)
         gradients = np.empty(points.shape, np.float32)
+        x = None
         for start in range(0, len(points), rows):
-            batch = slice(start, start + rows)
-            x = nn.Variable.from_numpy_array(points[batch])
-            f, gradient = self.value_and_gradient(x, x.shape[0])
+            batch = points[start : start + rows]
+            if x is None or x.shape[0] != len(batch):  # one graph for all but the last batch
+                x = nn.Variable(batch.shape)
+                f, gradient = self.value_and_gradient(x, len(batch))
+            x.d = batch
             nn.forward_all([f, gradient])
-            values[batch] = f.d[:, 0]
-            gradients[batch] = gradient.d
+            values[start : start + rows] = f.d[:, 0]
+            gradients[start : start + rows] = gradient.d
         return values, gradients
 
 

@@ -50,7 +50,7 @@ class Job(NamedTuple):
         key = json.dumps([settings.RECIPE, flags, self.info["cloud_sha256"]])
         key = hashlib.sha256(key.encode()).hexdigest()
         folder = self.folder / f"{self.case}-{self.method}-{key[:8]}"
-        return [["train.py", "-f", cloud, "-tr", "0", *flags,
+        return [["train.py", "-f", cloud, *flags,
                  "-sie", str(max(1, settings.SAVE_STEPS // epoch)), "--quiet", "-m", folder],
                 ["infer.py", "-mlp", folder / "param_NNNNN.h5", *settings.INFER_FLAGS.split(),
                  "-o", self.mesh, "--quiet"]]

@@ -119,7 +119,7 @@ def bad_files(folder):
     ("train.py -f nan.npy -m r", "1 of 200 points are NaN"),
     ("train.py -f equal.npy -m r", "equal"),
     ("train.py -f line.npy -m r", "on a line"),
-    ("train.py -f few.npy -m r", "too few for -k 50"),
+    ("train.py -f few.npy -m r", "too few for -k 10"),
     ("train.py -f cloud.ply -m r --with-normals", "no normals"),
     ("datasets.py create -f cloud.ply -o old.ply", "a mesh with faces is needed"),
     ("datasets.py create -f empty.ply -o old.ply", "empty"),
