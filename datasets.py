@@ -21,6 +21,7 @@ from igr.frames import Frame, Geometry
 
 import numpy as np
 
+FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes some of its own
 MIN_EXTENT = 0.2  # of the inner 98 % of a cloud's points, in terms of its length; else a warning
 
 # ------------------------------------------------------------------------------- for the training
@@ -82,24 +83,28 @@ class TrainingPoints(NamedTuple):
     held_out: np.ndarray | None  # mask (N,) of those that the training held out, where it is known
 
 
-def training_points(path, info: dict, frame: Frame) -> TrainingPoints:
+def training_points(path, info: dict, frame: Frame, named: bool = False) -> TrainingPoints:
     """All points of a checkpoint's cloud.
 
-    path: the cloud; info: the checkpoint's; frame: its frame. Raises UserError where the file is
-    gone or is not the one that the network was trained on.
+    path: the cloud; info: the checkpoint's; frame: its frame; named: another cloud may stand in
+    for the training's. Raises UserError where the file is gone, or is not the one that the network
+    was trained on and was not named.
     """
     path = helper.existing_file(path)
+    cloud = files.read(path).surface_points
+    # checkpoints from before there was the hash tell their cloud by its frame only
     trained_on = info.get("cloud_file_sha256")
-    if trained_on and helper.sha256_of_file(path) != trained_on:
-        raise UserError(f"{path}: another file than the network was trained on")
-    points = frame.to_unit(files.read(path).surface_points)
+    same = (helper.sha256_of_file(path) == trained_on if trained_on
+            else np.allclose([*Frame.of(cloud).center, Frame.of(cloud).scale],
+                             [*frame.center, frame.scale]))
+    if not (same or named):
+        raise UserError(f"{path}: another cloud than the network was trained on")
+    points = frame.to_unit(cloud)
     flags = info.get("flags", {})
-    rate = flags.get("test_rate", 0)
-    if not trained_on or not rate:
-        return TrainingPoints(points, None)
     held_out = np.zeros(len(points), bool)
-    held_out[split(len(points), rate, flags["seed"])[0]] = True
-    return TrainingPoints(points, held_out)
+    if same and "seed" in flags:
+        held_out[split(len(points), flags.get("test_rate", 0), flags["seed"])[0]] = True
+    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None)
 
 
 def _check_extent(pts_unit: np.ndarray, path) -> None:

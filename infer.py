@@ -29,6 +29,7 @@ from networks import Network
 import numpy as np
 
 FAR = 1.5  # spacings of the points: farther from them than that, the surface is the network's own
+HINT_POINTS = 1_000_000  # of larger clouds nobody is told that --trim auto may serve
 NOISY_SPACING = 3.0  # the least spacing of noisy points, in standard deviations of their noise
 
 # ------------------------------------------------------------------------------------ from Python
@@ -38,23 +39,20 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
             volume_factor: float | None = None, level: float = 0.0, outward: int | None = None,
             detail: str | int = "auto", cloud: str | Path | None = None, keep_all: bool = False,
             largest: bool = False, min_component: float | None = None,
-            trim: str | float | None = None,
-            lipschitz: float = 1.0, dense: bool = False, sub_batch_size: int | None = None,
+            trim: str | float | None = None, lipschitz: float = 1.0, dense: bool = False,
+            sub_batch_size: int | None = None,
             overrides: dict | None = None, where: tuple[Device, Ranks] | None = None,
             say: Callable[[str], None] = lambda line: None) -> tuple[Geometry, surface.Stats]:
     """The mesh of a checkpoint's network in world coordinates, and what the extraction took.
 
-    grid_size: grid points along the longest side of the box
-    bounds: of the box (6,), world coordinates; None: the cube of half side volume_factor (unit
-        frame; default: the checkpoint's)
+    grid_size: grid points along the longest side of the box; bounds: of the box (6,), world
+        coordinates; None: the cube of half side volume_factor (default: the checkpoint's)
     level, lipschitz, dense: see surface.extract
     outward: 1 or -1 where f grows or falls towards the outside; None: seen at the training's cube
-    detail: "auto", "off" or the number of rounds, see igr/detail.py; cloud: its points, by default
-        the file that the network was trained on; keep_all: keep pieces that no point supports
-    trim: cut what is farther than this from the cloud, world units; "auto": than 1.5 spacings of
-        the points, see igr/trimming.py
-    largest, min_component: see kept_part
-    sub_batch_size: points at a time; default: what suits the device
+    detail: "auto", "off" or a number of rounds, see igr/detail.py; cloud: default: the training's;
+        keep_all: keep pieces that no point supports
+    trim: cut what is farther from the cloud, world units; "auto": 1.5 spacings, igr/trimming.py
+    largest, min_component: see kept_part; sub_batch_size: points at a time
     overrides: entries of the architecture that replace the checkpoint's
     where: what ranks.start returned; default: CUDA if it works, else the CPU
     say: is called with each line about the work; warnings go to stderr
@@ -69,12 +67,17 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
     rows = sub_batch_size or device.rows
     f = group.share_out(lambda points: network.mlp.evaluate(points, rows))
+    if network.info.get("paper") and detail == "auto":
+        say("detail: off, the paper has none; --detail with a number adds it")
+        detail, keep_all = "off", True
+    points = None
+    if group.rank == 0 and (detail != "off" or not keep_all or trim is not None):
+        points = known_cloud(network, cloud, needed=trim is not None, say=say)
     mesh, stats = level_set(f, grid, network.volume_factor, level, dense, lipschitz, outward, say)
     if group.rank == 0:
-        cloud = known_cloud(network, cloud, needed=trim is not None, say=say)
-        if cloud:
-            mesh, noise = with_points(mesh, network, grid, level, detail, cloud, keep_all, say)
-            mesh = trimmed(mesh, cloud, trim, noise, network.frame, say)
+        if points:
+            mesh, noise = with_points(mesh, network, grid, level, detail, points, keep_all, say)
+            mesh = trimmed(mesh, points, trim, noise, level, network.frame, say)
         mesh = kept_part(mesh, largest, min_component, say)
     return mesh._replace(points=network.frame.to_world(mesh.points)), stats
 
@@ -105,12 +108,12 @@ def known_cloud(network: Network, path: str | Path | None, needed: bool,
     try:
         if not (path or network.info.get("cloud")):
             raise UserError("the checkpoint does not know its cloud")
-        info = {} if path else network.info
-        return datasets.training_points(path or info["cloud"], info, network.frame)
+        return datasets.training_points(path or network.info["cloud"], network.info, network.frame,
+                                        named=bool(path))
     except UserError as error:
         if path or needed:
             raise UserError(f"{error}" if path else f"{error}; -f names the cloud") from None
-        say(f"no detail: {error}; -f names the cloud")
+        say(f"no detail, and no piece dropped: {error}; -f names the cloud")
         return None
 
 
@@ -124,9 +127,6 @@ def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: flo
         if not supported.all():
             mesh = keep_and_report(mesh, supported, "pieces without points (--keep-all keeps them)",
                                    say)
-    if detail == "auto" and network.info.get("paper"):
-        say("detail: off, the paper has none; --detail with a number adds it")
-        detail = "off"
     if detail == "off":
         return mesh, 0.0
     rounds = None if detail == "auto" else int(detail)
@@ -140,14 +140,16 @@ def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: flo
 
 
 def trimmed(mesh: Geometry, cloud: datasets.TrainingPoints, trim: str | float | None, noise: float,
-            frame: Frame, say: Callable[[str], None]) -> Geometry:
+            level: float, frame: Frame, say: Callable[[str], None]) -> Geometry:
     """A mesh (unit frame) without what is far from the cloud; where nothing is asked for and much
     is far, says so. trim: as mesh_of has it; noise: of the points, unit frame."""
-    if isinstance(trim, float):
+    if trim not in (None, "auto"):
         values = metrics.nearest(mesh.points, cloud.points)[0] * frame.scale
-        mesh, report = trimming.trim(mesh, values, trim)
+        mesh, report = trimming.trim(mesh, values, float(trim))
         say(f"--trim {trim:g}: {report}")
         return mesh
+    if trim is None and (level or len(cloud.points) > HINT_POINTS):
+        return mesh  # another level is meant to be away from the points; the hint is to cost little
     values = trimming.distance_ratio(mesh.points, cloud.points, least=NOISY_SPACING * noise)
     if trim == "auto":
         mesh, report = trimming.trim(mesh, values, FAR)
@@ -249,7 +251,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--detail", type=detail_rounds, default="auto", metavar="{auto,off,ROUNDS}",
         help="what the cloud's points say beyond the network: auto, as much as brings points that "
         "were left out nearer; off; or this many rounds of smoothing")
-    add("-f", "--fpath", help="cloud for the detail; default: the one of the training")
+    add("-f", "--fpath", help="cloud for detail, --trim and the pieces that no point supports; "
+        "default: the one of the training")
     add("--keep-all", action="store_true", help="keep pieces that no point of the cloud supports")
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--largest", action="store_true", help="keep only the largest component")

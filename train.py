@@ -18,6 +18,7 @@ from typing import Any, Callable, NamedTuple
 import datasets
 import helper
 from igr import blas, ranks, runs, solvers, threads, zeroset
+from igr.encoding import frequencies_for
 from igr.monitoring import SurfaceMonitor
 from igr.runs import Checkpoint, RunFolder
 from igr.sampling import GraphSamples, HostSamples
@@ -25,6 +26,8 @@ from igr.training import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
 from igr.zeroset import ZeroSet
 import losses
 from networks import MLP
+
+import numpy as np
 
 STEPS = 8_000  # without -te and -ti: some three core minutes with the mesh, see results/study.md
 RATES = {"muon": 0.00125, "adam": 0.005}  # a study of both: results/study.md
@@ -45,7 +48,7 @@ class Settings(NamedTuple):
     beta1: float = 0.999
     lam: float = 0.1
     mu: float = 1.0
-    frequencies: int = 8
+    frequencies: int | None = None
     tau: float = 1.0
     with_normals: bool = False
     dims: int = 128
@@ -133,10 +136,15 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
         helper.open3d()  # fails here and not at the first preview
     rate = settings.learning_rate or RATES[settings.solver]
     settings = settings._replace(learning_rate=rate)
+    if not settings.train_epoch:  # a later default is not to change this run
+        settings = settings._replace(train_iter=settings.train_iter or STEPS)
     device, group = ranks.start(options.context, options.device_id, options.precision)
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate,
                                 settings.with_normals, settings.seed)
+    if settings.frequencies is None:
+        spacing = float(np.median(cloud.sigma)) / settings.knn**0.5
+        settings = settings._replace(frequencies=frequencies_for(spacing))
     flags = {**DEFAULTS, "fpath": str(cloud_path), "monitor_path": str(run.folder),
              **settings._asdict(), **options._asdict(), "resume": checkpoint is not None,
              "overwrite": overwrite}
@@ -145,7 +153,7 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
         runs.check_same(info, checkpoint.info, run.folder)
     mlp = MLP(settings.dims, frequencies=settings.frequencies, seed=settings.seed,
               kernel=device.kernel, arrays=checkpoint.parameters if checkpoint else None)
-    mlp.open_frequencies(0)  # a step opens what is its
+    mlp.open_frequencies(0)  # each step opens its own share
     info["architecture"] = mlp.architecture
     trainer = make_trainer(mlp, cloud, settings, group, checkpoint)
     zero_set = None
@@ -266,7 +274,8 @@ def make_parser() -> argparse.ArgumentParser:
     lengths = ", ".join(f"{name} {s.train_iter or STEPS}" for name, s in QUALITIES.items())
     preset = parser.add_mutually_exclusive_group()
     preset.add_argument("--quality", choices=list(QUALITIES),
-                        help=f"length of the run in steps: {lengths}; default: normal")
+                        help=f"length of the run in steps: {lengths}; default: normal. A draft has "
+                        "twice the rate")
     preset.add_argument("--paper", action="store_true",
                         help="the settings of the paper's authors: 8 x 512, Adam, 100,000 steps of "
                         "16,384 points, no term, encoding or detail of ours; other flags change "
@@ -288,10 +297,11 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
     add("--solver", choices=["muon", "adam"],
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0),
-        help="reached by a short warm-up; then it decays to 1 %% by a cosine; default: "
+        help="the largest; a short warm-up goes before a cosine; default: "
         + ", ".join(f"{rate:g} with {solver}" for solver, rate in RATES.items()))
     add("--decay", choices=["cosine", "halving"],
-        help="of the rate; halving: by half every 2,000 steps, as the paper's authors have it")
+        help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "
+        "paper's authors have it")
     add("--beta0", type=number(float, 0, below=1), help="Adam's decay of the first moment")
     add("--beta1", type=number(float, 0, below=1), help="Adam's decay of the second moment")
     add("--lam", type=number(float, 0),
@@ -301,7 +311,8 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         "points to the nearest points; 0: the paper's loss")
     add("--frequencies", type=number(int, 0, 12), metavar="K",
         help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
-        "first half of the run; 0: the paper's network")
+        "first half of the run; 0: the paper's network; default: as many as the points resolve, at "
+        "most 8")
     add("--tau", type=number(float, 0), help="weight of the normals term")
     add("--with-normals", action="store_true", help="use the cloud's normals")
     add("--dims", type=number(int, 8), help="width of the network; the paper has 512")
@@ -341,11 +352,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     everything = argparse.Namespace(**dict.fromkeys([*DEFAULTS, "quality", "paper"], absent))
     args = vars(parser.parse_args(argv, everything))
     given = {name: value for name, value in args.items() if value is not absent}
+    if "resume" in given and given.keys() & {"quality", "paper"}:
+        parser.error("--resume keeps the run's settings: leave out --quality and --paper")
     preset = QUALITIES[given.pop("quality", "normal")]
     if given.pop("paper", False):
         preset = PAPER
+    own = {"train_iter"} if "train_epoch" in given else set()
+    if given.get("solver", preset.solver) != preset.solver:
+        own.add("learning_rate")  # the preset's is another solver's
     for name, value in preset._asdict().items():
-        if value != DEFAULTS[name] and not (name == "train_iter" and "train_epoch" in given):
+        if value != DEFAULTS[name] and name not in own:
             given.setdefault(name, value)
     if not given.get("fpath") and "resume" not in given:
         parser.error("the following arguments are required: -f/--fpath (or --resume)")

@@ -58,13 +58,16 @@ def least_seconds(run, repeat: int) -> float:
     return min(seconds)
 
 
-def main(command: str) -> int:
+def main(command: str = "") -> int:
     """Run one of this module's commands; returns the exit status."""
     if command == "ready":
         return 0 if blas.is_settled() else 1
     if command == "time":
         print(json.dumps(time_sweeps()))
         return 0
+    if command != "setup":
+        print(__doc__)
+        return 2
     from igr import kernels, solvers
 
     print("compiling the CPU kernel (once)")
@@ -81,4 +84,4 @@ def main(command: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:2]))

@@ -37,16 +37,15 @@ ROUNDS = ((4, 48, 1), (4, 48, 1), (2, 48, 1), (1, 48, 2), (1, 24, 2), (1, 16, 2)
 INTERPOLATION = (12, 2)  # neighbours and degree between the feet
 REST = (8, 1)  # the same for what the interpolation leaves at the feet
 REACH = 0.1  # a height above that is no detail
-SLIP = 0.2  # of a point beside its normal, in parts of its height: its foot is a wrong one
+SLIP = 0.2  # largest sideways offset of a foot, relative to the height
 OUTLIER = 8.0  # bisquare's width, in median deviations
 FADE = (1.0, 2.0)  # full and no height, at that many times the distance to the 10th neighbour
 SPACING = 10  # that neighbour
-CLEAN = 0.5  # below this share of the left-out points' distance, what is left at the others is no
-# noise: then all rounds are taken
+CLEAN = 0.5  # if a fit leaves less than this share of the left-out error, there is hardly any noise
 CHECKED = 100_000  # points of the cross-validation at most
 NEWTON_STEPS = 3
 FEWEST = 100  # points with a foot: fewer tell nothing
-NEAR = 0.5  # share of the points that must have a foot: else the cloud is another surface's
+NEAR = 0.75  # share of the points that must have a foot: else the cloud is another surface's
 
 Field = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]  # points -> f (N,), grad f (N, 3)
 
@@ -68,21 +67,28 @@ class Report(NamedTuple):
     """What was found."""
 
     rounds: int  # that were taken
+    chosen: bool  # by the left-out points, and not by the caller
     errors: list  # mean distance of the left-out points after 0, 1, ... rounds
     neighbours: int  # points that the last round averages over
-    noise: float  # standard deviation of the points around the surface, estimated
+    noise: float  # standard deviation of the points around the surface, estimated; 0 if none
     outliers: int  # points with less than half a weight
     near: float  # share of the points that have a foot
+    enough: bool  # are there enough points with a foot?
 
     def __str__(self) -> str:
         if self.near < NEAR:
             return (f"detail: none; only {100 * self.near:.2g} % of the points lie near the "
                     "network's surface")
+        if not self.enough:
+            return f"detail: none; fewer than {FEWEST} points tell too little"
         if self.rounds == 0:
-            return "detail: none; the points say no more than the network"
+            return ("detail: none; the points say no more than the network" if self.chosen
+                    else "detail: no round, as asked for")
+        last = self.errors[min(self.rounds, len(self.errors) - 1)]
+        best = min(self.errors) if self.chosen else last
         text = (f"detail: {self.rounds} rounds, left-out points {1e3 * self.errors[0]:.3g} -> "
-                f"{1e3 * min(self.errors):.3g} (thousandths)")
-        if self.rounds < len(ROUNDS):
+                f"{1e3 * best:.3g} (thousandths)")
+        if self.noise:
             text += f", noise about {self.noise:.2g}, averaged over {self.neighbours} neighbours"
         if self.outliers:
             text += f", {self.outliers} outliers"
@@ -286,25 +292,30 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     field: f and its gradient. rounds: how many; None: as many as bring the left-out points nearer.
     held_out: mask (N,) of those; default: a fifth, at random.
     """
+    points, place = np.unique(points, axis=0, return_inverse=True)
+    if held_out is None:
+        held_out = np.random.default_rng(seed).random(len(points)) < 0.2
+    else:  # a point that was held out and seen, too, was seen
+        held_out = np.bincount(place.reshape(-1), ~held_out) == 0
     feet = feet_of(field, points)
     has_foot = feet.weights > 0
     near = float(has_foot.mean())
+    enough = bool(has_foot.sum() >= FEWEST)
     feet = weigh_outliers(feet)
-    if held_out is None:
-        held_out = np.random.default_rng(seed).random(len(points)) < 0.2
-    errors, residuals = [0.0], [0.0]
-    if has_foot.sum() >= FEWEST and near >= NEAR:
+    errors, residuals, taken = [0.0], [0.0], 0
+    if enough and near >= NEAR:
         checked = slice(None)
         if len(points) > CHECKED:
             checked = np.random.default_rng(seed).permutation(len(points))[:CHECKED]
         errors, residuals = left_out_errors(feet.some(checked), held_out[checked])
-    taken = best_rounds(errors, residuals) if rounds is None else min(rounds, len(ROUNDS))
+        taken = best_rounds(errors, residuals) if rounds is None else min(rounds, len(ROUNDS))
     heights = np.zeros(len(feet.points))
     for heights, _ in smoothed(feet, feet.some(slice(0)), ROUNDS[:taken]):  # noqa: B007  the last
         pass
     size, neighbours, _ = ROUNDS[max(taken - 1, 0)]
     rest = np.abs(feet.heights - heights)[feet.weights > 0.5]
-    noise = 1.4826 * float(np.median(rest)) if len(rest) else 0.0
+    is_noisy = rounds is None and 0 < taken < len(ROUNDS) and len(rest) > 0
+    noise = 1.4826 * float(np.median(rest)) if is_noisy else 0.0
     outliers = int((has_foot & (feet.weights < 0.5)).sum())
-    report = Report(taken, errors, size * neighbours, noise, outliers, near)
+    report = Report(taken, rounds is None, errors, size * neighbours, noise, outliers, near, enough)
     return Detail(field, feet._replace(heights=heights), report)

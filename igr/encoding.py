@@ -13,6 +13,15 @@ import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 
+MOST = 8  # frequencies: with more the surface is no nearer, see results/surfaces.md
+SPACINGS = 5.0  # of the points, that the shortest wave has at least: shorter ones are guesses
+
+
+def frequencies_for(spacing: float) -> int:
+    """How many frequencies points resolve whose neighbours are `spacing` apart, unit frame."""
+    fastest = 2 * np.pi / (SPACINGS * max(spacing, 1e-12))
+    return int(np.clip(np.floor(np.log2(fastest)) + 1, 0, MOST))
+
 
 class Window:
     """The amplitudes o_k = 2^-k (1 - cos(pi clip(a - k, 0, 1))) / 2, and the encoding of nnabla

@@ -149,7 +149,7 @@ def value_and_gradient(x, m: int, parameters: list, beta: float, scale: float, w
     """(f (N, 1), grad f (m, 3) at the last m points; None for m = 0) as nnabla variables.
 
     x (N, 3); parameters [W_0, b_0, ..., W_7, b_7]; beta of softplus; scale of the skip; window
-    (K,) float32 of the encoding, each in [0, 1], read anew at each forward: a caller may change it
+    (K,) float32 amplitudes of the encoding, read anew at each forward: a caller may change it
     in place. Without it K is 0. Raises ValueError where it does not fit the weights.
     """
     window = sweeps.checked_window(window, parameters[0::2])

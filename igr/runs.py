@@ -34,6 +34,7 @@ STATES_KEPT = 2  # for the newest checkpoints
 RUN_FILE = re.compile(
     r"param_\d+\.h5|state_\d{8}\.h5|preview_\d+\.png|log\.jsonl|[a-z_]+\.series\.txt")
 HALF_WRITTEN = re.compile(r"\.writing-((param|state|preview)_\d+|log)-[^.]*\.(h5|jsonl|png)")
+FORMER_STEPS = 10_000  # of runs whose flags did not say it
 # of runs from before there were these flags
 FORMER_DEFAULTS = {"solver": "adam", "mu": 0.0, "frequencies": 0, "decay": "cosine"}
 NEEDED_TO_RESUME = {"step", "flags", "cloud_sha256", "first_losses", "seconds"}
@@ -182,6 +183,8 @@ def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -
     Raises UserError naming each given flag that is fixed and contradicts the run.
     """
     saved = {**FORMER_DEFAULTS, **info["flags"]}
+    if not (saved.get("train_iter") or saved.get("train_epoch")):
+        saved["train_iter"] = FORMER_STEPS
     contradicting = [f"--{name.replace('_', '-')} {given[name]} (the run has {saved.get(name)})"
                      for name in sorted(given)
                      if name in fixed and given[name] != saved.get(name)]

@@ -9,14 +9,16 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 FEWEST = 4  # points that a piece needs, however small it is
-SHARE = 0.1  # of the points that a piece of its area has elsewhere
+SHARE = 0.1  # of the points that a piece of its area has elsewhere,
+ENOUGH = 100  # but no more than this: a thinly sampled thing is no ghost
 
 
 def supported_faces(mesh: Geometry, points: np.ndarray) -> np.ndarray:
     """Mask (M,) of the faces in connected pieces that points (N, 3) support, same frame.
 
     A point supports the piece that has the nearest vertex. A piece needs FEWEST points, and SHARE
-    of what its area would have at the mean density; the piece with the most points stays always.
+    of what its area would have at the mean density, at most ENOUGH; the piece with the most points
+    stays always.
     """
     piece = meshes.components(mesh)
     areas = np.bincount(piece, meshes.face_areas(mesh))
@@ -26,6 +28,6 @@ def supported_faces(mesh: Geometry, points: np.ndarray) -> np.ndarray:
     _, nearest = tree.query(points, workers=threads.count())
     count = np.bincount(piece_of_vertex[nearest], minlength=len(areas))
     expected = areas / areas.sum() * len(points)
-    supported = count >= np.maximum(FEWEST, SHARE * expected)
+    supported = count >= np.maximum(FEWEST, np.minimum(SHARE * expected, ENOUGH))
     supported[count.argmax()] = True
     return supported[piece]

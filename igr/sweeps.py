@@ -10,8 +10,8 @@ phi softplus, p = phi' and beta p (1 - p) = phi'':
     gradient    u_7 = 1,   v_l = u_l W_l^T,   u_{l-1} = p_{l-1} v_l   (v_4 loses its first 3 + 6K
                 columns to gamma, the rest is scaled by s),   grad f = (v_0 + s v_4[:3 + 6K]) J
 
-The encoding is that of IDR (Yariv et al., 2020) with K frequencies, none in the paper. BARF's
-window o_k (Lin et al., 2021), between 0 and 1, says how far frequency k is open. J needs no sine
+The encoding is that of IDR (Yariv et al., 2020) with K frequencies, none in the paper. o_k is the
+amplitude of frequency k, 2^-k where it is open (see igr/encoding.py). J needs no sine
 or cosine beyond those of gamma: the row of o_k sin 2^k x_a has 2^k o_k cos 2^k x_a in column a and
 zeros beside it, and the row of o_k cos 2^k x_a has -2^k o_k sin 2^k x_a.
 

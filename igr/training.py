@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
-OPENING = 0.5  # of the run, in which the frequencies open one after the other
+OPENING = 0.5  # share of the run during which the frequencies open
 POOL_EVERY = 500  # steps that a pool of the zero set's points serves, at most
 HALVING = 2000  # steps between two halvings of the rate, in the paper's schedule
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere

@@ -132,14 +132,14 @@ def test_hostile_clouds_are_no_worse_than_none(rng, change):
 def test_a_field_with_nan_gradients(rng):
     def broken(points):
         f, gradient = sphere(points)
-        gradient[points[:, 0] > 0] = np.nan
+        gradient[points[:, 0] > 0.4] = np.nan
         return f, gradient
 
     found = detail.fit(broken, cloud(rng, 4000))
     v = vertices(rng)
     moved = found.move(v)
     assert np.isfinite(moved).all()
-    assert error(moved[v[:, 0] < -0.1]) < 5e-4
+    assert error(moved[v[:, 0] < 0.3]) < 5e-4
 
 
 def test_the_sides_of_a_thin_plate_keep_their_own_detail(rng):

@@ -1,7 +1,11 @@
 """What notebooks call: train.fit, train.resume and infer.mesh_of, without a command line."""
 
+import fields
 from helper import UserError
 from igr import checkpoints, files, runs, shapes, threads
+from igr.encoding import frequencies_for
+from igr.frames import Geometry
+from igr.surface import Grid
 import infer
 import train
 
@@ -80,3 +84,69 @@ def test_a_run_keeps_its_settings_and_may_change_its_options():
     with pytest.raises(UserError) as error:
         runs.flags_to_resume(info, {"dims": 65, "lam": 1.0, "threads": 1}, fixed)
     assert "--dims 65 (the run has 64), --lam 1.0 (the run has 0.1); leave" in str(error.value)
+
+
+def test_sparse_equals_dense_with_detail_and_outliers(cloud, tmp_path, rng):
+    """The same vertices, up to the rounding of f in other blocks, and the same triangles."""
+    points = shapes.sample("sphere", 3000).points
+    points[:30] += 0.2 * rng.standard_normal((30, 3))
+    files.write(cloud, Geometry(points))
+    last = train.fit(cloud, tmp_path / "run", SETTINGS._replace(train_iter=150, dims=32), OPTIONS)
+    sparse, stats = infer.mesh_of(last, 65)
+    dense, _ = infer.mesh_of(last, 65, dense=True)
+    network, _ = infer.mesh_of(last, 65, detail="off")
+    assert stats.dense > stats.evaluations
+    grid = Grid.of([-1.5] * 3, [1.5] * 3, 65)
+    assert fields.difference(sparse, dense, grid) < 1e-4  # cells: f is summed in other blocks
+    assert np.abs(sparse.points - network.points).max() > 1e-3
+
+
+def test_the_papers_settings():
+    """--paper is one word for them; other flags change them; infer.py then adds no detail."""
+    given = vars(train.parse_args(["-f", "c.ply", "--paper", "--dims", "64"]))
+    settings = train.entries_of(train.Settings, given)
+    assert settings == train.PAPER._replace(dims=64)
+    flags = {**train.DEFAULTS, **settings._asdict()}
+    assert train.is_papers(flags) and not train.is_papers(train.DEFAULTS)
+    plan = train.plan_of(train.PAPER, OPTIONS, 100_000, 1)
+    assert [plan.rate_at(step) for step in (0, 1999, 2000, 4000)] == [0.005, 0.005, 0.0025, 0.00125]
+
+
+def test_the_papers_network_gets_no_detail(cloud, tmp_path):
+    settings = train.PAPER._replace(dims=16, batch_size=32, uniform=32, knn=5, train_iter=40)
+    last = train.fit(cloud, tmp_path / "run", settings, OPTIONS)
+    said = []
+    plain, _ = infer.mesh_of(last, 24, detail="off", keep_all=True)
+    mesh, _ = infer.mesh_of(last, 24, say=said.append)
+    assert any("the paper has none" in line for line in said)
+    assert np.array_equal(mesh.points, plain.points)
+
+
+def test_frequencies_follow_the_points(cloud, tmp_path):
+    """Fewer points resolve fewer waves; what was taken is kept for a resumed run."""
+    assert [frequencies_for(s) for s in (1e-4, 0.009, 0.0436, 2.0)] == [8, 8, 5, 0]
+    last = train.fit(cloud, tmp_path / "run", SETTINGS._replace(train_iter=20), OPTIONS)
+    info = checkpoints.load_checkpoint(last)[1]
+    assert 0 < info["flags"]["frequencies"] == info["architecture"]["frequencies"] < 8
+
+
+def test_qualities_are_lengths():
+    for name, steps in (("draft", 1000), ("normal", None), ("fine", 20_000)):
+        given = vars(train.parse_args(["-f", "c.ply", "--quality", name]))
+        assert given.get("train_iter") == steps
+    typed = vars(train.parse_args("-f c.ply --quality draft -te 3 -lr 0.1".split()))
+    assert "train_iter" not in typed and typed["learning_rate"] == 0.1
+
+
+def test_a_cloud_that_has_changed_gives_the_networks_mesh(cloud, tmp_path):
+    last = train.fit(cloud, tmp_path / "run", SETTINGS, OPTIONS)
+    files.write(cloud, shapes.sample("torus", 300))
+    said = []
+    mesh, _ = infer.mesh_of(last, 24, say=said.append)
+    assert any("another cloud than the network was trained on; -f names" in line for line in said)
+    assert np.array_equal(mesh.points, infer.mesh_of(last, 24, detail="off")[0].points)
+    with pytest.raises(UserError, match="another cloud"):
+        infer.mesh_of(last, 24, trim="auto")
+    named = []
+    infer.mesh_of(last, 24, cloud=cloud, say=named.append)
+    assert any(line.startswith("detail: ") for line in named)

@@ -14,7 +14,7 @@ def plane(rng, n=400, height=lambda x, y: 0 * x):
     return Samples.of(points, np.tile(UP, (n, 1)), height(points[:, 0], points[:, 1]), np.ones(n))
 
 
-def test_a_fit_is_the_weighted_least_squares_fit(rng, monkeypatch):
+def test_a_fit_is_the_weighted_least_squares_fit(rng):
     """On a tilted plane, by numpy's lstsq with the ridge as rows of its own."""
     n = np.array([1.0, 2.0, -2.0]) / 3
     u = np.array([2.0, -1.0, 0.0]) / 5**0.5

@@ -92,7 +92,7 @@ def test_a_run_between_two_pools_goes_on_bit_for_bit(script, cloud, context):
     assert np.abs(np.linalg.norm(state["pool/p"], axis=1) - 1).max() < 0.1
     rows = [json.loads(row) for row in (cloud / "run/log.jsonl").read_text().splitlines()]
     assert [row["surface"] > 0 for row in rows if "loss" in row] == [True]
-    script(f"train.py {LINE} --context {context} -m without")
+    script(f"train.py {LINE} --mu 0 --context {context} -m without")
     assert not np.array_equal(weights(cloud / "without/param_00008.h5"), truth)
     assert "surface" not in (cloud / "without/log.jsonl").read_text()
     assert "pool/s" not in checkpoints.load_arrays(cloud / "without/state_00000040.h5")[0]

@@ -2,6 +2,7 @@
 
 import json
 
+import helper
 from igr import checkpoints, files, frames, shapes
 from igr.frames import Geometry
 import infer
@@ -119,7 +120,7 @@ def bad_files(folder):
     ("train.py -f nan.npy -m r", "1 of 200 points are NaN"),
     ("train.py -f equal.npy -m r", "equal"),
     ("train.py -f line.npy -m r", "on a line"),
-    ("train.py -f few.npy -m r", "too few for -k 10"),
+    ("train.py -f few.npy -m r -k 50", "too few for -k 50"),
     ("train.py -f cloud.ply -m r --with-normals", "no normals"),
     ("datasets.py create -f cloud.ply -o old.ply", "a mesh with faces is needed"),
     ("datasets.py create -f empty.ply -o old.ply", "empty"),
@@ -160,7 +161,8 @@ def ball(tmp_path):
     files.write(tmp_path / "cloud.ply", Geometry(points[points[:, 2] > 30]))
     checkpoints.save_checkpoint(tmp_path / "param_00001.h5", mlp.parameters, {
         "architecture": mlp.architecture, "frame": {"center": [10, 20, 30], "scale": 2.0},
-        "volume_factor": 1.5, "cloud": str(tmp_path / "cloud.ply")})
+        "volume_factor": 1.5, "cloud": str(tmp_path / "cloud.ply"),
+        "cloud_file_sha256": helper.sha256_of_file(tmp_path / "cloud.ply")})
     return tmp_path
 
 
