@@ -125,7 +125,7 @@ setup() {
 demo() {
     mkdir -p demo
     run python datasets.py create --shape knot -o demo/knot_pcd.ply
-    run python train.py -f demo/knot_pcd.ply -m demo/knot -ti 1000 -sie 35 --overwrite
+    run python train.py -f demo/knot_pcd.ply -m demo/knot --quality draft -sie 35 --overwrite
     run python infer.py -mlp demo/knot/param_00035.h5 --grid-size 256 -o demo/knot_mesh.ply
     run python evaluate.py -f demo/knot.ply -mdp demo/knot_mesh.ply
     run python visualize.py error -f demo/knot_mesh.ply -r demo/knot.ply -o demo/knot.png

@@ -30,6 +30,9 @@ from networks import MLP
 import numpy as np
 
 STEPS = 8_000  # without -te and -ti: some three core minutes with the mesh, see results/study.md
+# of fewer points the network learns what they do not say: so many epochs, but not fewer steps
+EPOCHS = 110
+FEWEST_STEPS = 2_000
 RATES = {"muon": 0.00125, "adam": 0.005}  # a study of both: results/study.md
 SAVE_STEPS = 250  # at least, between two checkpoints that no flag asked for
 
@@ -136,12 +139,14 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
         helper.open3d()  # fails here and not at the first preview
     rate = settings.learning_rate or RATES[settings.solver]
     settings = settings._replace(learning_rate=rate)
-    if not settings.train_epoch:  # a later default is not to change this run
-        settings = settings._replace(train_iter=settings.train_iter or STEPS)
     device, group = ranks.start(options.context, options.device_id, options.precision)
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate,
                                 settings.with_normals, settings.seed)
+    if not settings.train_epoch:  # a later default is not to change this run
+        per_epoch = len(cloud.points) // (settings.batch_size * group.size)
+        steps = min(STEPS, max(FEWEST_STEPS, EPOCHS * per_epoch))
+        settings = settings._replace(train_iter=settings.train_iter or steps)
     if settings.frequencies is None:
         spacing = float(np.median(cloud.sigma)) / settings.knn**0.5
         settings = settings._replace(frequencies=frequencies_for(spacing))
@@ -293,7 +298,8 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="points per step anywhere in the cube of free space; default: as many as -b")
     add("-te", "--train-epoch", type=number(int, 1), help="epochs to train")
     add("-ti", "--train-iter", type=number(int, 1),
-        help=f"steps to train, instead of -te; default, without -te: {STEPS}")
+        help=f"steps to train, instead of -te; default, without -te: {STEPS}, or for fewer points "
+        f"{EPOCHS} epochs, but at least {FEWEST_STEPS}")
     add("--solver", choices=["muon", "adam"],
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0),

@@ -229,7 +229,8 @@ def test_infer_trims_and_drops(script, ball):
     error = script("infer.py --grid-size 48 --trim 1", status=1).stderr
     assert "cloud.ply: no such file; -f names the cloud" in error
     done = script("infer.py --grid-size 48 -o e.ply")
-    assert "no detail: " in done.stdout and "no such file; -f names the cloud" in done.stdout
+    assert "no detail, and no piece dropped: " in done.stdout
+    assert "no such file; -f names the cloud" in done.stdout
 
 
 def test_level_set_that_does_not_cross_zero(script, tmp_path):
