@@ -6,6 +6,7 @@ import common
 from igr import devices
 import networks
 import step
+import surfaces
 
 import pytest
 
@@ -26,3 +27,17 @@ def test_rates_of_a_step_in_the_graph():
     assert row["share_of_product"] == row["tflops"] / row["product_tflops"]
     weights = sum(i * o for i, o in networks.layer_shapes(16))
     assert step.flop(16, 8, 4) == 2 * weights * (3 * 8 + 6 * 12)
+
+
+def test_table_of_the_surfaces():
+    """results/surfaces.md shows the lines of benchmarks/surfaces.jsonl."""
+    page = surfaces.PAGE.read_text()
+    assert surfaces.render(page, surfaces.known()) == page
+    found = {"reference_to_surface": 0.3604, "mesh_to_surface": 0.3371, "pieces": 1, "euler": 0,
+             "mesh_seconds": 12.4}
+    row = {"shape": "lucy", "case": "clean", "flags": "--mu 0", "grid": 512,
+           "training_seconds": 141.2, "network": {**found, "reference_to_surface": 1.5},
+           "detail": found}
+    line = "| lucy | `--mu 0` | 1.500 / 0.337 | 0.360 / 0.337 | 1 | 0 | 141 | 12 |"
+    assert surfaces.table([row]).splitlines()[-1] == line
+    assert line in surfaces.render(page, [row])
