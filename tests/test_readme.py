@@ -72,6 +72,17 @@ def test_benchmark_tables(file):
         assert f"| 8 x {row['dims']} | {cells} |" in text
 
 
+def test_core_type_table():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    steps, forwards = (json.loads((ROOT / "benchmarks" / f"{name}-core-types.json").read_text())
+                       ["rows"] for name in ("step", "forward"))
+    assert len(steps) == len(forwards) == 10
+    for step, forward in zip(steps, forwards):
+        assert (f"| 8 x {step['dims']} | {step['ours']:.3g} | {step['muon']:.3g} | "
+                f"{step['torch']:.3g} | {step['ratio_torch']:.3g} | {forward['ours']:.3g} | "
+                f"{forward['torch']:.3g} | {forward['ratio_torch']:.3g} |") in text
+
+
 def test_extraction_table():
     text = (ROOT / "benchmarks" / "README.md").read_text()
     for row in json.loads((ROOT / "benchmarks" / "extract.json").read_text())["rows"]:
