@@ -8,7 +8,6 @@ single-threaded BLAS and in work buffers made once.
 from __future__ import annotations
 
 from igr import sweeps, threads
-from igr.sweeps import SKIP  # noqa: F401  the network's
 
 import nnabla as nn
 from nnabla.function import PythonFunction
