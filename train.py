@@ -29,11 +29,11 @@ from networks import MLP
 
 import numpy as np
 
-STEPS = 8_000  # without -te and -ti: some three core minutes with the mesh, see results/study.md
+STEPS = 8_000  # without -te and -ti: some three core minutes with the mesh, see results/surfaces.md
 # of fewer points the network learns what they do not say: so many epochs, but not fewer steps
 EPOCHS = 110
 FEWEST_STEPS = 2_000
-RATES = {"muon": 0.00125, "adam": 0.005}  # a study of both: results/study.md
+RATES = {"muon": 0.00125, "adam": 0.005}  # Muon's: results/surfaces.md, Adam's: results/study.md
 SAVE_STEPS = 250  # at least, between two checkpoints that no flag asked for
 
 

@@ -4,7 +4,7 @@
 Departure from IDR: the amplitude o_k is 2^-k times BARF's window (Lin et al. 2021, eq. 14), so that
 every wave has slope 1, as x itself has. With equal amplitudes a step of the solver changes the
 slope of f by up to 2^(K-1) times as much through the fast waves, and the surface breaks up
-(results/study.md).
+(results/surfaces.md).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 
-MOST = 8  # frequencies: with more the surface is no nearer, see results/surfaces.md
+MOST = 8  # frequencies; more were not tried, see results/surfaces.md
 SPACINGS = 5.0  # of the points, that the shortest wave has at least: shorter ones are guesses
 
 

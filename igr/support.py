@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 FEWEST = 4  # points that a piece needs, however small it is
-SHARE = 0.1  # of the points that a piece of its area has elsewhere,
+SHARE = 0.1  # of the points that a piece of its area has elsewhere
 ENOUGH = 100  # but no more than this: a thinly sampled thing is no ghost
 
 
