@@ -104,7 +104,9 @@ def fit(cloud_path: str | Path, folder: str | Path, settings: Settings | None = 
     """
     run = RunFolder(folder)
     job = build(cloud_path, run, settings or Settings(), options or Options(), overwrite=overwrite)
-    return train(job, run)
+    group = job.trainer.group
+    with group.exit_on_error(), run.alone(writes=group.rank == 0, make=True):
+        return train(job, run)
 
 
 def resume(folder: str | Path, **flags: Any) -> Path:
@@ -117,11 +119,12 @@ def resume(folder: str | Path, **flags: Any) -> Path:
     if unknown:
         raise TypeError(f"resume() has no flag {', '.join(sorted(unknown))}")
     run = RunFolder(folder)
-    checkpoint = run.newest()
-    flags = runs.flags_to_resume(checkpoint.info, flags, fixed=Settings._fields)
-    job = build(flags["fpath"], run, entries_of(Settings, flags), entries_of(Options, flags),
-                checkpoint)
-    return train(job, run)
+    with run.alone(writes=ranks.is_first()):
+        checkpoint = run.newest()
+        flags = runs.flags_to_resume(checkpoint.info, flags, fixed=Settings._fields)
+        job = build(flags["fpath"], run, entries_of(Settings, flags), entries_of(Options, flags),
+                    checkpoint)
+        return train(job, run)
 
 
 def entries_of(kind: type, flags: dict[str, Any]) -> Any:

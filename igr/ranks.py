@@ -77,6 +77,11 @@ class Ranks:
             os._exit(128 + error.signum if isinstance(error, Interrupted) else 1)
 
 
+def is_first() -> bool:
+    """Is this process rank 0, or alone? Known before start()."""
+    return os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
+
+
 def start(context: str, device_id: str,
           precision: str = "float32") -> tuple[devices.Device, Ranks]:
     """devices.set_context; under mpirun each rank gets its own GPU and device_id is ignored.

@@ -5,6 +5,7 @@
                         for the newest two checkpoints
     preview_NNNNN.png   pictures of the surface, if they were asked for
     log.jsonl           one JSON object a line; nnabla's monitor series *.series.txt say the same
+    .lock               while a process trains there, see locks.py
 
 A checkpoint is good when its own file and the state of its step are whole. The state is written
 first, and each file is written beside its place and then moved there, so a kill at any instant
@@ -19,11 +20,11 @@ import hashlib
 import json
 from pathlib import Path
 import re
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 import helper
 from helper import UserError
-from igr import checkpoints
+from igr import checkpoints, locks
 
 import nnabla.monitor as M
 import numpy as np
@@ -50,11 +51,35 @@ class Checkpoint(NamedTuple):
 
 
 class RunFolder:
-    """The files of a run. begin() or continue_from() opens the log; save() needs neither."""
+    """The files of a run. begin() or continue_from() opens the log; save() needs neither.
+
+    A training reads and writes them within alone().
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.log: Log | None = None
+
+    @contextlib.contextmanager
+    def alone(self, writes: bool = True, make: bool = False) -> Iterator[None]:
+        """Let no other process train in the folder within this block, and close the log after it.
+
+        writes: False for a rank that writes nothing, and needs no lock; make: the folder, where it
+        is missing. Raises UserError where another process trains there, or the folder is missing.
+        """
+        if not writes:
+            yield
+            return
+        if make:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder}: no such run to resume")
+        with locks.only_one(self.folder):
+            try:
+                yield
+            finally:
+                if self.log:
+                    self.log.file.close()
 
     def begin(self, overwrite: bool) -> None:
         """Make the folder ready for a new run. Raises UserError where it holds another run."""
@@ -63,7 +88,6 @@ class RunFolder:
             resume = "--resume continues it, " if self._parameter_files() else ""
             raise UserError(f"{self.folder}: holds another run; {resume}--overwrite replaces it, "
                             "-m names another folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
         for path in old:
             path.unlink()
         self.log = Log(self.folder, [])
@@ -73,8 +97,6 @@ class RunFolder:
 
         Raises UserError where none is good.
         """
-        if not self.folder.is_dir():
-            raise UserError(f"{self.folder}: no such run to resume")
         for path in reversed(self._parameter_files()):
             try:
                 return self._load(path)

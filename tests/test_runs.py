@@ -249,6 +249,7 @@ def test_states_of_the_newest_two_checkpoints_are_kept(tmp_path):
             "volume_factor": 1.5, "flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {},
             "seconds": 0.0}
     run = runs.RunFolder(tmp_path / "run")
+    run.folder.mkdir()
     run.begin(False)
     for epoch, step in ((3, 18), (4, 24), (5, 25), (5, 30)):
         run.save(epoch, mlp.parameters, {"t": np.array(step)}, {**info, "step": step})
