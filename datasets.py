@@ -157,7 +157,7 @@ def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> P
     path = Path(path)
     stem = helper.without_suffix(path).name
     output = Path(output) if output else path.with_name(stem + "_pcd.ply")
-    files.check_writable(output, files.CLOUD_WRITERS)
+    files.check_writable(output, files.CLOUD_WRITERS, [path])
     mesh = files.read_mesh(path)
     n = n or len(mesh.points)
     frame = Frame.of(mesh.surface_points)  # refuses a mesh without size

@@ -77,9 +77,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     path = Path(args.mesh_data_path)
     output = args.output or f"{helper.without_suffix(path)}.json"
-    output = files.check_writable(output, [".json"])
     mesh = files.read_mesh(path)
     reference = Path(args.fpath) if args.fpath else checkpoints.trained_cloud(path)
+    files.check_writable(output, [".json"], [path, reference, args.model_load_path])
     truth = files.read(reference)
     result = {"mesh": str(path), "reference": str(reference)}
     if args.model_load_path:

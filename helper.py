@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -15,7 +16,7 @@ import signal
 import sys
 import tempfile
 from types import ModuleType
-from typing import Callable, Iterator
+from typing import Callable, Iterable, Iterator
 
 # nnabla prints a line when it is imported, unless this comes first
 logging.getLogger("nnabla").setLevel(logging.WARNING)
@@ -109,9 +110,10 @@ def stop_signals() -> Iterator[list[int]]:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with its suffix, that takes its place on success.
 
-    At every instant `path` holds its old content or the whole new one.
+    At every instant `path` holds its old content or the whole new one. Of a link it is the target
+    that is replaced. An OSError in the block names `path`, if it names no other file.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if not path.parent.is_dir():
         raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
     handle, name = tempfile.mkstemp(prefix=f".writing-{path.stem}-", suffix=path.suffix,
@@ -119,15 +121,29 @@ def replacing(path: str | Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # all of it is on the disk before it takes the name
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
+        with naming(path, instead_of=temporary):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())  # all of it is on the disk before it takes the name
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path, instead_of: Path | None = None) -> Iterator[None]:
+    """Give an OSError of this block `path` as its file where it names none, as on a full disk, or
+    `instead_of`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(instead_of):
+            reason = error.strerror or str(error)
+            raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+        raise
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -170,6 +186,24 @@ def existing_file(path: str | Path) -> Path:
     return path
 
 
+def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> Path:
+    """`path` as a Path. Raises UserError where no file can be written there: a folder or device has
+    the name, its own folder is missing, or it is one of the inputs (None is skipped), under
+    whatever name."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is no ordinary file, and would be replaced by one")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    for other in inputs:
+        if other is not None and path.exists() and Path(other).exists() and path.samefile(other):
+            raise UserError(f"{path}: is the input {other} and would be replaced; name another "
+                            "output")
+    return path
+
+
 def sha256_of_file(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     found = hashlib.sha256()
@@ -192,6 +226,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that takes -1e-3, -.5 and -inf for numbers; argparse only knows -1 and -1.5."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._negative_number_matcher = re.compile(
+            r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-(inf|infinity|nan)$", re.IGNORECASE)
+
+
 def parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose --help opens with the script's docstring and shows every default."""
 
@@ -200,7 +243,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
             silent = action.default in (None, "") or action.default is False
             return action.help if silent else super()._get_help_string(action)
 
-    made = argparse.ArgumentParser(description=doc, formatter_class=Formatter)
+    made = Parser(description=doc, formatter_class=Formatter)
     kernels = os.environ.get("OPENBLAS_CORETYPE") or "chosen by OpenBLAS"
     made.add_argument("--version", action="version",
                       version=f"{__version__}, OpenBLAS kernels: {kernels}",

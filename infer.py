@@ -281,7 +281,8 @@ def main(args: argparse.Namespace) -> None:
     if not args.model_load_path:
         say(f"taking {checkpoint}, the newest checkpoint here or below")
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")
-    files.check_writable(output, files.MESH_WRITERS)
+    inputs = [checkpoint, args.fpath, checkpoints.cloud_of(checkpoint)]
+    files.check_writable(output, files.MESH_WRITERS, inputs)
     threads.set_count(args.threads)
     mesh, _ = mesh_of(
         checkpoint, args.grid_size, bounds=args.bounds, volume_factor=args.volume_factor,

@@ -19,47 +19,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
 
 import helper
 from igr import cameras, charts, checkpoints, colors, files, images, meshes, render, viewer, windows
 from igr.cameras import Camera
 from igr.frames import Geometry
+from igr.looks import Look
 from igr.render import Style
 
 import numpy as np
 
 SCALAR_SHADING = 0.25  # of a surface whose colour is to be read off a legend
-
-
-class Look(NamedTuple):
-    """How shapes are shown: the flags of the same names, and their defaults."""
-
-    azimuth: float = 30.0  # degrees
-    elevation: float = 15.0  # degrees
-    zoom: float = 1.0
-    up: str = "y"
-    color: str = "clay"
-    size: list | None = None  # width and height, pixels
-    background: str = "white"
-    ground: bool = False
-    samples: int = 2
-    point_size: float = 1.0
-    cpath: str | None = None  # the camera's file, instead of angles and zoom
-
-    def style_and_camera(self) -> tuple:
-        """The Style of the pictures, and the camera of cpath (None where none is given)."""
-        camera = None
-        size = windows.SIZE
-        if self.cpath:
-            camera, *size = Camera.from_pinhole(self.cpath)
-        width, height = self.size or size
-        return Style(width, height, self.samples, self.background, self.ground, self.up), camera
-
-    def camera_around(self, shapes: list, style: Style) -> Camera:
-        """The camera of the angles and the zoom that sees all shapes."""
-        points = np.concatenate([shape.points for shape in shapes])
-        return Camera.around(points, self.azimuth, self.elevation, self.zoom, self.up, style.aspect)
 
 
 def drop_unused_vertices(shape: Geometry) -> Geometry:
@@ -94,7 +64,8 @@ def show_or_draw(path: Path, read_shapes, output: str | None, look: Look) -> Non
     in_windows = output is None and windows.has_display()
     style, camera = look.style_and_camera()
     if not in_windows:
-        output = images.check_image(output or f"{stem}.png", look.background)
+        output = images.check_image(output or f"{stem}.png", look.background,
+                                    [path, look.cpath])
     shapes = read_shapes(path)
     camera = camera or look.camera_around(shapes, style)
     if in_windows:
@@ -150,7 +121,7 @@ def draw_views(path: Path, output: str | None, movie: str | None, directions, lo
     left in the folder stay there, and that is said.
     """
     style, _ = look.style_and_camera()
-    movie = images.check_movie(movie) if movie else None
+    movie = images.check_movie(movie, [path]) if movie else None
     folder = images.check_folder(output or helper.without_suffix(path))
     shape = read_shape(path)
     shape_colors = colors.vertex_colors(shape, look.color)
@@ -187,7 +158,7 @@ def draw_error(path: Path, output: str | None, reference_path: str | None, top: 
     """
     style, camera = look.style_and_camera()
     output = images.check_image(output or f"{helper.without_suffix(path)}_error.png",
-                                look.background)
+                                look.background, [path, reference_path, look.cpath])
     mesh = read_mesh(path)
     reference = read_shape(reference_path or checkpoints.trained_cloud(path))
     camera = camera or look.camera_around([mesh, reference], style)
@@ -211,7 +182,7 @@ def run_compare(args: argparse.Namespace) -> None:
 def draw_comparison(paths: list, output: str | None, look: Look) -> None:
     """Write one picture of several shapes by the same camera, each with its file's name below."""
     style, camera = look.style_and_camera()
-    output = images.check_image(output or "compare.png", look.background)
+    output = images.check_image(output or "compare.png", look.background, [*paths, look.cpath])
     shapes = [read_shape(path) for path in paths]
     camera = camera or look.camera_around(shapes, style)
     pictures = draw_all(shapes, camera, style, look)
@@ -225,7 +196,8 @@ def run_html(args: argparse.Namespace) -> None:
 
 def write_page(path: Path, output: str | None, look: Look) -> None:
     """Write a mesh's html page."""
-    output = files.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"])
+    output = files.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"],
+                                  [path])
     mesh = read_mesh(path)
     title = path.name.encode(errors="replace").decode()
     text = viewer.page(mesh, title, colors.vertex_colors(mesh, look.color), look.azimuth,
@@ -242,7 +214,7 @@ def run_curves(args: argparse.Namespace) -> None:
 def draw_curves(log: Path, output: str | None) -> None:
     """Write the curves of a log, or of the run folder that has it."""
     folder = log if log.is_dir() else log.parent
-    output = images.check_image(output or folder / "curves.png", "white")
+    output = images.check_image(output or folder / "curves.png", "white", [log])
     save_image(output, charts.curves(charts.read_log(log), folder.resolve().name))
 
 
@@ -257,7 +229,8 @@ def draw_slices(checkpoint: str | None, output: str | None, context: str, device
     import networks
 
     path = Path(checkpoint or checkpoints.newest_checkpoint())
-    output = images.check_image(output or path.with_name(path.stem + "_slices.png"), "white")
+    output = images.check_image(output or path.with_name(path.stem + "_slices.png"), "white",
+                                [path])
     device = devices.set_context(context, device_id)
     threads.set_count(thread_count)
     network = networks.load_network(path, device.kernel)

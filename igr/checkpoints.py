@@ -154,7 +154,14 @@ def trained_cloud(mesh_path: Path) -> Path:
     checkpoint = mesh_path.with_name(stem + ".h5")
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: no checkpoint beside the mesh; name the reference yourself")
-    _, info = load_checkpoint(checkpoint)
-    if not info or not Path(info.get("cloud", "")).is_file():
+    cloud = cloud_of(checkpoint)
+    if cloud is None:
         raise UserError(f"{checkpoint}: its cloud is unknown or gone; name the reference yourself")
-    return Path(info["cloud"])
+    return cloud
+
+
+def cloud_of(checkpoint: Path) -> Path | None:
+    """The cloud that a checkpoint was trained on; None where it is unknown or gone."""
+    _, info = load_checkpoint(checkpoint)
+    cloud = Path((info or {}).get("cloud", ""))
+    return cloud if cloud.is_file() else None

@@ -12,7 +12,7 @@ import io
 from pathlib import Path
 import zlib
 
-from helper import UserError, existing_file, replacing
+from helper import UserError, check_output, existing_file, replacing
 from igr import formats, ply
 from igr.frames import Geometry
 
@@ -94,15 +94,13 @@ def _checked_points(points) -> np.ndarray:
 # ------------------------------------------------------------------------------------------ writing
 
 
-def check_writable(path, suffixes) -> Path:
+def check_writable(path, suffixes, inputs=()) -> Path:
     """`path` as a Path. Raises UserError, before any work, where its suffix is not one of
-    `suffixes` or its folder does not exist."""
+    `suffixes`, and as helper.check_output does. inputs: files that it must not replace."""
     path = Path(path)
-    if path.suffix.lower() not in suffixes:
+    if path.suffix.lower() not in suffixes and not path.is_dir():
         raise UserError(f"{path}: cannot write '{path.suffix}'; use one of {' '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
-    return path
+    return check_output(path, inputs)
 
 
 def write(path, geometry: Geometry) -> None:

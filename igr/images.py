@@ -19,12 +19,12 @@ FRAMES_PER_SECOND = 15
 # -------------------------------------------------------------------------------------------- files
 
 
-def check_image(path, background: str) -> Path:
+def check_image(path, background: str, inputs=()) -> Path:
     """`path` as a Path; raises UserError where a picture cannot be written there.
 
-    background: "white" or "transparent".
+    background: "white" or "transparent"; inputs: files that it must not replace.
     """
-    path = files.check_writable(path, IMAGES)
+    path = files.check_writable(path, IMAGES, inputs)
     if background != "white" and path.suffix.lower() != ".png":
         raise UserError(f"{path}: jpeg has no transparency; take .png, or a white background")
     return path
@@ -38,9 +38,10 @@ def check_folder(path) -> Path:
     return path
 
 
-def check_movie(path) -> Path:
-    """`path` as a Path; raises UserError where a movie cannot be written there."""
-    path = files.check_writable(path, MOVIES)
+def check_movie(path, inputs=()) -> Path:
+    """`path` as a Path; raises UserError where a movie cannot be written there. inputs: files that
+    it must not replace."""
+    path = files.check_writable(path, MOVIES, inputs)
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise UserError(f"{path}: .mp4 needs pip install imageio-ffmpeg; or take .gif")
     return path

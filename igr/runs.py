@@ -180,8 +180,9 @@ class Log:
         self.file = open(folder / "log.jsonl", "a", buffering=1)
 
     def write(self, step: int, **values: float) -> None:
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self._add_to_series(step, **values)
+        with helper.naming(self.file.name):
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self._add_to_series(step, **values)
 
     def _add_to_series(self, step: int, **values: float) -> None:
         for name, value in values.items():
