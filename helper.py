@@ -18,9 +18,6 @@ import tempfile
 from types import ModuleType
 from typing import Callable, Iterable, Iterator
 
-# nnabla prints a line when it is imported, unless this comes first
-logging.getLogger("nnabla").setLevel(logging.WARNING)
-
 __version__ = "0.1.0"
 CONTEXTS = ("auto", "cpu", "cpu-graph", "cuda", "cudnn")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
@@ -41,6 +38,22 @@ class Interrupted(Exception):
         self.signum = signum
 
 
+def leave_at_once(signum: int, frame: object) -> None:
+    """Ctrl-C where nothing is open that has to be closed: one line, and exit."""
+    os.write(2, f"{Path(sys.argv[0]).name}: interrupted\n".encode())
+    os._exit(128 + signum)
+
+
+def prepare() -> None:
+    """What has to come before the large imports, which take seconds: Ctrl-C does not end a script
+    of ours in a traceback, and nnabla does not print a line."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    ours = script and Path(script).resolve().parent == Path(__file__).resolve().parent
+    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave_at_once)
+    logging.getLogger("nnabla").setLevel(logging.WARNING)
+
+
 def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Run `main(args)` as a script.
 
@@ -48,6 +61,9 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
     an interruption. Unforeseen errors keep their traceback: we have to mend them, not the user.
     """
     name = Path(sys.argv[0]).name
+    prepared = signal.getsignal(signal.SIGINT) is leave_at_once
+    if prepared:  # from here on there are files to close
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main(args)
     except UserError as error:
@@ -69,6 +85,9 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
         if "allocation failed" not in str(error):  # nnabla's text for a full GPU
             raise
         sys.exit(f"{name}: not enough memory on the GPU; try a smaller batch (-b, -sb)")
+    finally:
+        if prepared:
+            signal.signal(signal.SIGINT, leave_at_once)  # while Python ends
 
 
 def reason_of(error: Exception) -> str:
@@ -283,3 +302,6 @@ def number(kind: type, low: float | None = None, high: float | None = None, *,
 
     convert.__name__ = kind.__name__  # argparse's "invalid int value" takes the name from here
     return convert
+
+
+prepare()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
+import socket
 import sys
 
 import helper
@@ -19,10 +21,38 @@ EXPOSURE = 0.6  # factor on the colours: open3d's lamps turn light ones white
 
 
 def has_display() -> bool:
-    """Whether windows may open here."""
-    return sys.platform != "linux" or bool(
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    )
+    """Whether windows may open here. A display that the environment names and that does not answer
+    is reported on stderr: open3d would wait for it for ever."""
+    if sys.platform != "linux":
+        return True
+    probes = {"WAYLAND_DISPLAY": wayland_answers, "DISPLAY": x_answers}
+    named = {name: os.environ[name] for name in probes if os.environ.get(name)}
+    if any(probes[name](value) for name, value in named.items()):
+        return True
+    for name, value in named.items():
+        print(f"{name}={value}: no display answers, so there is no window", file=sys.stderr)
+    return False
+
+
+def x_answers(display: str) -> bool:
+    """Can X's display of that name be opened?"""
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")  # open3d's windows need it, too
+    except OSError:
+        return False
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
+    opened = x11.XOpenDisplay(display.encode())
+    if opened:
+        x11.XCloseDisplay(opened)
+    return bool(opened)
+
+
+def wayland_answers(display: str) -> bool:
+    """Does Wayland's display of that name accept a connection?"""
+    path = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), display)
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 def show_shapes(shapes: list, colors: list, stem: Path, camera: Camera) -> None:

@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -57,6 +58,28 @@ def test_camera_of_a_window_is_the_pictures(tmp_path):
     found, *size = Camera.from_pinhole(path)
     assert tuple(size) == windows.SIZE and found.fov == pytest.approx(camera.fov)
     assert np.allclose(found.eye, camera.eye) and np.allclose(found.axes(), camera.axes())
+
+
+def test_a_display_that_does_not_answer_is_none(script, tmp_path):
+    """open3d would poll it for ever."""
+    files.write(tmp_path / "letter.ply", shapes.mesh("letter"))
+    done = script("visualize.py mesh -f letter.ply --size 64 48", DISPLAY=":4242")
+    assert done.stderr == "DISPLAY=:4242: no display answers, so there is no window\n"
+    assert Image.open(tmp_path / "letter.png").size == (64, 48)
+
+
+def test_a_display_of_wayland_is_a_socket_that_answers(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-7")
+    assert not windows.has_display() and "wayland-7: no display" in capsys.readouterr().err
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "wayland-7"))
+        server.listen()
+        assert windows.has_display()
+    assert not windows.has_display() and "wayland-7: no display" in capsys.readouterr().err
+    monkeypatch.delenv("WAYLAND_DISPLAY")
+    assert not windows.has_display() and not capsys.readouterr().err
 
 
 # --- on a virtual screen
