@@ -160,6 +160,7 @@ def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> P
     files.check_writable(output, files.CLOUD_WRITERS, [path])
     mesh = files.read_mesh(path)
     n = n or len(mesh.points)
+    meshes.check_points(n, "create")
     frame = Frame.of(mesh.surface_points)  # refuses a mesh without size
     mesh_unit = frame.geometry_to_unit(mesh)  # Poisson disk fails at tiny scales
     if sampling == "poisson":
@@ -179,11 +180,13 @@ def create_shape(name: str, output, n: int | None, seed: int):
     files.check_writable(output, files.CLOUD_WRITERS)
     stem = output.stem[: -len("_pcd")] if output.stem.endswith("_pcd") else output.stem + "_exact"
     surface = output.with_name(stem + ".ply")
+    n = n or 20000
+    meshes.check_points(n, "create")
     exact = shapes.mesh(name)
     if surface.exists() and not same_points(files.read(surface), exact):
         raise UserError(f"{surface}: exists and is not the exact {name}, which would replace it; "
                         "take another -o")
-    files.write(output, shapes.sample(name, n or 20000, seed))
+    files.write(output, shapes.sample(name, n, seed))
     files.write(surface, exact)
     return output, surface
 

@@ -89,6 +89,7 @@ def level_set(f: Callable[[np.ndarray], np.ndarray], grid: surface.Grid, half_si
     something. half_side: of the training's cube, where outward is seen if it is None."""
     cube = surface.Grid.of([-half_side] * 3, [half_side] * 3, 8)
     outward = outward or surface.sign_outside(f, cube)
+    surface.check_memory(f, grid, level)
     mesh, stats = surface.extract(f, grid, level, dense=dense, lipschitz=lipschitz, outward=outward)
     say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
         f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "

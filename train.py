@@ -19,7 +19,7 @@ import datasets
 import helper
 from igr import blas, ranks, runs, solvers, threads, zeroset
 from igr.encoding import frequencies_for
-from igr.monitoring import SurfaceMonitor
+from igr.monitoring import SurfaceMonitor, check_grid
 from igr.runs import Checkpoint, RunFolder
 from igr.sampling import GraphSamples, HostSamples
 from igr.training import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
@@ -140,6 +140,7 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
     """
     if options.preview:
         helper.open3d()  # fails here and not at the first preview
+    check_grid(options.grid_size, settings.volume_factor)
     rate = settings.learning_rate or RATES[settings.solver]
     settings = settings._replace(learning_rate=rate)
     device, group = ranks.start(options.context, options.device_id, options.precision)

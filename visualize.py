@@ -100,6 +100,7 @@ def run_pcdmesh(args: argparse.Namespace) -> None:
     def read_mesh_and_sample(path) -> list:
         mesh = read_mesh(path)
         n = max(1, int(rate * len(mesh.points)))
+        meshes.check_points(n, f"-r {rate:g}")
         return [meshes.sample_mesh(mesh, n, np.random.default_rng(0)), mesh]
 
     show_or_draw(Path(args.fpath), read_mesh_and_sample, args.output, args.look)
@@ -107,10 +108,12 @@ def run_pcdmesh(args: argparse.Namespace) -> None:
 
 def run_images(args: argparse.Namespace) -> None:
     look = args.look
+    number = args.number or (36 if args.turntable else 8)
+    look.style_and_camera(number if args.movie else 1)  # refuses a movie that is too large
     if args.turntable:
-        directions = cameras.turntable_directions(args.number or 36, look.azimuth, look.elevation)
+        directions = cameras.turntable_directions(number, look.azimuth, look.elevation)
     else:
-        directions = cameras.random_directions(args.number or 8, args.seed)
+        directions = cameras.random_directions(number, args.seed)
     draw_views(Path(args.fpath), args.output, args.movie, directions, look)
 
 
@@ -181,7 +184,7 @@ def run_compare(args: argparse.Namespace) -> None:
 
 def draw_comparison(paths: list, output: str | None, look: Look) -> None:
     """Write one picture of several shapes by the same camera, each with its file's name below."""
-    style, camera = look.style_and_camera()
+    style, camera = look.style_and_camera(len(paths))
     output = images.check_image(output or "compare.png", look.background, [*paths, look.cpath])
     shapes = [read_shape(path) for path in paths]
     camera = camera or look.camera_around(shapes, style)

@@ -14,6 +14,7 @@ import numpy as np
 
 # the corners of a unit cell, (8, 3); corner c and corner 7 - c are opposite
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3)
+FINEST = 1 << 19  # points a side: what keys_of has numbers for
 
 
 class Grid(NamedTuple):
@@ -29,12 +30,14 @@ class Grid(NamedTuple):
 
         The spacing is the same along all axes, so a shorter side has fewer points; the grid may
         reach beyond the box by less than one cell there.
-        Raises UserError for n < 8 and for a box with low >= high.
+        Raises UserError for n < 8 or above FINEST and for a box with low >= high.
         """
         low = np.asarray(low, np.float64)
         high = np.asarray(high, np.float64)
         if n < 8:
             raise UserError(f"a grid of {n} points a side is too coarse; take 8 or more")
+        if n > FINEST:
+            raise UserError(f"a grid of {n} points a side is too fine; take {FINEST} or less")
         if not (high > low).all():
             raise UserError(f"the box from {low.tolist()} to {high.tolist()} is inside out")
         spacing = (high - low).max() / (n - 1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from igr import windows
+from igr import memory, windows
 from igr.cameras import Camera
 from igr.render import Style
 
 import numpy as np
 
+BYTES_PER_PIXEL = 80  # when pictures are put side by side
 
 class Look(NamedTuple):
     """How shapes are shown: the flags of the same names, and their defaults."""
@@ -26,13 +27,18 @@ class Look(NamedTuple):
     point_size: float = 1.0
     cpath: str | None = None  # the camera's file, instead of angles and zoom
 
-    def style_and_camera(self) -> tuple:
-        """The Style of the pictures, and the camera of cpath (None where none is given)."""
+    def style_and_camera(self, pictures: int = 1) -> tuple:
+        """The Style of the pictures, and the camera of cpath (None where none is given).
+
+        Raises UserError where so many pictures do not fit into the memory together.
+        """
         camera = None
         size = windows.SIZE
         if self.cpath:
             camera, *size = Camera.from_pinhole(self.cpath)
         width, height = self.size or size
+        memory.check((BYTES_PER_PIXEL + 4 * pictures) * width * height,
+                     f"{pictures} x {width} x {height} pixels", "take a smaller --size")
         return Style(width, height, self.samples, self.background, self.ground, self.up), camera
 
     def camera_around(self, shapes: list, style: Style) -> Camera:

@@ -9,11 +9,13 @@ import math
 
 import helper
 from helper import UserError, open3d
+from igr import memory
 from igr.frames import Geometry
 
 import numpy as np
 
 CREASE = math.cos(math.radians(45))  # an edge with a larger angle is meant to be seen as one
+BYTES_PER_POINT = 250  # that are sampled, at least
 BLOCK = 1_000_000  # faces whose corners are gathered at a time, to spare memory
 
 # ------------------------------------------------------------------------------ areas and normals
@@ -53,6 +55,11 @@ def turn_against(normals: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 
 # --------------------------------------------------------------------------------------- sampling
+
+
+def check_points(n: int, what: str) -> None:
+    """Raises UserError where n sampled points would not fit into the memory. what: asks for them"""
+    memory.check(BYTES_PER_POINT * n, f"{what}: a cloud of {n} points", "take fewer")
 
 
 def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:

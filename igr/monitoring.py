@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from igr import cameras, images, metrics, render, zeroset
+from igr import cameras, images, memory, metrics, render, surface, zeroset
 from igr.frames import Geometry
 from igr.meshes import sample_mesh
 
 import numpy as np
+
+LEAST_AREA = 4.0  # of a surface whose longest side is 2; flat and thin ones may have less
+
+
+def check_grid(grid_size: int, half_side: float) -> None:
+    """Raises UserError where a surface on that grid would not fit into the memory."""
+    grid = surface.Grid.of([-half_side] * 3, [half_side] * 3, grid_size)
+    memory.check(surface.memory_of_area(LEAST_AREA, grid), f"--grid-size {grid_size}",
+                 "take a smaller one")
 
 
 class SurfaceMonitor(NamedTuple):

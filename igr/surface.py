@@ -19,6 +19,7 @@ import time
 from typing import NamedTuple
 
 from helper import UserError
+from igr import memory
 from igr.frames import Geometry
 from igr.grids import CORNERS, Grid
 from igr.marching import Patch, march, sew
@@ -30,6 +31,10 @@ import numpy as np
 
 BLOCK = 32  # cells a side of the blocks that are refined and marched together
 MARGIN = 1e-4  # least |f - level| that scikit-image sees, in units of the grid's spacing
+COARSE = 64  # points a side of the grid that tells how much memory a finer one takes
+CELLS_PER_SQUARE = 1.5  # cells with a sign change for each square of a cell's side of the surface
+BYTES_PER_CELL = 150  # at the peak of extract, measured on a sphere at a grid of 1,025
+BYTES_PER_ROOT_POINT = 8  # values and masks of the octree's root
 
 
 class Stats(NamedTuple):
@@ -145,3 +150,32 @@ def sign_outside(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float
     index = np.concatenate([CORNERS, np.array(centers)]) * (grid.shape - 1)
     values = np.asarray(f(grid.points(index)), np.float64).reshape(-1)
     return 1.0 if np.median(values) > level else -1.0
+
+
+# ------------------------------------------------------------------------------------------- memory
+
+
+def memory_of_area(area: float, grid: Grid) -> float:
+    """About how many bytes extract takes for a surface of so large an area, in f's units."""
+    blocks = 1 << int((grid.shape.max() - 2) // BLOCK).bit_length()  # along the octree's root
+    cells = CELLS_PER_SQUARE * area / grid.spacing**2
+    return BYTES_PER_ROOT_POINT * float(blocks) ** 3 + BYTES_PER_CELL * cells
+
+
+def memory_needed(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.0) -> float:
+    """About how many bytes extract takes, from the surface on a coarse grid over the same box; 0
+    for a grid that is not much finer itself, or without a surface there."""
+    if grid.shape.max() < 4 * COARSE:
+        return 0.0
+    coarse = Grid.of(grid.low, grid.points(grid.shape - 1), COARSE)
+    try:
+        cells = extract(f, coarse, level, outward=1)[1].cells
+    except UserError:
+        return 0.0
+    return memory_of_area(cells * coarse.spacing**2 / CELLS_PER_SQUARE, grid)
+
+
+def check_memory(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.0) -> None:
+    """Raises UserError where the level set on the grid would not fit into the memory."""
+    memory.check(memory_needed(f, grid, level), f"a grid of {grid.shape.max()} points a side",
+                 "take a smaller --grid-size, or --bounds")

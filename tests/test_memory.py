@@ -1,0 +1,81 @@
+"""What does not fit into the memory is refused before the work, with the estimate."""
+
+import datasets
+from fields import sphere
+from helper import UserError
+from igr import files, memory, monitoring, shapes, surface
+from igr.grids import FINEST, Grid, keys_of
+import visualize
+
+import numpy as np
+import pytest
+
+GIB = 2**30
+
+
+def cube(n: int) -> Grid:
+    return Grid.of([-1.5] * 3, [1.5] * 3, n)
+
+
+def test_free_memory_is_known(tmp_path):
+    assert 2**26 < memory.available() < 2**50
+    (tmp_path / "limit").write_text("123\n")
+    (tmp_path / "none").write_text("max\n")
+    limits = [memory.limit_of(tmp_path / name) for name in ("limit", "none", "missing")]
+    assert limits == [123, np.inf, np.inf]
+
+
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
+    (tmp_path / "limit").write_text("123\n")
+    monkeypatch.setattr(memory, "CGROUP", (str(tmp_path / "limit"),))
+    assert memory.available() == 123
+
+
+def test_the_estimate_counts_the_cells_of_the_fine_grid():
+    grid = cube(300)
+    cells = surface.extract(sphere, grid)[1].cells
+    needed = surface.memory_needed(sphere, grid)
+    assert needed == pytest.approx(surface.BYTES_PER_CELL * cells, rel=0.05)
+    assert needed == pytest.approx(surface.memory_of_area(4 * np.pi * 0.49, grid), rel=0.05)
+    assert surface.memory_needed(sphere, cube(64)) == 0
+    assert surface.memory_needed(lambda p: sphere(p) + 9, grid) == 0
+
+
+def test_a_grid_that_cannot_be_is_refused_and_a_fine_one_goes(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 8.0 * GIB)
+    surface.check_memory(sphere, cube(2049))
+    monitoring.check_grid(2049, 1.5)
+    for n in (20_000, FINEST):
+        with pytest.raises(UserError, match=f"a grid of {n} points a side would take about .* GiB"):
+            surface.check_memory(sphere, cube(n))
+        with pytest.raises(UserError, match=f"--grid-size {n} would take about"):
+            monitoring.check_grid(n, 1.5)
+    with pytest.raises(UserError, match="a grid of 100000000 points a side is too fine"):
+        cube(100_000_000)
+    corners = keys_of(np.array([[0, 0, 0], [FINEST] * 3, [0, 0, FINEST], [0, FINEST, 0]]))
+    assert (corners > 0).all() and len(set(corners.tolist())) == 4
+
+
+@pytest.mark.parametrize("line, message", [
+    ("mesh -f letter.ply --size 16384 16384 -o a.png", "1 x 16384 x 16384 pixels"),
+    ("compare letter.ply letter.ply --size 9000 9000 -o a.png", "2 x 9000 x 9000 pixels"),
+    ("images -f letter.ply -n 1000000 --movie a.gif", "1000000 x 960 x 720 pixels"),
+    ("pcdmesh -f letter.ply -r 1e8 -o a.png", "a cloud of 2000000000 points")])
+def test_pictures_that_cannot_be_are_refused(tmp_path, monkeypatch, line, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(memory, "available", lambda: 4.0 * GIB)
+    files.write("letter.ply", shapes.mesh("letter"))
+    with pytest.raises(UserError, match=f"{message} would take about .* 4 GiB are free"):
+        visualize.main(visualize.parse_args(line.split()))
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.ply"]
+
+
+@pytest.mark.parametrize("source", ["--shape knot -o a.ply", "-f letter.ply", "-f letter.ply "
+                                    "--sampling uniform"])
+def test_clouds_that_cannot_be_are_refused(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(memory, "available", lambda: 4.0 * GIB)
+    files.write("letter.ply", shapes.mesh("letter"))
+    with pytest.raises(UserError, match=r"would take about 23\.3 GiB"):
+        datasets.main(datasets.parse_args(f"create {source} -n 100000000".split()))
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.ply"]
