@@ -70,7 +70,6 @@ def main(command: str = "") -> int:
         return 2
     from igr import kernels, solvers
 
-    print("compiling the CPU kernel (once)")
     kernels.compile_all()
     solvers.compile_all()
     print("measuring OpenBLAS' kernels on this processor (once)")

@@ -11,6 +11,7 @@ The surface does not depend on the choice beyond rounding: see inference.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -86,20 +87,31 @@ def loaded() -> str:
 # ---------------------------------------------------------------------------------- the measurement
 
 
-def kept_in() -> Path:
-    """The file of the measurement: in the virtual environment."""
-    return Path(sys.prefix) / "openblas.json"
+def places() -> list[Path]:
+    """Where the measurement may be kept: in the virtual environment, or where that cannot be
+    written, in the user's cache folder."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [Path(sys.prefix) / "openblas.json", Path(caches) / "igr" / "openblas.json"]
 
 
 def kept(here: dict):
     """The measurement, or None where there is none for this processor and this place."""
-    try:
-        found = json.loads(kept_in().read_text())
-        if found["processor"] == here and found["prefix"] == sys.prefix:
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    for path in places():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(path.read_text())
+            if found["processor"] == here and found["prefix"] == sys.prefix:
+                return found
     return None
+
+
+def keep(found: dict) -> None:
+    """Write a measurement to the first of the places that can be written."""
+    *others, last = places()
+    for path in others:
+        with contextlib.suppress(OSError):
+            return helper.write_json(path, found)
+    last.parent.mkdir(parents=True, exist_ok=True)
+    return helper.write_json(last, found)
 
 
 def is_settled() -> bool:
@@ -119,7 +131,7 @@ def measure() -> dict:
         if done.returncode == 0:  # a build of OpenBLAS may lack a core type, or crash by it
             times[name] = json.loads(done.stdout)
     found = {"processor": here, "prefix": sys.prefix, "chosen": fastest(times), "times": times}
-    helper.write_json(kept_in(), found)
+    keep(found)
     return found
 
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 import functools
+import os
+from pathlib import Path
+import stat
+import sys
+import tempfile
 
 import helper
 
@@ -59,13 +64,50 @@ def slices(n: int, parts: int) -> list:
 
 
 def compiled(**options):
-    """numba.njit without the GIL, kept on disk where numba finds a folder for it."""
+    """numba.njit without the GIL, kept on disk: beside the source, else in the user's cache folder,
+    else in a folder of the user's for temporary files. Compiling is announced on stderr."""
     import numba
+
+    announce_compiling()
 
     def decorate(function):
         try:
             return numba.njit(cache=True, nogil=True, **options)(function)
-        except RuntimeError:  # no folder: compile for this process
-            return numba.njit(nogil=True, **options)(function)
+        except RuntimeError:  # numba finds neither of the first two
+            numba.config.CACHE_DIR = private_folder()
+            return numba.njit(cache=bool(numba.config.CACHE_DIR), nogil=True, **options)(function)
 
     return decorate
+
+
+def private_folder() -> str:
+    """A folder for temporary files that only this user can write: what is kept there is executed.
+    Empty where there is none."""
+    folder = Path(tempfile.gettempdir()) / f"igr-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return ""
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return str(folder) if ours and not found.st_mode & 0o077 else ""
+
+
+@functools.lru_cache(maxsize=None)
+def announce_compiling() -> None:
+    """From now on, say it when numba compiles for the first time: it may take half a minute."""
+    from numba.core import event
+
+    class Announcer(event.Listener):
+        said = False
+
+        def on_start(self, _) -> None:
+            if not self.said:
+                print("compiling for this processor, which takes up to half a minute",
+                      file=sys.stderr)
+            self.said = True
+
+        def on_end(self, _) -> None:
+            pass
+
+    event.register("numba:compile", Announcer())

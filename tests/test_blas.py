@@ -108,6 +108,23 @@ def test_the_users_own_variable_stays(place, monkeypatch):
     assert os.environ[blas.VARIABLE] == "Prescott"
 
 
+def test_what_the_environment_cannot_keep_is_kept_in_the_users_cache(place, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "missing"))
+    here = {"model": "a processor", "flags": []}
+    found = {"processor": here, "prefix": sys.prefix, "chosen": None, "times": {}}
+
+    def refuse(path, value):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    write = blas.helper.write_json
+    monkeypatch.setattr(blas.helper, "write_json", lambda path, value: (
+        refuse if "missing" in str(path) else write)(path, value))
+    assert blas.kept(here) is None
+    blas.keep(found)
+    assert (tmp_path / "cache/igr/openblas.json").is_file() and blas.kept(here) == found
+
+
 @pytest.mark.skipif(not HERE, reason="this processor's OpenBLAS kernels are not known")
 def test_measuring_keeps_what_it_finds(place, monkeypatch):
     """One core type, really timed in a process of its own."""
