@@ -40,16 +40,16 @@ good() { # good FILE SIZE SHA256: is it there, large enough and, where its hash 
 }
 
 fetch() { # fetch ADDRESS FILE: into FILE.part first, after what is in it already
-    local status=0
+    local status=0 code
     if ! command -v curl >/dev/null; then
         wget --continue --tries=3 --output-document="$2.part" "$1" || return 1
         mv "$2.part" "$2"
         return
     fi
-    curl --fail --location --retry 3 --progress-bar --continue-at - --output "$2.part" "$1" ||
-        status=$?
-    # 33, 36: the server cannot continue a download; 22 with a part: it has nothing after the part
-    if [ $status = 33 ] || [ $status = 36 ] || { [ $status = 22 ] && [ -f "$2.part" ]; }; then
+    code=$(curl --fail --location --retry 3 --progress-bar --continue-at - --output "$2.part" \
+        --write-out '%{http_code}' "$1") || status=$?
+    # 33, 36: the server cannot continue a download; 416: it has nothing after the part
+    if [ $status = 33 ] || [ $status = 36 ] || [ "$code" = 416 ]; then
         rm -f "$2.part"
         status=0
         curl --fail --location --retry 3 --progress-bar --output "$2.part" "$1" || status=$?
@@ -71,30 +71,46 @@ unpack() { # unpack ARCHIVE MESH: beside its place first, so that no half a mesh
     esac
 }
 
+kept() { # kept PART: prints what is said of a part of a download, if there is one
+    if [ -s "$1" ]; then echo "; the part that came is kept, run again to continue"; fi
+}
+
+reject() { # reject NAME ARCHIVE OLD REASON: set it aside; fetch anew if OLD, from an earlier call
+    mv "$2" "$2.bad"
+    if [ "$3" = yes ]; then
+        complain "$1: $4; set aside as $2.bad, fetching it anew"
+        download "$1"
+        return
+    fi
+    complain "$1: $4; set aside as $2.bad, run again to fetch it anew"
+    return 1
+}
+
 download() { # download NAME: fetch, unpack and check one row of FILES
-    local name path mesh size sha archive
+    local name path mesh size sha archive old
     read -r name path mesh size sha < <(files | grep "^$1 ")
     if good "$FOLDER/$mesh" "$size" "$sha"; then
         echo "$FOLDER/$mesh is already there"
         return
     fi
     archive=$FOLDER/${path##*/}
-    [ -f "$archive" ] || fetch "$URL/$path" "$archive" || {
-        complain "$name: could not fetch $URL/$path; the part that came is kept, run again to continue"
+    old=no
+    if [ -f "$archive" ]; then old=yes; fi
+    [ $old = yes ] || fetch "$URL/$path" "$archive" || {
+        complain "$name: could not fetch $URL/$path$(kept "$archive.part")"
         return 1
     }
     if ! gzip -t "$archive" 2>/dev/null; then
-        rm -f "$archive"
-        complain "$name: $URL/$path is not a complete gzip file; it is removed, run again"
-        return 1
+        reject "$name" "$archive" $old "$archive is not a complete gzip file"
+        return
     fi
     unpack "$archive" "$FOLDER/$mesh" || {
         complain "$name: could not unpack $archive (is the disk full?); the archive is kept"
         return 1
     }
     if ! good "$FOLDER/$mesh" "$size" "$sha"; then
-        complain "$name: $FOLDER/$mesh is not the expected file (its size or sha256 differs)"
-        return 1
+        reject "$name" "$archive" $old "$FOLDER/$mesh is not the file that is expected, by size or sha256"
+        return
     fi
     rm -f "$archive"
     echo "$FOLDER/$mesh"

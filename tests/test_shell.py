@@ -200,13 +200,42 @@ def test_downloads_of_wrong_files(copy, server):
     bash(copy, "downloads.sh cow", status=2, STANFORD_URL=address)
     error = bash(copy, "downloads.sh bunny armadillo", status=1, STANFORD_URL=address).stderr
     assert "bunny: could not fetch" in error and "failed: bunny armadillo" in error
+    assert "the part that came" not in error  # 404: nothing came
     put_armadillo(folder, 1000)  # too small
     error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
-    assert "not the expected file" in error
+    assert "not the file that is expected" in error
     (folder / "pub/3Dscanrep/armadillo/Armadillo.ply.gz").write_text("<html>sorry</html>")
     shutil.rmtree(copy / "stanford_3d_scanning_datasets")
     error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
     assert "not a complete gzip file" in error
+
+
+def test_a_bad_archive_is_set_aside_and_fetched_anew(copy, server):
+    """The one that came is, and the next call fetches; one that an earlier call left is, too, and
+    this call fetches."""
+    address, folder, handler = server
+    put_armadillo(folder, 1000)  # too small
+    error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
+    assert "Armadillo.ply.gz.bad, run again" in error
+    archive = copy / "stanford_3d_scanning_datasets/Armadillo.ply.gz"
+    bad = archive.with_name(archive.name + ".bad")
+    assert bad.is_file() and not archive.exists() and len(handler.asked) == 1
+    for left in (bad.read_bytes(), b"<html>sorry</html>"):
+        archive.write_bytes(left)
+        content = put_armadillo(folder)
+        error = bash(copy, "downloads.sh armadillo", STANFORD_URL=address).stderr
+        assert "fetching it anew" in error and bad.read_bytes() == left
+        assert archive.with_suffix("").read_bytes() == content
+        archive.with_suffix("").unlink()
+
+
+def test_a_part_outlives_a_server_that_has_lost_the_file(copy, server):
+    address, *_ = server
+    part = copy / "stanford_3d_scanning_datasets/Armadillo.ply.gz.part"
+    part.parent.mkdir()
+    part.write_bytes(b"some of it")
+    error = bash(copy, "downloads.sh armadillo", status=1, STANFORD_URL=address).stderr
+    assert "the part that came is kept" in error and part.read_bytes() == b"some of it"
 
 
 def test_bunny_is_checked_by_its_sha256(copy, server, data):
@@ -221,7 +250,7 @@ def test_bunny_is_checked_by_its_sha256(copy, server, data):
 
     serve(original[:-2] + b"9\n")
     error = bash(copy, "downloads.sh bunny", status=1, STANFORD_URL=address).stderr
-    assert "not the expected file" in error
+    assert "not the file that is expected" in error
     shutil.rmtree(copy / "stanford_3d_scanning_datasets")
     serve(original)
     bash(copy, "downloads.sh bunny", STANFORD_URL=address)
