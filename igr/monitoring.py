@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple
 
 from igr import cameras, images, memory, metrics, render, surface, zeroset
 from igr.frames import Geometry
-from igr.meshes import sample_mesh
+from igr.meshes import face_areas, sample_mesh
 
 import numpy as np
 
@@ -34,12 +34,17 @@ class SurfaceMonitor(NamedTuple):
         return zeroset.mesh_of(self.f, self.half_side, self.grid_size)
 
     def distances(self, mesh: Geometry | None) -> dict[str, float]:
-        """Chamfer and Hausdorff between a mesh and the held-out points; {} if one is missing."""
+        """Chamfer and Hausdorff between a mesh and the held-out points, and about what Chamfer a
+        perfect surface would have; {} if one is missing."""
         if not mesh or not len(self.held_out):
             return {}
         n = max(len(self.held_out), 10_000)
         samples = sample_mesh(mesh, n, np.random.default_rng(0))
-        return metrics.chamfer_hausdorff(samples.points, self.held_out)
+        # the mean distance of a point of the surface to the nearest of k random ones
+        area = face_areas(mesh).sum()
+        floors = [np.sqrt(area / k) / 2 for k in (n, len(self.held_out))]
+        return {**metrics.chamfer_hausdorff(samples.points, self.held_out),
+                "chamfer_floor": float(np.mean(floors))}
 
 
 def save_preview(path: Path, mesh: Geometry) -> None:

@@ -14,13 +14,13 @@ from igr import solvers, zeroset
 from igr.devices import Device
 from igr.frames import Geometry
 from igr.monitoring import SurfaceMonitor, save_preview
+from igr.progress import Progress
 from igr.ranks import Ranks
 from igr.runs import Checkpoint, RunFolder
 from igr.sampling import GraphSamples, HostSamples
 from igr.zeroset import ZeroSet
 
 import numpy as np
-from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
 OPENING = 0.5  # share of the run during which the frequencies open
@@ -179,10 +179,9 @@ class TrainingLoop:
         """Raises UserError where the loss diverges, Interrupted after a signal."""
         plan = self.job.plan
         trainer = self.job.trainer
-        bar = tqdm(range(self.done, plan.steps), initial=self.done, total=plan.steps,
-                   disable=quiet, unit="step", dynamic_ncols=True)
+        progress = Progress(self.done, plan.steps, quiet)
         with helper.stop_signals() as caught:
-            for step in bar:
+            for step in progress:
                 # rate
                 rate = plan.rate_at(step)
                 # batch
@@ -197,10 +196,10 @@ class TrainingLoop:
                     values = self._finite_losses(rate)
                 if due.log:
                     self._log(values, rate)
-                    bar.set_postfix(loss=f"{values['loss']:.2e}", rate=f"{rate:.1e}", refresh=False)
+                    progress.show(values["loss"], rate)
                 # evaluate and save
                 if due.save or due.preview:
-                    self._evaluate_and_save(due, caught, bar)
+                    self._evaluate_and_save(due, caught, progress)
 
     def _finite_losses(self, rate: float) -> dict[str, float]:
         """The terms of the last step. Raises UserError where the loss is not finite."""
@@ -216,7 +215,8 @@ class TrainingLoop:
         self.run.log.write(self.done, epoch=self.done / self.job.plan.per_epoch,
                            seconds=self.seconds(), rate=rate, **values)
 
-    def _evaluate_and_save(self, due: Due, caught: list[int], bar: tqdm) -> None:
+    def _evaluate_and_save(self, due: Due, caught: list[int],
+                           progress: Progress) -> None:
         """Raises Interrupted after a signal, when the checkpoint is saved."""
         mesh = None
         if not caught and (due.preview or len(self.job.monitor.held_out)):
@@ -226,15 +226,16 @@ class TrainingLoop:
             if caught:
                 raise Interrupted(caught[0], f"interrupted at step {self.done}, saved as "
                                   f"{self.path}; --resume -m {self.run.folder} continues the run")
-            if distances and not bar.disable:
-                bar.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.4f}, "
-                          f"Hausdorff {distances['hausdorff']:.4f}")
+            if distances and not progress.quiet:
+                progress.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.5f} (a "
+                               f"perfect surface has about {distances['chamfer_floor']:.5f}), "
+                               f"Hausdorff {distances['hausdorff']:.5f}")
         if due.preview and mesh:
             path = self.run.folder / f"preview_{self.job.plan.epoch_at(self.done):05d}.png"
             try:
                 save_preview(path, mesh)
             except (UserError, OSError, MemoryError) as error:  # no reason to stop the training
-                bar.write(f"no {path}: {error}")
+                progress.write(f"no {path}: {error}")
 
     def _save(self, mesh: Geometry | None) -> dict[str, float]:
         """Write a checkpoint. Returns the mesh's distances to the held-out points, if any."""

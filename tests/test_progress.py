@@ -1,0 +1,53 @@
+"""What a training shows while it runs."""
+
+import io
+import re
+import sys
+
+from igr import files, shapes
+from igr.monitoring import SurfaceMonitor
+from igr.progress import Progress
+
+import pytest
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(monkeypatch, stream, *args) -> str:
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress = Progress(*args)
+    for step in progress:
+        progress.show(1 / (step + 1), 0.001)
+    return stream.getvalue()
+
+
+def test_a_file_gets_ten_lines_and_a_terminal_a_bar(monkeypatch):
+    lines = shown(monkeypatch, io.StringIO(), 0, 8000, False).splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"step {800 * i} of 8000"
+                                                      for i in range(1, 11)]
+    assert lines[-1].endswith("s, loss 1.25e-04, rate 1.0e-03")
+    resumed = shown(monkeypatch, io.StringIO(), 7000, 8000, False).splitlines()
+    assert [line.split(",")[0] for line in resumed] == ["step 7200 of 8000", "step 8000 of 8000"]
+    assert len(shown(monkeypatch, io.StringIO(), 0, 3, False).splitlines()) == 3
+    assert shown(monkeypatch, io.StringIO(), 0, 3, True) == ""
+    assert shown(monkeypatch, Terminal(), 0, 3, True) == ""
+    assert "\r" in shown(monkeypatch, Terminal(), 0, 3, False)
+
+
+def test_a_perfect_surface_is_at_the_floor():
+    mesh = shapes.mesh("knot")
+    monitor = SurfaceMonitor(None, shapes.sample("knot", 4000).points, 16, 1.5)
+    found = monitor.distances(mesh)
+    assert found["chamfer_floor"] == pytest.approx(found["chamfer"], rel=0.05)
+
+
+def test_a_training_says_both_in_few_lines(script, tmp_path):
+    files.write(tmp_path / "c.ply", shapes.sample("sphere", 400))
+    done = script("train.py -f c.ply -m run --dims 16 -b 32 -k 5 -ti 40 --grid-size 16 "
+                  "--threads 1 -sie 100")
+    steps = [line for line in done.stderr.splitlines() if line.startswith("step ")]
+    assert len(steps) == 10 and "\r" not in done.stderr
+    assert re.search(r"Chamfer 0\.\d{5} \(a perfect surface has about 0\.\d{5}\)", done.stdout)
