@@ -69,7 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="checkpoint whose f is measured as a distance as well; the reference must be a mesh")
     add("-o", "--output", help="JSON file to write; default: beside the mesh, with its name")
     add("--json", action="store_true", help="print the JSON instead of the table")
-    add("-d", "--device-id", default="0",
+    add("-d", "--device-id", default="0", type=helper.device_number,
         help="not used; accepted because upstream's command has it")
     return parser.parse_args(argv)
 

@@ -270,9 +270,17 @@ def parser(doc: str) -> argparse.ArgumentParser:
     return made
 
 
+def device_number(text: str) -> str:
+    """The type of -d: a whole number, as text."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not the number of a device: 0, 1, ...")
+    return text
+
+
 def add_device_flags(parser) -> None:
     """Add -d, --context and --threads, which run the network, to a parser or one of its groups."""
-    parser.add_argument("-d", "--device-id", default="0", help="number of the GPU")
+    parser.add_argument("-d", "--device-id", default="0", type=device_number,
+                        help="number of the GPU")
     parser.add_argument("--threads", type=number(int, 1), default=cores(),
                         help="CPU threads")
     parser.add_argument("--context", choices=CONTEXTS, default="auto",

@@ -240,7 +240,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="grid points along the longest side of the box")
     add("-sb", "--sub-batch-size", type=number(int, 1),
         help="points at a time; default: what suits the device (the CPU's kernel ignores it)")
-    add("-vf", "--volume-factor", type=number(float, above=0),
+    add("-vf", "--volume-factor", type=number(float, high=100, above=0),
         help="half the side of the cube, unit frame; default: the checkpoint's, else 1.5")
     add("--bounds", type=number(float), nargs=6, metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
         help="extract this box, in the cloud's coordinates, instead of the cube")

@@ -35,6 +35,7 @@ EPOCHS = 110
 FEWEST_STEPS = 2_000
 RATES = {"muon": 0.00125, "adam": 0.005}  # Muon's: results/surfaces.md, Adam's: results/study.md
 SAVE_STEPS = 250  # at least, between two checkpoints that no flag asked for
+MOST_WEIGHT = 1e3  # of a term of the loss
 
 
 class Settings(NamedTuple):
@@ -314,22 +315,23 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         "paper's authors have it")
     add("--beta0", type=number(float, 0, below=1), help="Adam's decay of the first moment")
     add("--beta1", type=number(float, 0, below=1), help="Adam's decay of the second moment")
-    add("--lam", type=number(float, 0),
+    add("--lam", type=number(float, 0, MOST_WEIGHT),
         help="weight of the eikonal term")
-    add("--mu", type=number(float, 0),
+    add("--mu", type=number(float, 0, MOST_WEIGHT),
         help="weight of the surface-to-point term, which pulls sheets, bubbles and webs without "
         "points to the nearest points; 0: the paper's loss")
     add("--frequencies", type=number(int, 0, 12), metavar="K",
         help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
         "first half of the run; 0: the paper's network; default: as many as the points resolve, at "
         "most 8")
-    add("--tau", type=number(float, 0), help="weight of the normals term")
+    add("--tau", type=number(float, 0, MOST_WEIGHT),
+        help="weight of the normals term; needs --with-normals")
     add("--with-normals", action="store_true", help="use the cloud's normals")
     add("--dims", type=number(int, 8), help="width of the network; the paper has 512")
     add("-k", "--knn", type=number(int, 1),
         help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
         "paper has 50, which blurs thin parts")
-    add("-vf", "--volume-factor", type=number(float, 1),
+    add("-vf", "--volume-factor", type=number(float, 1, 100),
         help="half the side of the cube of free space; the shape's half side is 1")
     add("-tr", "--test-rate", type=number(float, 0, below=1),
         help="share of the points that is held out for evaluation")
@@ -375,6 +377,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             given.setdefault(name, value)
     if not given.get("fpath") and "resume" not in given:
         parser.error("the following arguments are required: -f/--fpath (or --resume)")
+    if "tau" in given and not given.keys() & {"with_normals", "resume"}:
+        parser.error("--tau weighs the normals term: it needs --with-normals")
     return argparse.Namespace(**given)
 
 

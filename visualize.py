@@ -55,16 +55,17 @@ def save_image(path, image: np.ndarray) -> None:
     print(path)
 
 
-def show_or_draw(path: Path, read_shapes, output: str | None, look: Look) -> None:
+def show_or_draw(path: Path, read_shapes, output: str | None, look: Look, end: str = "") -> None:
     """Show shapes in windows; write a picture where `output` names one, or without a display.
 
     read_shapes(path) gives the shapes from left to right; it is called after all other checks.
+    end: of the picture's default name, so that each mode has its own.
     """
     stem = helper.without_suffix(path)
     in_windows = output is None and windows.has_display()
     style, camera = look.style_and_camera()
     if not in_windows:
-        output = images.check_image(output or f"{stem}.png", look.background,
+        output = images.check_image(output or f"{stem}{end}.png", look.background,
                                     [path, look.cpath])
     shapes = read_shapes(path)
     camera = camera or look.camera_around(shapes, style)
@@ -91,7 +92,7 @@ def run_mesh(args: argparse.Namespace) -> None:
 
 def run_pcd(args: argparse.Namespace) -> None:
     show_or_draw(Path(args.fpath), lambda path: [read_shape(path)._replace(faces=None)],
-                 args.output, args.look)
+                 args.output, args.look, "_points")
 
 
 def run_pcdmesh(args: argparse.Namespace) -> None:
@@ -103,7 +104,7 @@ def run_pcdmesh(args: argparse.Namespace) -> None:
         meshes.check_points(n, f"-r {rate:g}")
         return [meshes.sample_mesh(mesh, n, np.random.default_rng(0)), mesh]
 
-    show_or_draw(Path(args.fpath), read_mesh_and_sample, args.output, args.look)
+    show_or_draw(Path(args.fpath), read_mesh_and_sample, args.output, args.look, "_pcdmesh")
 
 
 def run_images(args: argparse.Namespace) -> None:
@@ -288,8 +289,8 @@ def add_window_modes(add_mode) -> None:
     pcd = add_mode("pcd", run_pcd, "a cloud, or a mesh's vertices", "file to look at")
     pcdmesh = add_mode("pcdmesh", run_pcdmesh, "points sampled on a mesh, beside the mesh",
                        "mesh to look at")
-    for mode in (mesh, pcd, pcdmesh):
-        add_look_flags(mode, "a window; without a display, the file's name with .png")
+    for mode, end in ((mesh, ""), (pcd, "_points"), (pcdmesh, "_pcdmesh")):
+        add_look_flags(mode, f"a window; without a display, <file>{end}.png")
         add_picture_flags(mode, "of the picture, not of a window")
     pcdmesh.add_argument("-r", "--rate", type=helper.number(float, above=0), default=0.1,
                          help="points to sample for each vertex of the mesh")

@@ -20,6 +20,7 @@ class Geometry(NamedTuple):
     def surface_points(self) -> np.ndarray:
         """The points (n, 3) that belong to the shape; in a mesh, only those that a face uses."""
         return self.points if self.faces is None else self.points[np.unique(self.faces)]
+LARGEST = 1e100  # coordinate
 
 
 class Frame(NamedTuple):
@@ -30,7 +31,10 @@ class Frame(NamedTuple):
 
     @classmethod
     def of(cls, pts_world: np.ndarray) -> Frame:
-        """The frame of points (N, 3). Raises UserError where they span no size."""
+        """The frame of points (N, 3). Raises UserError where they span no size, or lie so far out
+        that areas and volumes overflow."""
+        if np.abs(pts_world).max() > LARGEST:
+            raise UserError(f"coordinates beyond {LARGEST:g}: scale the shape down")
         low = pts_world.min(axis=0)
         high = pts_world.max(axis=0)
         scale = float((high / 2 - low / 2).max())

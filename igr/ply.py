@@ -196,5 +196,6 @@ def to_bytes(geometry: Geometry) -> bytes:
 
 def fits_float32(points: np.ndarray) -> bool:
     """Does float32 move no point of points (N, 3) by more than a millionth of the shape's size?"""
-    moved = np.abs(points.astype(np.float32) - points).max()
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite and does not fit
+        moved = np.abs(points.astype(np.float32) - points).max()
     return moved <= 1e-6 * np.ptp(points, axis=0).max()

@@ -105,6 +105,7 @@ def bad_files(folder):
     np.save(folder / "equal.npy", np.ones((200, 3)))
     np.save(folder / "line.npy", np.arange(200)[:, None] * np.ones((1, 3)))
     np.save(folder / "nan.npy", np.where(np.arange(600).reshape(200, 3) == 7, np.nan, 1))
+    np.save(folder / "far.npy", 1e300 * rng.uniform(size=(200, 3)))
     (folder / "empty.ply").touch()
     (folder / "short.ply").write_bytes((folder / "cloud.ply").read_bytes()[:300])
     (folder / "what.doc").write_text("x")
@@ -120,6 +121,7 @@ def bad_files(folder):
     ("train.py -f nan.npy -m r", "1 of 200 points are NaN"),
     ("train.py -f equal.npy -m r", "equal"),
     ("train.py -f line.npy -m r", "on a line"),
+    ("train.py -f far.npy -m r", "far.npy: coordinates beyond 1e+100"),
     ("train.py -f few.npy -m r -k 50", "too few for -k 50"),
     ("train.py -f cloud.ply -m r --with-normals", "no normals"),
     ("datasets.py create -f cloud.ply -o old.ply", "a mesh with faces is needed"),

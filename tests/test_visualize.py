@@ -56,8 +56,8 @@ def test_each_mode_has_its_own_flags(mode, flags):
 def test_default_outputs_and_sizes(run):
     for line, output, size in (
         (f"mesh -f letter.ply {SMALL}", "letter.png", (72, 96, 3)),
-        (f"pcd -f letter.ply {SMALL} --background transparent", "letter.png", (72, 96, 4)),
-        (f"pcdmesh -f letter.ply -r 50 {SMALL}", "letter.png", (72, 192, 3)),
+        (f"pcd -f letter.ply {SMALL} --background transparent", "letter_points.png", (72, 96, 4)),
+        (f"pcdmesh -f letter.ply -r 50 {SMALL}", "letter_pcdmesh.png", (72, 192, 3)),
         ("mesh -f letter.ply", "letter.png", (720, 960, 3)),
         (f"mesh -f letter.ply -o a.jpeg {SMALL}", "a.jpeg", (72, 96, 3)),
         (f"compare letter.ply letter.ply letter.ply {SMALL}", "compare.png", (96, 288, 3)),
