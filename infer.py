@@ -93,7 +93,7 @@ def level_set(f: Callable[[np.ndarray], np.ndarray], grid: surface.Grid, half_si
     say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
         f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
         f"{stats.seconds:.1f} s")
-    for warning in surface.warnings_of(stats):
+    for warning in surface.warnings_of(stats, lipschitz):
         print(f"warning: {warning}", file=sys.stderr)
     if outward and not stats.open and meshes.signed_volume(mesh) < 0:
         print("warning: the mesh is inside out: by -gd (outward) f "
