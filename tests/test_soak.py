@@ -3,6 +3,7 @@
 import sys
 
 import fuzz
+from helper import UserError
 import soak
 
 import numpy as np
@@ -76,3 +77,10 @@ def test_damaged_clouds_are_used_or_refused(tmp_path, use):
     found = fuzz.campaign(".npy", 5, tmp_path, seed=5, use=use)
     assert found["tracebacks"] == 0, found["failures"]
     assert found["read"] > 0 and found["read"] + found["refused"] == 5
+
+
+def test_a_cloud_too_far_for_detail_is_refused(tmp_path):
+    path = tmp_path / "far.xyz"
+    path.write_text("1e200 0 0\n0 1 0\n0 0 1\n" * 20)
+    with pytest.raises(UserError, match="times farther away"):
+        fuzz.add_detail(path)
