@@ -21,6 +21,7 @@ from igr.frames import Frame, Geometry
 
 import numpy as np
 
+FARTHEST = 1e6  # unit frame; beyond it searches for neighbours may find none
 FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes some of its own
 MIN_EXTENT = 0.2  # of the inner 98 % of a cloud's points, in terms of its length; else a warning
 
@@ -100,6 +101,9 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     if not (same or named):
         raise UserError(f"{path}: another cloud than the network was trained on")
     points = frame.to_unit(cloud)
+    if np.abs(points).max() > FARTHEST:
+        raise UserError(f"{path}: a point is {np.abs(points).max():.0e} times farther away than "
+                        "the cloud that the network was trained on is large")
     flags = info.get("flags", {})
     held_out = np.zeros(len(points), bool)
     if same and "seed" in flags:

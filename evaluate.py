@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+import sys
 from typing import Iterator
 
 import helper
@@ -87,6 +88,8 @@ def main(args: argparse.Namespace) -> None:
             raise UserError(f"{reference}: -mlp needs a mesh to measure the distance to")
         result["field"] = field_error(args.model_load_path, truth)
     result.update(metrics.measure(mesh, truth, args.protocol))
+    if result["topology"]["inside_out"]:
+        print(f"warning: {path}: the mesh is inside out, its faces look inwards", file=sys.stderr)
     helper.write_json(output, result)
     if args.json:
         print(json.dumps(result, indent=2))

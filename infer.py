@@ -88,14 +88,18 @@ def level_set(f: Callable[[np.ndarray], np.ndarray], grid: surface.Grid, half_si
     """surface.extract in the unit frame; says what it took, and warns where it may have missed
     something. half_side: of the training's cube, where outward is seen if it is None."""
     cube = surface.Grid.of([-half_side] * 3, [half_side] * 3, 8)
-    outward = outward or surface.sign_outside(f, cube)
     surface.check_memory(f, grid, level)
-    mesh, stats = surface.extract(f, grid, level, dense=dense, lipschitz=lipschitz, outward=outward)
+    mesh, stats = surface.extract(f, grid, level, dense=dense, lipschitz=lipschitz,
+                                  outward=outward or surface.sign_outside(f, cube))
     say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
         f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
         f"{stats.seconds:.1f} s")
-    for warning in surface.warnings_of(stats):
+    for warning in surface.warnings_of(stats, lipschitz):
         print(f"warning: {warning}", file=sys.stderr)
+    if outward and not stats.open and meshes.signed_volume(mesh) < 0:
+        print("warning: the mesh is inside out: by -gd (outward) f "
+              f"{'grows' if outward > 0 else 'falls'} towards the outside, but it does the "
+              "opposite; leave the flag away", file=sys.stderr)
     return mesh, stats
 
 

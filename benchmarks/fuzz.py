@@ -4,8 +4,10 @@
 
 For each format a few good files are cut, flipped, spliced and given absurd numbers. A reader may
 return a geometry (finite points, faces within them) or raise UserError with one line of text.
-Anything else counts as a traceback. Prints a line a format: how many files were read and refused,
-tracebacks, the slowest file in seconds, and how far the process's memory grew in MiB.
+Anything else counts as a traceback. "detail" and "training" then use damaged clouds, a fiftieth as
+many: infer.py's detail of a cloud, and a short training with its coarse meshes. Prints a line a
+format: how many files were read and refused, tracebacks, the slowest file in seconds, and how far
+the process's memory grew in MiB.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ from pathlib import Path
 import resource
 import tempfile
 import time
+from typing import Callable
 
 from common import helper
 from helper import UserError
 from igr import checkpoints, files, shapes
 from igr.frames import Geometry
+import infer
 import networks
 from networks import MLP
+import train
 
 import numpy as np
 
@@ -129,6 +134,22 @@ def damaged(data: bytes, rng) -> bytes:
     return bytes(out)
 
 
+def wild(data: bytes, rng) -> bytes:
+    """A .npy file after up to 30 random changes of its numbers' bytes: most can be read, and have
+    points that are equal, far away or no numbers."""
+    out = bytearray(data)
+    start = out.index(b"\n") + 1
+    for _ in range(rng.integers(1, 31)):
+        place = int(rng.integers(start, len(out)))
+        if rng.random() < 0.5:
+            out[place] = int(rng.integers(0, 256))
+        else:  # some numbers of a row into another one
+            piece = out[place : place + 24]
+            place = int(rng.integers(start, len(out) - 24))
+            out[place : place + len(piece)] = piece
+    return bytes(out)
+
+
 def is_read(path: Path) -> bool:
     """True where the file is read, False where it is refused. Anything else raises."""
     try:
@@ -148,23 +169,55 @@ def is_read(path: Path) -> bool:
     return True
 
 
-def campaign(suffix: str, count: int, folder: Path, seed: int = 0) -> dict:
+def is_used(path: Path, use: Callable[[Path], object]) -> bool:
+    """True where a use of a cloud goes well, False where it is refused. Anything else raises."""
+    try:
+        use(path)
+    except UserError as error:
+        if "\n" in str(error):
+            raise RuntimeError("a refusal of several lines") from error
+        return False
+    return True
+
+
+def add_detail(path: Path) -> None:
+    """A mesh of a network without training, with the detail of a cloud."""
+    checkpoint = path.with_name("net.h5")
+    if not checkpoint.exists():
+        checkpoint.write_bytes(made_checkpoint(Geometry(np.zeros((1, 3))))[0])
+    mesh, _ = infer.mesh_of(checkpoint, 16, cloud=path, detail=2)
+    if not np.isfinite(mesh.points).all():
+        raise RuntimeError("a mesh that is not finite was made")
+
+
+def train_shortly(path: Path) -> None:
+    """Ten steps, with a coarse mesh of the network before each of the last eight."""
+    settings = train.Settings(train_iter=10, dims=8, batch_size=8, knn=3, mu=1.0)
+    train.fit(path, path.with_name("run"), settings, train.Options(quiet=True), overwrite=True)
+
+
+USES = {"detail": add_detail, "training": train_shortly}
+
+
+def campaign(suffix: str, count: int, folder: Path, seed: int = 0, use: str | None = None) -> dict:
     """Counts for `count` damaged files of a format; "failures" has (bytes, error) of the first that
-    were neither read nor refused."""
+    were neither read nor refused. use: of USES: what is done with wild .npy files instead of that.
+    """
+    look = is_read if use is None else lambda path: is_used(path, USES[use])
     rng = np.random.default_rng(seed)
     good = good_files(suffix, folder)
-    row = {"format": suffix, "files": count, "read": 0, "refused": 0, "tracebacks": 0,
+    row = {"format": use or suffix, "files": count, "read": 0, "refused": 0, "tracebacks": 0,
            "slowest": 0.0}
     failures = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for i in range(count):
-        data = damaged(good[i % len(good)], rng)
+        data = (wild if use else damaged)(good[i % len(good)], rng)
         zipped = good[i % len(good)].startswith(b"\x1f\x8b")
         path = folder / f"bad{suffix}{'.gz' if zipped else ''}"
         path.write_bytes(data)
         start = time.perf_counter()
         try:
-            row["read" if is_read(path) else "refused"] += 1
+            row["read" if look(path) else "refused"] += 1
         except Exception as error:  # what the campaign looks for
             row["tracebacks"] += 1
             failures.append((data, repr(error)))
@@ -177,14 +230,18 @@ def parse_args() -> argparse.Namespace:
     parser = helper.parser(__doc__)
     parser.add_argument("--files", type=int, default=2000, help="damaged files of each format")
     parser.add_argument("--formats", nargs="+", default=FORMATS, help="suffixes")
+    parser.add_argument("--uses", nargs="*", default=list(USES), choices=list(USES),
+                        help="what else to do with damaged clouds")
     parser.add_argument("--seed", type=int, default=0, help="of the damage")
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in args.formats:
-            found = campaign(suffix, args.files, Path(folder), args.seed)
+        work = [(suffix, args.files, None) for suffix in args.formats]
+        work += [(".npy", max(1, args.files // 50), use) for use in args.uses]
+        for suffix, count, use in work:
+            found = campaign(suffix, count, Path(folder), args.seed, use)
             failures = found.pop("failures")
             print(json.dumps(found), flush=True)
             for data, error in failures:

@@ -4,8 +4,10 @@
 
 A small training that saves after every epoch is killed (SIGKILL) at a random instant, checked,
 resumed and killed again until it ends. Its weights must equal those of an undisturbed run bit for
-bit, and its log must have every step once. Inference is killed while it replaces a mesh: the file
-must hold the whole old mesh or the whole new one. Prints the counts.
+bit, and its log must have every step once. From a fifth of its steps on, it draws points of coarse
+meshes of its network, which are resumed too. Inference, with the detail of the cloud, is killed
+while it replaces a mesh: the file must hold the whole old mesh or the whole new one. Prints the
+counts; "kills_past_pool" are those of trainings that had made a coarse mesh.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from igr import checkpoints, files, runs, shapes
 
 import numpy as np
 
-TRAIN = "-f cloud.ply --dims 64 -b 32 -k 5 -te 40 -sie 1 -tr 0 --quiet"
+TRAIN = "-f cloud.ply --dims 64 -b 32 -k 5 -te 40 -sie 1 -tr 0 --mu 1 --quiet"
 STEPS = 40 * 6
+INFER = "-mlp truth/param_00040.h5 -f cloud.ply --detail 3 -o mesh.ply --quiet --grid-size"
 
 
 def start(folder: Path, script: str, line: str) -> subprocess.Popen:
@@ -49,13 +52,19 @@ def newest_step(folder: Path) -> int:
     return runs.RunFolder(folder).newest().info["step"]
 
 
-def kill_training(folder: Path, truth: np.ndarray, rng, most: int) -> int:
-    """Kill one training again and again, `most` times at most, until it ends; returns the kills.
+def has_pool(folder: Path) -> bool:
+    """Whether the state of a run's newest checkpoint has points of a coarse mesh."""
+    return "pool/s" in runs.RunFolder(folder).newest().state
+
+
+def kill_training(folder: Path, truth: np.ndarray, rng, most: int) -> tuple[int, int]:
+    """Kill one training again and again, `most` times at most, until it ends; returns the kills,
+    and how many of them after it had made a coarse mesh.
 
     truth: the weights of an undisturbed run.
     """
     run = folder / "run"
-    kills = 0
+    kills = past_pool = 0
     step = 0
     for old in run.glob("*") if run.is_dir() else []:
         old.unlink()
@@ -73,22 +82,24 @@ def kill_training(folder: Path, truth: np.ndarray, rng, most: int) -> int:
         now = newest_step(run)
         assert now >= step, f"step {step} was lost, {now} is left"
         step = now
+        past_pool += bool(step) and has_pool(run)
     assert np.array_equal(final_weights(run), truth), "not the weights of an undisturbed run"
     steps = [json.loads(row)["step"] for row in (run / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps.count(STEPS) == 1 and steps.count(50) == 1
-    return kills
+    return kills, past_pool
 
 
 def kill_inference(folder: Path, rng, kills: int) -> None:
     """Kill infer.py `kills` times while it replaces mesh.ply by the mesh of another grid."""
-    line = "-mlp truth/param_00040.h5 -o mesh.ply --quiet --grid-size"
     whole = set()
     for n in (24, 32):
-        assert start(folder, "infer.py", f"{line} {n}").wait() == 0
+        begin = time.perf_counter()
+        assert start(folder, "infer.py", f"{INFER} {n}").wait() == 0
+        seconds = time.perf_counter() - begin
         whole.add((folder / "mesh.ply").read_bytes())
     for i in range(kills):
-        process = start(folder, "infer.py", f"{line} {(24, 32)[i % 2]}")
-        time.sleep(rng.uniform(0.7, 1.6))
+        process = start(folder, "infer.py", f"{INFER} {(24, 32)[i % 2]}")
+        time.sleep(rng.uniform(0.4, 1.0) * seconds)  # from the imports to the writing
         process.kill()
         process.wait()
         assert (folder / "mesh.ply").read_bytes() in whole, "the mesh is damaged"
@@ -103,15 +114,18 @@ def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
     files.write(folder / "cloud.ply", shapes.sample("sphere", 200))
     assert start(folder, "train.py", f"{TRAIN} -m truth").wait() == 0
     truth = final_weights(folder / "truth")
+    assert has_pool(folder / "truth")
     of_inference = kills // 5
-    of_training = 0
+    of_training = past_pool = 0
     trainings = 0
     while of_training < kills - of_inference:
-        of_training += kill_training(folder, truth, rng, kills - of_inference - of_training)
+        found = kill_training(folder, truth, rng, kills - of_inference - of_training)
+        of_training += found[0]
+        past_pool += found[1]
         trainings += 1
     kill_inference(folder, rng, of_inference)
-    return {"kills_training": of_training, "kills_inference": of_inference, "trainings": trainings,
-            "lost_or_damaged": 0}
+    return {"kills_training": of_training, "kills_past_pool": past_pool,
+            "kills_inference": of_inference, "trainings": trainings, "lost_or_damaged": 0}
 
 
 def parse_args() -> argparse.Namespace:

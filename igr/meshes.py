@@ -128,11 +128,13 @@ def connected_sets(one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
 
 def topology(mesh: Geometry) -> dict:
     """Counts: vertices (used ones), faces, components, boundary edges (one face), non-manifold
-    edges (more than two), Euler characteristic, and whether the mesh is watertight."""
+    edges (more than two), Euler characteristic, whether the mesh is watertight, and if so, whether
+    it is inside out."""
     edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
     keys = edges[:, 0] * len(mesh.points) + edges[:, 1]
     faces_of_edge = np.unique(keys, return_counts=True)[1]
     vertices = len(np.unique(mesh.faces))
+    watertight = bool((faces_of_edge == 2).all())
     return {
         "vertices": vertices,
         "faces": len(mesh.faces),
@@ -140,8 +142,22 @@ def topology(mesh: Geometry) -> dict:
         "boundary_edges": int((faces_of_edge == 1).sum()),
         "nonmanifold_edges": int((faces_of_edge > 2).sum()),
         "euler_characteristic": vertices - len(faces_of_edge) + len(mesh.faces),
-        "watertight": bool((faces_of_edge == 2).all()),
+        "watertight": watertight,
+        "inside_out": signed_volume(mesh) < 0 if watertight else None,
     }
+
+
+def signed_volume(mesh: Geometry) -> float:
+    """The volume in a closed mesh, in cubes of its bounding box's longest side: negative where its
+    faces look inwards."""
+    low = mesh.points.min(axis=0)
+    side = max((mesh.points.max(axis=0) - low).max(), 1e-300)
+    blocks = np.array_split(mesh.faces, len(mesh.faces) // BLOCK + 1)
+    volume = 0.0
+    for faces in blocks:
+        p, q, r = ((mesh.points[faces] - low) / side).transpose(1, 0, 2)
+        volume += float(np.einsum("ij,ij->", p, np.cross(q, r))) / 6
+    return volume
 
 
 # ----------------------------------------------------------------------------- parts of the faces

@@ -115,6 +115,14 @@ def _normal_consistency(mesh: np.ndarray, reference: np.ndarray, nearest_in_refe
     return float(np.abs(forwards).mean() / 2 + np.abs(backwards).mean() / 2)
 
 
+def _normals_agree(mesh: np.ndarray, reference: np.ndarray,
+                   nearest_in_reference: np.ndarray) -> float:
+    """The share of normals (N, 3) on a mesh that look to the same side as those of the nearest
+    points of the reference, (M, 3) by indices (N,): about 0 where the mesh is inside out, and about
+    a half where the reference's normals have no common side."""
+    return float(((mesh * reference[nearest_in_reference]).sum(axis=1) > 0).mean())
+
+
 def _summary(distances: np.ndarray) -> dict:
     """Mean, root mean square, 99th percentile and maximum of distances (N,)."""
     return {
@@ -182,9 +190,10 @@ def default_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict
     for threshold in F_THRESHOLDS:
         result[f"f_score_{threshold:g}"] = f_score(to_reference, to_mesh, threshold)
     if truth.normals is not None:
-        result["normal_consistency"] = _normal_consistency(
-            samples.normals, meshes.unit_vectors(truth.normals), nearest_in_reference,
-            nearest_in_mesh)
+        normals = meshes.unit_vectors(truth.normals)
+        result["normal_consistency"] = _normal_consistency(samples.normals, normals,
+                                                           nearest_in_reference, nearest_in_mesh)
+        result["normals_agree"] = _normals_agree(samples.normals, normals, nearest_in_reference)
     result["reference_to_surface"] = _summary(point_to_surface(truth.points, mesh))
     if is_mesh:
         result["mesh_to_surface"] = _summary(point_to_surface(samples.points, reference))

@@ -25,7 +25,8 @@ def supported_faces(mesh: Geometry, points: np.ndarray) -> np.ndarray:
     piece_of_vertex = np.empty(len(mesh.points), np.int64)
     piece_of_vertex[mesh.faces] = piece[:, None]
     tree = cKDTree(mesh.points, compact_nodes=False, balanced_tree=False)
-    _, nearest = tree.query(points, workers=threads.count())
+    distance, nearest = tree.query(points, workers=threads.count())
+    nearest = nearest[np.isfinite(distance)]  # no vertex is the nearest of a point at 1e200
     count = np.bincount(piece_of_vertex[nearest], minlength=len(areas))
     expected = areas / areas.sum() * len(points)
     supported = count >= np.maximum(FEWEST, np.minimum(SHARE * expected, ENOUGH))

@@ -5,16 +5,23 @@ The grid has n points along each axis, but f is evaluated only near the surface:
 1. An octree finds the cells that may hold a zero of f - level (octree.py).
 2. The surface is followed across every face with a sign change into cells that the octree dropped,
    so a component that was touched is complete (tracing.py).
-3. The cells with a sign change are marched, and the blocks' meshes are sewn to one (marching.py).
+3. At places all over the grid f's slope is measured. Where it is too steep for the octree, the
+   surface is looked for where value and slope say that it is, and followed from there.
+4. The cells with a sign change are marched, and the blocks' meshes are sewn to one (marching.py).
 
 All of them take the values from one store (values.py), block by block. No array of the whole grid
 exists.
+
+The mesh is that of the whole grid if f is nowhere much steeper than a distance (or than
+`lipschitz`). No few values can vouch for that: a steep dent in which no place of 3. lies is not
+seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import itertools
+import math
 import time
 from typing import NamedTuple
 
@@ -30,6 +37,8 @@ from igr.values import CHUNK, Blocks, ValueStore, in_chunks
 import numpy as np
 
 BLOCK = 32  # cells a side of the blocks that are refined and marched together
+STEEP = 1.5  # slopes above this, times `lipschitz`, are not left to the octree
+PLACES = 2048  # at least, where the slope is measured; fewer in a grid of few points
 MARGIN = 1e-4  # least |f - level| that scikit-image sees, in units of the grid's spacing
 COARSE = 64  # points a side of the grid that tells how much memory a finer one takes
 CELLS_PER_SQUARE = 1.5  # cells with a sign change for each square of a cell's side of the surface
@@ -51,30 +60,31 @@ class Stats(NamedTuple):
     seconds: float
 
 
-def warnings_of(stats: Stats) -> list[str]:
-    """Warnings, a line each, where an extraction may not show the whole surface."""
+def warnings_of(stats: Stats, lipschitz: float = 1.0) -> list[str]:
+    """Warnings, a line each, where an extraction with this bound may not show the whole surface."""
     found = []
     if stats.open:
         found.append("the surface reaches the side of the box and is open there; a larger "
                      "-vf (or --bounds) shows what lies beyond")
-    if stats.followed > 0.01 * stats.cells or stats.slope > 2:
+    if stats.followed > 0.01 * stats.cells or stats.slope > 2 * lipschitz:
         found.append(f"f is not a distance (it changes by up to {stats.slope:.2g} a unit of "
                      f"length; {stats.followed} cells were found only by following the surface): "
-                     "small separate pieces may be missing; use --lipschitz 2 or --dense to find "
-                     "them")
+                     "small separate pieces may be missing; use --lipschitz "
+                     f"{max(2, math.ceil(stats.slope))} or --dense to find them")
     return found
 
 
 def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.0, *,
             dense: bool = False, lipschitz: float = 1.0,
-            outward: float | None = None) -> tuple[Geometry, Stats]:
+            outward: float | None = None, probe: bool = True) -> tuple[Geometry, Stats]:
     """The mesh of {f = level} over a grid, in f's coordinates, and what it took.
 
     f maps float64 points (N, 3) to values (N,). The octree's coarse cells may reach up to a grid's
     length beyond the grid, and f is evaluated there, too.
     dense: evaluate every grid point (the reference). lipschitz: how much f may change a unit of
     length. outward: +1 where f grows from the inside to the outside, -1 where it falls, None to
-    take the sign that f has on the grid's boundary.
+    take the sign that f has on the grid's boundary. probe: look for the surface in steep places; a
+    training's coarse meshes do without.
     Raises UserError where f is not finite or nowhere crosses the level.
     """
     start = time.perf_counter()
@@ -83,6 +93,10 @@ def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.
     store = ValueStore(f, grid)
     octree = Octree(store, iso_value, lipschitz)
     tracer = Tracer(store, iso_value, size)
+    slope = 0.0
+    if probe and not dense:
+        cells, slope = steep_places(store, iso_value, STEEP * lipschitz)
+        tracer.start_from(cells)
     blocks = whole_grid(grid, size) if dense else near_surface(octree, size)
     patches, crossed = _march_all(blocks, store, tracer, iso_value)
     if not patches:
@@ -99,7 +113,7 @@ def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.
     stats = Stats(
         grid=tuple(grid.shape.tolist()), evaluations=store.evaluations,
         dense=int(grid.shape.prod()), levels=octree.levels, cells=crossed,
-        followed=tracer.followed, slope=octree.slope, open=is_open,
+        followed=tracer.followed, slope=max(octree.slope, slope), open=is_open,
         seconds=time.perf_counter() - start,
     )
     return Geometry(points, None, faces), stats
@@ -117,6 +131,31 @@ def near_surface(octree: Octree, size: int) -> Iterator[tuple[Blocks, np.ndarray
     """Blocks near the surface, a chunk at a time, with their cells (n, 4) that may hold a zero."""
     for blocks in in_chunks(octree.candidate_blocks(size), size):
         yield blocks, octree.candidate_cells(blocks, size)
+
+
+def steep_places(store: ValueStore, level: np.float32,
+                 limit: float) -> tuple[np.ndarray, float]:
+    """Grid cells (n, 3) where the surface should be by f at places where f is steeper than limit
+    (they may lie beyond the grid), and the steepest slope of all places.
+
+    From a place with value v and gradient g one step of Newton's method leads to the surface.
+    """
+    n = int(store.grid.shape.max())
+    count = max(n**2 // 32, min(PLACES, int(store.grid.shape.prod()) // 64))
+    # Roberts' sequence: evenly spread, for any number; powers of the root of x^4 = x + 1
+    steps = 1.2207440846 ** -np.arange(1.0, 4.0)
+    sites = (0.5 + np.arange(count)[:, None] * steps) % 1
+    sites = (sites * (store.grid.shape - 1)).astype(np.int64)
+    corners = sites[:, None] + np.concatenate([np.zeros((1, 3), int), np.eye(3, dtype=int)])
+    values = store.evaluate(corners.reshape(-1, 3)).reshape(-1, 4) - level
+    values = values.astype(np.float64)
+    gradient = values[:, 1:] - values[:, :1]  # a grid's spacing
+    slope = np.linalg.norm(gradient, axis=1) / store.grid.spacing
+    steep = slope > limit
+    gradient = gradient[steep]
+    feet = sites[steep] - values[steep, :1] * gradient / (gradient**2).sum(axis=1, keepdims=True)
+    lowest = np.floor(np.clip(feet, -2, n) - 0.5).astype(np.int64)
+    return (lowest[:, None] + CORNERS).reshape(-1, 3), float(slope.max(initial=0))
 
 
 def _march_all(chunks, store: ValueStore, tracer: Tracer,

@@ -30,6 +30,10 @@ class Tracer:
         self._visited = {}  # origin of a block (tuple) -> packed bits: its cells looked at
         self._ahead = []  # arrays of grid cells (n, 3) in other blocks, still to be looked at
 
+    def start_from(self, grid_cells: np.ndarray) -> None:
+        """Have `remaining` look at these grid cells (n, 3) too, if nothing else led there."""
+        self._ahead.append(grid_cells)
+
     def crossed_cells(self, blocks: Blocks, block_cells: np.ndarray) -> np.ndarray:
         """Mask (B, m, m, m) of the cells that the surface crosses.
 

@@ -126,9 +126,11 @@ class ValueStore:
     def _evaluate_once(self, index: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Values (n,) at grid index (n, 3), where two blocks of a chunk may share a point."""
         _, first, copy = np.unique(keys, return_index=True, return_inverse=True)
-        return self._evaluate(index[first])[copy.reshape(-1)]
+        return self.evaluate(index[first])[copy.reshape(-1)]
 
-    def _evaluate(self, index: np.ndarray) -> np.ndarray:
+    def evaluate(self, index: np.ndarray) -> np.ndarray:
+        """f's values (n,) at grid points with index (n, 3), which are not kept. Raises UserError
+        where f is not finite."""
         if len(index) == 0:
             return np.empty(0, np.float32)
         points = self.grid.points(index)

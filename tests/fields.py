@@ -56,6 +56,13 @@ def steep(p):
     return 3 * (np.linalg.norm(p * [1, 1.5, 2], axis=1) - 0.7)
 
 
+def steep_speck(p):
+    """A sphere's distance, and beside it a small sphere with a slope of 8: farther than a fraction
+    of its radius from it, f is the large sphere's distance alone."""
+    small = np.linalg.norm(p - [0.9, -0.8, 0.7], axis=1) - 0.12
+    return np.minimum(sphere(p), 8 * small)
+
+
 def difference(a, b, grid) -> float:
     """The largest distance, in cells, between the vertices of two meshes of the same grid.
 

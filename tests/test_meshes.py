@@ -27,6 +27,18 @@ def test_components_and_topology():
     assert found["watertight"] and found["boundary_edges"] == found["nonmanifold_edges"] == 0
 
 
+def test_volume_has_the_sign_of_the_faces():
+    mesh = shapes.mesh("sphere")
+    far = mesh._replace(points=4 * mesh.points + [30, -20, 10])
+    assert meshes.signed_volume(far) == pytest.approx(4 / 3 * np.pi / 8, rel=1e-3)  # in sides
+    turned = far._replace(faces=far.faces[:, ::-1])
+    assert meshes.signed_volume(turned) == pytest.approx(-meshes.signed_volume(far))
+    assert meshes.topology(turned)["inside_out"] is True
+    assert meshes.topology(far)["inside_out"] is False
+    opened = meshes.keep_faces(turned, np.arange(len(turned.faces)) > 0)
+    assert meshes.topology(opened)["inside_out"] is None  # it has no inside
+
+
 def test_topology_of_a_mesh_that_is_open_and_branches():
     fan = np.array([[0, 1, 2], [0, 1, 3], [0, 1, 4]])  # three faces on one edge
     found = meshes.topology(Geometry(np.random.default_rng(0).uniform(size=(5, 3)), None, fan))

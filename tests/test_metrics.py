@@ -83,6 +83,17 @@ def test_a_cloud_as_reference():
     assert result["normal_consistency"] > 0.98
 
 
+def test_an_inside_out_mesh_is_seen():
+    """All but the sign is as good as before."""
+    cloud = shapes.sample("torus", 5000)
+    mesh = shapes.mesh("torus")
+    turned = mesh._replace(faces=mesh.faces[:, ::-1])
+    good, bad = (metrics.measure(m, cloud) for m in (mesh, turned))
+    assert good["default"]["normals_agree"] > 0.99 and not good["topology"]["inside_out"]
+    assert bad["default"]["normals_agree"] < 0.01 and bad["topology"]["inside_out"]
+    assert bad["default"]["normal_consistency"] > 0.98
+
+
 def test_srb_protocol_is_in_raw_units():
     mesh = shapes.mesh("torus")
     cloud = shapes.sample("torus", 2000)

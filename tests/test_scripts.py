@@ -185,6 +185,14 @@ def test_infer_level_bounds_and_volume(script, ball):
     assert "inside out" in error and error.count("\n") == 1
 
 
+def test_an_inside_out_mesh_is_said(script, ball):
+    assert "inside out" not in script("infer.py --grid-size 48 -gd ascent -o a.ply").stderr
+    done = script("infer.py --grid-size 48 -gd descent -o b.ply")
+    assert "the mesh is inside out" in done.stderr and done.stderr.count("\n") == 1
+    done = script("evaluate.py -mdp b.ply -f cloud.ply -o b.json")
+    assert "b.ply: the mesh is inside out" in done.stderr
+
+
 def test_the_field_as_a_distance(script, ball):
     """The field of the ball's network, |x - c| - 1.2 in world units, against a sphere's surface."""
     mesh = shapes.mesh("sphere")

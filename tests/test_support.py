@@ -29,3 +29,10 @@ def test_ghosts_go_and_small_pieces_with_points_stay(rng):
 def test_one_piece_always_stays(rng):
     mesh = together((shapes.mesh("sphere"), 0.5, 0.0))
     assert support.supported_faces(mesh, np.array([[5.0, 5, 5]])).all()
+
+
+def test_a_point_too_far_for_numbers_supports_nothing():
+    mesh = together((shapes.mesh("sphere"), 0.5, 0.0), (shapes.mesh("sphere"), 0.05, [0.9, 0, 0]))
+    points = np.concatenate([0.5 * shapes.sample("sphere", 500).points, [[1e200, 0, 0]] * 9])
+    kept = support.supported_faces(mesh, points).reshape(2, -1)
+    assert kept[0].all() and not kept[1].any()

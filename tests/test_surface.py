@@ -10,6 +10,7 @@ import extract
 import fields
 from helper import UserError
 from igr import surface
+from igr.values import ValueStore
 from networks import MLP
 
 import numpy as np
@@ -114,6 +115,30 @@ def test_a_component_once_touched_is_complete():
     dense, _ = surface.extract(f, grid(129), dense=True)
     assert_same(sparse, dense, grid(129), 0)
     assert stats.followed > 0
+
+
+@pytest.mark.parametrize("n", [129, 200])
+def test_a_small_steep_sphere_is_found_and_warned_of(n):
+    """The octree's values are those of the large sphere alone."""
+    sparse, stats = surface.extract(fields.steep_speck, grid(n))
+    dense, _ = surface.extract(fields.steep_speck, grid(n), dense=True)
+    assert_same(sparse, dense, grid(n), 0)
+    assert stats.slope == pytest.approx(8, rel=0.1) and stats.dense / stats.evaluations > 15
+    steep, = surface.warnings_of(stats)
+    assert "pieces may be missing; use --lipschitz 8 " in steep.replace("9", "8")
+    stats = surface.extract(fields.steep_speck, grid(65), lipschitz=8)[1]
+    assert stats.followed == 0 and surface.warnings_of(stats, lipschitz=8) == []
+
+
+def test_places_where_the_slope_is_measured():
+    """Each that is steep leads to eight cells at the surface."""
+    store = ValueStore(lambda p: 3 * fields.sphere(p), grid(100))
+    cells, slope = surface.steep_places(store, np.float32(0), 1.5)
+    assert store.evaluations == 4 * surface.PLACES and len(cells) > 0.99 * 8 * surface.PLACES
+    assert slope == pytest.approx(3, rel=0.1)  # more across the middle, where it turns
+    at = store.grid.points(cells.reshape(-1, 8, 3).mean(axis=1) + 0.5)
+    assert np.percentile(np.abs(fields.sphere(at)), 95) < 2 * store.grid.spacing
+    assert len(surface.steep_places(store, np.float32(0), 3.5)[0]) == 0
 
 
 def test_knot_at_513_needs_a_hundredth_of_the_grid():
