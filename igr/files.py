@@ -2,7 +2,7 @@
 
 Reads .ply .obj .off .stl .xyz .pts .pcd .npy .npz, and any of them with .gz added; writes meshes as
 .ply .obj .off .stl and clouds as .ply .xyz .npy. READERS, MESH_WRITERS and CLOUD_WRITERS at the end
-list them: a new format is a function (of ply.py or formats.py, for instance) and a line there.
+list them: a new format is a function (of text.py, ply.py or formats.py) and a line there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import zlib
 
 from helper import UserError, existing_file, replacing
-from igr import formats, ply
+from igr import formats, ply, text
 from igr.frames import Geometry
 
 import numpy as np
@@ -22,17 +22,21 @@ import numpy as np
 
 
 def read(path) -> Geometry:
-    """Read a cloud or mesh. Raises UserError for whatever does not hold finite points."""
+    """Read a cloud or mesh, also from a pipe. A path without suffix (/dev/stdin) is told by its
+    first bytes. Raises UserError for whatever does not hold finite points."""
     path = existing_file(path)
     suffixes = [s.lower() for s in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
-    if suffix not in READERS:
+    if suffix and suffix not in READERS:
         raise UserError(f"{path}: unknown format; known are {' '.join(READERS)}, also with .gz")
     data = path.read_bytes()
     try:
-        geometry = READERS[suffix](_unzipped(data) if zipped else data)
-        return _checked(geometry)
+        if not data:
+            raise UserError("no data")  # a pipe's: a file's size is known before
+        if zipped or (not suffix and data.startswith(b"\x1f\x8b")):
+            data = _unzipped(data)
+        return _checked(READERS[suffix or _suffix_for(data)](data))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -45,6 +49,11 @@ def read_mesh(path) -> Geometry:
     if geometry.faces is None:
         raise UserError(f"{path}: a point cloud; a mesh with faces is needed here")
     return geometry
+
+
+def _suffix_for(data: bytes) -> str:
+    """The suffix of the format of bytes without a name, as of /dev/stdin; .xyz for unknown ones."""
+    return next((suffix for start, suffix in STARTS.items() if data.startswith(start)), ".xyz")
 
 
 def _unzipped(data: bytes) -> bytes:
@@ -121,13 +130,14 @@ def _write_ply(path: Path, geometry: Geometry) -> None:
 
 
 def _write_obj(path: Path, mesh: Geometry) -> None:
-    vertices = "".join(f"v {x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in mesh.points.tolist())
+    # the shortest text of a float that is read as the same float64
+    vertices = "".join(f"v {x!r} {y!r} {z!r}\n" for x, y, z in mesh.points.tolist())
     faces = "".join(f"f {a} {b} {c}\n" for a, b, c in (mesh.faces + 1).tolist())
     path.write_text(vertices + faces)
 
 
 def _write_off(path: Path, mesh: Geometry) -> None:
-    vertices = "".join(f"{x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in mesh.points.tolist())
+    vertices = "".join(f"{x!r} {y!r} {z!r}\n" for x, y, z in mesh.points.tolist())
     faces = "".join(f"3 {a} {b} {c}\n" for a, b, c in mesh.faces.tolist())
     path.write_text(f"OFF\n{len(mesh.points)} {len(mesh.faces)} 0\n{vertices}{faces}")
 
@@ -143,7 +153,7 @@ def _write_stl(path: Path, mesh: Geometry) -> None:
 
 
 def _write_xyz(path: Path, cloud: Geometry) -> None:
-    np.savetxt(path, _table(cloud), fmt="%.12g")
+    np.savetxt(path, _table(cloud), fmt="%s")
 
 
 def _write_npy(path: Path, cloud: Geometry) -> None:
@@ -161,9 +171,12 @@ def _table(cloud: Geometry) -> np.ndarray:
 READERS = {  # suffix: bytes of a file -> Geometry, unchecked
     ".ply": ply.read, ".obj": formats.read_obj, ".pcd": formats.read_pcd,
     ".off": formats.read_with_trimesh("off"), ".stl": formats.read_with_trimesh("stl"),
-    ".xyz": formats.read_table, ".pts": formats.read_table,
+    ".xyz": text.read_table, ".pts": text.read_table,
     ".npy": formats.read_npy, ".npz": formats.read_npz,
 }
+# how files of a format begin
+STARTS = {b"ply": ".ply", b"OFF": ".off", b"solid": ".stl", b"v ": ".obj", b"# .PCD": ".pcd",
+          b"VERSION": ".pcd", b"\x93NUMPY": ".npy", b"PK": ".npz"}
 # suffix: writes a Geometry to a path
 MESH_WRITERS = {".ply": _write_ply, ".obj": _write_obj, ".off": _write_off, ".stl": _write_stl}
 CLOUD_WRITERS = {".ply": _write_ply, ".xyz": _write_xyz, ".npy": _write_npy}

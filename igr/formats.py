@@ -1,4 +1,4 @@
-"""Readers of the formats other than ply: text tables, pcd, numpy, obj, and off and stl by trimesh.
+"""Readers of pcd, numpy and obj files, and of off and stl by trimesh.
 
 Each takes a file's bytes and returns a Geometry, unchecked; files.read checks it. Each raises
 UserError, without the file's name, where the bytes are not of its format.
@@ -12,6 +12,7 @@ import warnings
 
 from helper import UserError, reason_of
 from igr.frames import Geometry
+from igr.text import parse_numbers, split_columns
 
 import numpy as np
 
@@ -21,13 +22,6 @@ import numpy as np
 def unpacked_limit(data: bytes) -> int:
     """Bytes that compressed data may grow to: 64 times its own, or 64 MiB if that is more."""
     return max(64 * len(data), 1 << 26)
-
-
-def parse_numbers(text: bytes) -> np.ndarray:
-    """All numbers (n,) of a text, float64, up to the first word that is no number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # numpy's, about such a word
-        return np.fromstring(text, np.float64, sep=" ")
 
 
 def split_polygons(polygons) -> np.ndarray:
@@ -42,37 +36,7 @@ def split_polygons(polygons) -> np.ndarray:
     return np.concatenate([np.empty((0, 3), np.int64), *(split_polygons(g) for g in groups)])
 
 
-def _split_columns(table: np.ndarray) -> Geometry:
-    """Of a table (n, columns): x y z, and columns 4 to 6 as normals where these have length 1
-    (within 1 %)."""
-    if table.ndim != 2 or table.shape[1] < 3:
-        raise UserError(f"needs rows of x y z, found an array of shape {table.shape}")
-    normals = table[:, 3:6] if table.shape[1] >= 6 else None
-    with np.errstate(over="ignore"):
-        if normals is not None and not np.allclose(np.linalg.norm(normals, axis=1), 1, atol=0.01):
-            normals = None  # colours or intensities
-    return Geometry(table[:, :3], normals)
-
-
-# --------------------------------------------------------------------------------- text tables, pcd
-
-
-def read_table(data: bytes) -> Geometry:
-    """Rows of x y z [nx ny nz] ...; skips lines that begin with #, // or ; and a leading count."""
-    text = data.decode("utf-8-sig", "replace").replace(",", " ")
-    lines = [line for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.lstrip().startswith(("#", "//", ";"))]
-    if lines and len(lines[0].split()) == 1:
-        lines = lines[1:]  # a .pts file begins with its number of points
-    if not lines:
-        raise UserError("holds no points")
-    columns = len(lines[0].split())
-    values = parse_numbers(" ".join(lines).encode())
-    if len(values) != len(lines) * columns:
-        bad = next((i for i, line in enumerate(lines)
-                    if len(parse_numbers(line.encode())) != columns), 0)
-        raise UserError(f"data row {bad + 1} is not {columns} numbers: '{lines[bad][:60]}'")
-    return _split_columns(values.reshape(len(lines), columns))
+# ---------------------------------------------------------------------------------------------- pcd
 
 
 class _PcdHeader(NamedTuple):
@@ -196,8 +160,8 @@ def _lzf(data: bytes, size: int) -> bytes:
 
 
 def read_npy(data: bytes) -> Geometry:
-    """An array of rows as read_table() has them."""
-    return _split_columns(_numpy_load(data))
+    """An array of rows as text.read_table() has them."""
+    return split_columns(_numpy_load(data))
 
 
 def read_npz(data: bytes) -> Geometry:
@@ -217,7 +181,7 @@ def _named_arrays(arrays) -> Geometry:
     keys = set(arrays.files)
     key = next((k for k in ("points", "pos", "xyz", "vertices") if k in keys), None)
     if key is None and len(keys) == 1:
-        return _split_columns(np.asarray(arrays[keys.pop()], np.float64))
+        return split_columns(np.asarray(arrays[keys.pop()], np.float64))
     if key is None:
         raise UserError(f"the npz file has no array 'points' (it has {sorted(keys)})")
     normals = arrays["normals"] if "normals" in keys else None

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from helper import UserError
-from igr import formats
+from igr import formats, text
 from igr.frames import Geometry
 
 import numpy as np
@@ -38,7 +38,7 @@ def read(data: bytes) -> Geometry:
     data = data[3:] if data.startswith(b"\xef\xbb\xbf") else data
     encoding, elements, body = _header(data)
     if encoding == "ascii":  # an ascii body is a binary one in which every property is a double
-        body = formats.parse_numbers(body).tobytes()
+        body = text.parse_numbers(body).tobytes()
         elements = [_with_doubles(element) for element in elements]
     tables = {}
     position = 0

@@ -78,6 +78,32 @@ def test_a_point_far_from_the_rest_gets_a_warning(tmp_path, capsys):
     assert "fills 1.9 % of the frame" in capsys.readouterr().err
 
 
+def test_duplicates_are_named(tmp_path, capsys):
+    ball = shapes.sample("sphere", 400).points
+    np.save(tmp_path / "a.npy", np.concatenate([ball, np.repeat(ball[:1], 3600, axis=0)]))
+    datasets.load_cloud(tmp_path / "a.npy", 5, 0, False, seed=0)
+    said = capsys.readouterr().err
+    assert "90 % of the 4000 points are duplicates, only 400 are distinct" in said
+    assert "fills" not in said and said.count("\n") == 1
+    np.save(tmp_path / "b.npy", np.concatenate([ball, ball[:40]]))
+    datasets.load_cloud(tmp_path / "b.npy", 5, 0, False, seed=0)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("stretch, turned, said", [
+    ((1, 1, 1e-4), 0.5, "almost on a plane"), ((1, 1, 0), 0, "almost on a plane"),
+    ((1, 1e-4, 1e-4), 0.5, "almost on a line"), ((1, 1e-4, 0), 0, "almost on a line"),
+    ((1, 0.5, 0.01), 0.5, ""), ((1, 0.05, 0.05), 0.5, "")])
+def test_flat_clouds_and_lines_get_a_warning(tmp_path, capsys, rng, stretch, turned, said):
+    points = rng.uniform(-1, 1, (500, 3)) * stretch
+    turn = np.array([[1, 0, 0], [0, np.cos(turned), -np.sin(turned)],
+                     [0, np.sin(turned), np.cos(turned)]])
+    np.save(tmp_path / "a.npy", points @ turn @ turn[:, [2, 0, 1]])
+    datasets.load_cloud(tmp_path / "a.npy", 5, 0, False, seed=0)
+    found = capsys.readouterr().err
+    assert said in found and found.count("\n") == bool(said)
+
+
 @pytest.mark.parametrize("other", [
     shapes.mesh("letter"),
     shapes.mesh("sphere")._replace(points=1.1 * shapes.mesh("sphere").points),

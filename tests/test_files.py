@@ -1,8 +1,11 @@
 """Files in, files out, and the messages about files that are broken."""
 
+from concurrent.futures import ThreadPoolExecutor
 import gzip
+import os
 import struct
 
+import helper
 from helper import UserError
 from igr import files, shapes
 from igr.frames import Geometry
@@ -208,6 +211,57 @@ def test_stl_is_refused_where_it_would_ruin_the_mesh(tmp_path):
     assert not list(tmp_path.iterdir())
     files.write(tmp_path / "far.obj", far)
     np.testing.assert_allclose(files.read(tmp_path / "far.obj").points, far.points, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".off"])
+def test_far_meshes_keep_their_detail(tmp_path, suffix):
+    mesh = shapes.mesh("letter")
+    far = mesh._replace(points=mesh.points + 4.5e12)  # float64's steps are 0.001 there
+    assert len(np.unique(far.points[:, 0])) > 1
+    files.write(tmp_path / f"far{suffix}", far)
+    assert np.array_equal(files.read(tmp_path / f"far{suffix}").points, far.points)
+
+
+def test_far_clouds_keep_their_detail(tmp_path, rng):
+    points = 4.5e12 + rng.uniform(0, 1, (50, 3))
+    files.write(tmp_path / "far.xyz", Geometry(points))
+    assert np.array_equal(files.read(tmp_path / "far.xyz").points, points)
+
+
+@pytest.mark.parametrize("suffix", ["", ".ply", ".xyz.gz"])
+def test_pipes_are_read(tmp_path, suffix):
+    cloud = shapes.sample("knot", 100)
+    files.write(tmp_path / "knot.ply", cloud)
+    files.write(tmp_path / "knot.xyz", cloud)
+    ply_bytes = (tmp_path / "knot.ply").read_bytes()
+    data = gzip.compress((tmp_path / "knot.xyz").read_bytes()) if "gz" in suffix else ply_bytes
+    pipe = tmp_path / f"pipe{suffix}"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_bytes, data)
+        np.testing.assert_allclose(files.read(pipe).points, cloud.points, atol=1e-6)
+    assert helper.sha256_of_file(pipe) == ""  # and does not wait for a second writer
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_bytes, b"")
+        with pytest.raises(UserError, match="no data"):
+            files.read(pipe)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".off", ".stl", ".obj", ".npy", ".xyz"])
+def test_a_file_without_suffix_is_told_by_its_first_bytes(tmp_path, suffix):
+    shape = shapes.sample("letter", 40) if suffix in (".npy", ".xyz") else shapes.mesh("letter")
+    files.write(tmp_path / f"letter{suffix}", shape)
+    (tmp_path / f"letter{suffix}").rename(tmp_path / "letter")
+    if suffix == ".stl":  # binary, without a mark of its own
+        with pytest.raises(UserError):
+            files.read(tmp_path / "letter")
+    else:
+        assert len(files.read(tmp_path / "letter").points) == len(shape.points)
+
+
+def test_devices_have_no_data():
+    with pytest.raises(UserError, match="/dev/null: no data"):
+        files.read("/dev/null")
 
 
 def test_the_real_shapes_are_read(data):
