@@ -1,4 +1,4 @@
-"""Readers of pcd, numpy and obj files, and of off and stl by trimesh.
+"""Readers of pcd, numpy and obj files, and of off, stl and glTF by trimesh.
 
 Each takes a file's bytes and returns a Geometry, unchecked; files.read checks it. Each raises
 UserError, without the file's name, where the bytes are not of its format.
@@ -11,8 +11,9 @@ from typing import NamedTuple
 import warnings
 
 from helper import UserError, reason_of
+from igr import text
 from igr.frames import Geometry
-from igr.text import parse_numbers, split_columns
+from igr.text import geometry_of, parse_numbers, split_columns, unit_colors
 
 import numpy as np
 
@@ -53,11 +54,20 @@ def read_pcd(data: bytes) -> Geometry:
     if not {"x", "y", "z"} <= names or not 0 < header.rows <= len(body):
         raise UserError("the pcd header names no points with x, y, z, or more than the file holds")
     columns = _pcd_columns(body, header)
-    points = np.stack([columns[axis] for axis in ("x", "y", "z")], axis=1)
-    if {"normal_x", "normal_y", "normal_z"} <= names:
-        normals = np.stack([columns[f"normal_{axis}"] for axis in "xyz"], axis=1)
-        return Geometry(points, normals)
-    return Geometry(points)
+    packed = columns.get("rgb", columns.get("rgba"))
+    if packed is not None:
+        columns.update(zip("rgb", _unpacked_colors(packed, header)))
+    return geometry_of({text.NAMES.get(name, name): column for name, column in columns.items()})
+
+
+def _unpacked_colors(packed: np.ndarray, header: _PcdHeader) -> np.ndarray:
+    """Red, green and blue (3, n) uint8 of the numbers 0xRRGGBB, which may be in a float's bits."""
+    dtype = header.dtype["rgb" if "rgb" in header.names else "rgba"].base
+    if dtype.itemsize != 4:
+        raise UserError(f"the pcd file's colours have {dtype.itemsize} bytes, not 4")
+    with np.errstate(invalid="ignore", over="ignore"):
+        bits = packed.astype(dtype).view(np.uint32)
+    return np.stack([bits >> 16, bits >> 8, bits]).astype(np.uint8)
 
 
 def _pcd_header(data: bytes):
@@ -165,7 +175,8 @@ def read_npy(data: bytes) -> Geometry:
 
 
 def read_npz(data: bytes) -> Geometry:
-    """Keys points (or pos, xyz, vertices) with optional normals and faces, or one lone array."""
+    """Keys points (or pos, xyz, vertices) with optional normals, faces, colors and intensity, or
+    one lone array."""
     with _numpy_load(data) as arrays:
         try:
             if sum(entry.file_size for entry in arrays.zip.infolist()) > unpacked_limit(data):
@@ -184,10 +195,10 @@ def _named_arrays(arrays) -> Geometry:
         return split_columns(np.asarray(arrays[keys.pop()], np.float64))
     if key is None:
         raise UserError(f"the npz file has no array 'points' (it has {sorted(keys)})")
-    normals = arrays["normals"] if "normals" in keys else None
-    points = arrays[key]
-    faces = arrays["faces"] if "faces" in keys else None
-    return Geometry(points, normals, faces)
+    rest = {name: arrays[name] for name in ("normals", "faces", "intensity") if name in keys}
+    if "colors" in keys:
+        rest["colors"] = unit_colors(arrays["colors"])
+    return Geometry(arrays[key], **rest)
 
 
 def _numpy_load(data: bytes):
@@ -200,18 +211,22 @@ def _numpy_load(data: bytes):
         raise UserError(f"not an array that numpy reads ({str(error)[:80]})") from None
 
 
-# ------------------------------------------------------------------------------------ obj, off, stl
+# ------------------------------------------------------------------------- obj, off, stl, gltf
 
 
 def read_obj(data: bytes) -> Geometry:
-    """Vertices and faces; texture, normals, groups, materials and lines do not matter here."""
+    """Vertices, with the colours behind them, and faces; texture, normals, groups, materials and
+    lines do not matter here."""
     points = []
+    colors = []
     polygons = []
     for line in data.decode("utf-8-sig", "replace").splitlines():
         words = line.split()
         try:
             if words[:1] == ["v"]:
                 points.append((float(words[1]), float(words[2]), float(words[3])))
+                if len(words) == 7:
+                    colors.append((float(words[4]), float(words[5]), float(words[6])))
             elif words[:1] == ["f"]:
                 corners = [int(word.split("/")[0]) for word in words[1:]]
                 if len(corners) < 3 or not all(corners):
@@ -223,7 +238,8 @@ def read_obj(data: bytes) -> Geometry:
     if not points:
         raise UserError("the obj file holds no points")
     faces = split_polygons([np.array(p, np.int64) for p in polygons]) if polygons else None
-    return Geometry(np.array(points), None, faces)
+    colored = unit_colors(np.array(colors)) if colors else None
+    return Geometry(np.array(points), None, faces, colored)
 
 
 def read_with_trimesh(kind: str):
@@ -246,3 +262,46 @@ def read_with_trimesh(kind: str):
             raise UserError(f"not a readable {kind} file ({reason_of(error)[:80]})") from None
 
     return read
+
+
+def read_glb(data: bytes) -> Geometry:
+    """As read_gltf(), of a glb file's bytes."""
+    return _read_gltf(io.BytesIO(data), "glb")
+
+
+def read_gltf(path) -> Geometry:
+    """All meshes of a gltf file's scene, where it places them, or its points if it has no mesh;
+    with colours if all have them. Buffers and pictures are files beside it."""
+    return _read_gltf(path, "gltf")
+
+
+def _read_gltf(source, kind: str) -> Geometry:
+    import trimesh
+
+    try:
+        scene = trimesh.load_scene(source, file_type=kind, process=False)
+        shapes = scene.dump()
+        meshes = [shape for shape in shapes if isinstance(shape, trimesh.Trimesh)]
+        clouds = [shape for shape in shapes if isinstance(shape, trimesh.PointCloud)]
+        shapes = meshes or clouds
+        if not shapes:
+            raise UserError(f"the {kind} file holds no points")
+        starts = np.cumsum([0] + [len(shape.vertices) for shape in shapes])
+        faces = [mesh.faces + start for mesh, start in zip(meshes, starts)]
+        colors = [_trimesh_colors(shape) for shape in shapes]
+        colored = all(found is not None for found in colors)
+        return Geometry(np.concatenate([shape.vertices for shape in shapes]), None,
+                        np.concatenate(faces) if faces else None,
+                        np.concatenate(colors) if colored else None)
+    except UserError:
+        raise
+    except Exception as error:  # trimesh's parsers raise whatever they stumble on
+        raise UserError(f"not a readable {kind} file ({reason_of(error)[:80]})") from None
+
+
+def _trimesh_colors(shape):
+    """The colours (n, 3) of a trimesh object's vertices, also from a texture, or None."""
+    visual = shape.visual
+    if visual.kind == "texture" and visual.uv is not None and visual.material.to_simple().image:
+        visual = visual.to_color()
+    return unit_colors(visual.vertex_colors[:, :3]) if visual.kind == "vertex" else None

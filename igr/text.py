@@ -17,7 +17,8 @@ import numpy as np
 
 COMMENTS = ("#", "//", ";")
 NAMES = {  # of columns in a file's header, lower case: what they are called here
-    "normal_x": "nx", "normal_y": "ny", "normal_z": "nz",
+    "normal_x": "nx", "normal_y": "ny", "normal_z": "nz", "red": "r", "green": "g", "blue": "b",
+    "i": "intensity", "reflectance": "intensity", "scalar_intensity": "intensity",
 }
 
 
@@ -105,20 +106,40 @@ def _refuse(text: str, pattern: str, why: str) -> None:
 
 
 def split_columns(table: np.ndarray, names=()) -> Geometry:
-    """The cloud of a table (n, columns). names: of its columns; where they do not say which are x,
-    y and z, these come first, and columns 4 to 6 are normals if they have length 1 (within 1 %)."""
+    """The cloud of a table (n, columns).
+
+    names: of its columns. Where they do not say which are x, y and z, these come first, and of the
+    rest the first three columns of length 1 (within 1 %) are normals, the first three of integers
+    from 0 to 255, or of numbers from 0 to 1, colours, and the first single one is the intensity.
+    """
     if table.ndim != 2 or table.shape[1] < 3:
         raise UserError(f"needs rows of x y z, found an array of shape {table.shape}")
     names = [NAMES.get(name, name) for name in names]
-    if len(names) == table.shape[1] and {"x", "y", "z"} <= set(names):
-        found = {name: table[:, names.index(name)] for name in names}
-        normals = _joined(found, "nx ny nz")
-        return Geometry(_joined(found, "x y z"), normals)
-    normals = table[:, 3:6] if table.shape[1] >= 6 else None
-    with np.errstate(over="ignore"):
-        if normals is not None and not np.allclose(np.linalg.norm(normals, axis=1), 1, atol=0.01):
-            normals = None  # colours or intensities
-    return Geometry(table[:, :3], normals)
+    if len(names) != table.shape[1] or not {"x", "y", "z"} <= set(names):
+        names = _guessed_names(table)
+    return geometry_of({name: table[:, i] for i, name in enumerate(names)})
+
+
+def geometry_of(columns: dict) -> Geometry:
+    """The cloud of columns {name: (n,)}: x y z, and where they are there nx ny nz, r g b and
+    intensity."""
+    colors = _joined(columns, "r g b")
+    return Geometry(_joined(columns, "x y z"), _joined(columns, "nx ny nz"),
+                    colors=None if colors is None else unit_colors(colors),
+                    intensity=columns.get("intensity"))
+
+
+def unit_colors(colors: np.ndarray, top: float | None = None) -> np.ndarray:
+    """Colours (N, 3) of any numeric type as float32 from 0 to 1. top: the brightest value; None:
+    1, 255 or 65535, the first that is not exceeded, but no less than 255 for integers."""
+    if top is None:
+        peak = np.nanmax(colors, initial=0)
+        tops = (255, 65535) if colors.dtype.kind in "iu" else (1, 255, 65535)
+        top = next((value for value in tops if peak <= value), np.inf)
+        if not np.isfinite(top):
+            raise UserError(f"colours up to {peak:g}, more than 16 bits hold")
+    with np.errstate(invalid="ignore"):
+        return np.clip(np.asarray(colors, np.float32) / np.float32(top), 0, 1)
 
 
 def _joined(columns: dict, names: str):
@@ -127,3 +148,32 @@ def _joined(columns: dict, names: str):
     if not set(names) <= columns.keys():
         return None
     return np.stack([columns[name] for name in names], axis=1)
+
+
+def _guessed_names(table: np.ndarray) -> list:
+    """Names of a table's columns by their values, as split_columns() says; others are numbered."""
+    names = ["x", "y", "z"]
+    while len(names) < table.shape[1]:
+        i = len(names)
+        three = table[:, i : i + 3]
+        ahead = table[:, i + 1 : i + 4]  # behind one column, in tables of x y z intensity r g b
+        single = (table.shape[1] - i) % 3 == 1 and _is_color(ahead)
+        if "nx" not in names and _is_normal(three):
+            names += ["nx", "ny", "nz"]
+        elif "r" not in names and _is_color(three) and not single:
+            names += ["r", "g", "b"]
+        else:
+            names.append("intensity" if "intensity" not in names else str(i))
+    return names
+
+
+def _is_normal(table: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return (table.shape[1] == 3
+                and np.allclose(np.linalg.norm(table, axis=1), 1, atol=0.01))
+
+
+def _is_color(table: np.ndarray) -> bool:
+    with np.errstate(invalid="ignore"):
+        inside = table.shape[1] == 3 and 0 <= table.min() and 0 < table.max() <= 255
+        return bool(inside and (table.max() <= 1 or (table == np.round(table)).all()))

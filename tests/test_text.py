@@ -1,5 +1,7 @@
 """Text tables: separators, decimal commas, headers and counts; rows of unequal meaning."""
 
+import time
+
 from helper import UserError
 from igr import text
 
@@ -52,11 +54,36 @@ def test_a_header_says_which_columns_are_normals():
     assert cloud.normals.tolist() == [[0, 0, 5], [0, 5, 0]]
 
 
+@pytest.mark.parametrize("columns, normals, colors, intensity", [
+    ("0 0 1 255 0 0", True, True, False), ("255 0 0 0 0 1", True, True, False),
+    ("7 255 0 0", False, True, True), ("255 0 0", False, True, False),
+    ("1.0 0.5 0.25", False, True, False),
+    ("0.5", False, False, True), ("300 0 0", False, False, True), ("0 0 1 9", True, False, True)])
+def test_columns_by_their_values(columns, normals, colors, intensity):
+    rows = "\n".join(f"{i} 2 3 {columns}" for i in range(9))
+    cloud = text.read_table(rows.encode())
+    assert cloud.points[:, 0].tolist() == [*range(9)]
+    assert (cloud.normals is not None) == normals and (cloud.colors is not None) == colors
+    assert (cloud.intensity is not None) == intensity
+    if normals:
+        assert cloud.normals[0].tolist() == [0, 0, 1]
+    if colors:
+        assert cloud.colors[0, 0] == 1
+
+
+def test_a_header_says_which_columns_are_colours():
+    cloud = text.read_table(b"Red Green Blue X Y Z Intensity\n255 0 0 1 2 3 9\n0 51 0 4 5 6 8\n")
+    np.testing.assert_allclose(cloud.colors, [[1, 0, 0], [0, 0.2, 0]], atol=1e-6)
+    assert cloud.points.tolist() == [[1, 2, 3], [4, 5, 6]] and cloud.intensity.tolist() == [9, 8]
+
+
 def test_long_lines_take_no_long_time():
     """Each row is looked at once: a million commas in one line are refused in seconds."""
+    start = time.process_time()
     for line in (b"1," * 500_000 + b"\n", b"1, " * 400_000 + b"2,5\n", b"," * 1_000_000):
         with pytest.raises(UserError):
             text.read_table(b"1 2 3\n" + line)
+    assert time.process_time() - start < 10
 
 
 def test_numbers_end_at_a_word():
