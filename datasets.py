@@ -83,6 +83,7 @@ class TrainingPoints(NamedTuple):
 
     points: np.ndarray  # (N, 3) float64, in the network's unit frame
     held_out: np.ndarray | None  # mask (N,) of those that the training held out, where it is known
+    colors: np.ndarray | None = None  # (N, 3), sRGB from 0 to 1
 
 
 def training_points(path, info: dict, frame: Frame, named: bool = False) -> TrainingPoints:
@@ -95,7 +96,8 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     path = helper.existing_file(path)
     if path.is_fifo() and not named:
         raise UserError(f"{path}: a pipe, which the training has read")
-    cloud = files.read(path).surface_points
+    shape = files.read(path)
+    cloud = shape.surface_points
     # checkpoints from before there was the hash tell their cloud by its frame only
     trained_on = info.get("cloud_file_sha256")
     same = (helper.sha256_of_file(path) == trained_on if trained_on
@@ -108,7 +110,10 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     held_out = np.zeros(len(points), bool)
     if same and "seed" in flags:
         held_out[split(len(points), flags.get("test_rate", 0), flags["seed"])[0]] = True
-    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None)
+    colors = shape.colors
+    if colors is not None and shape.faces is not None:
+        colors = colors[np.unique(shape.faces)]
+    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None, colors)
 
 
 def _check_extent(pts_unit: np.ndarray, path) -> None:

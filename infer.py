@@ -19,6 +19,7 @@ import datasets
 import helper
 from helper import UserError
 from igr import checkpoints, files, meshes, metrics, ranks, support, surface, threads, trimming
+from igr.colors import NEIGHBOURS, carry_colors
 from igr.detail import fit
 from igr.devices import Device
 from igr.frames import Frame, Geometry
@@ -79,6 +80,9 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
             mesh, noise = with_points(mesh, network, grid, level, detail, points, keep_all, say)
             mesh = trimmed(mesh, points, trim, noise, level, network.frame, say)
         mesh = kept_part(mesh, largest, min_component, say)
+        if points and points.colors is not None:
+            mesh = carry_colors(Geometry(points.points, colors=points.colors), mesh)
+            say(f"colours: of the cloud's {NEIGHBOURS} points nearest to each vertex")
     return mesh._replace(points=network.frame.to_world(mesh.points)), stats
 
 
@@ -232,7 +236,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("-mlp", "--model-load-path",
         help="checkpoint; default: the newest in this folder or below")
-    add("-o", "--output", help="mesh to write (.ply .obj .off .stl); default: "
+    add("-o", "--output", help="mesh to write (.ply .obj .off .stl .glb); default: "
         "<checkpoint>_mesh.ply beside the checkpoint")
     helper.add_device_flags(parser)
     add("--grid-size", type=number(int, 8), default=256,
