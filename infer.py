@@ -79,10 +79,7 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
         if points:
             mesh, noise = with_points(mesh, network, grid, level, detail, points, keep_all, say)
             mesh = trimmed(mesh, points, trim, noise, level, network.frame, say)
-        mesh = kept_part(mesh, largest, min_component, say)
-        if points and points.colors is not None:
-            mesh = carry_colors(Geometry(points.points, colors=points.colors), mesh)
-            say(f"colours: of the cloud's {NEIGHBOURS} points nearest to each vertex")
+        mesh = with_colors(kept_part(mesh, largest, min_component, say), points, say)
     return mesh._replace(points=network.frame.to_world(mesh.points)), stats
 
 
@@ -190,6 +187,15 @@ def kept_part(mesh: Geometry, largest: bool, min_component: float | None,
         return keep_and_report(mesh, meshes.large_components(mesh, min_component),
                                f"--min-component {min_component:g}", say)
     return mesh
+
+
+def with_colors(mesh: Geometry, cloud: datasets.TrainingPoints | None,
+                say: Callable[[str], None]) -> Geometry:
+    """The mesh (unit frame) with the colours of the cloud, if that has some."""
+    if cloud is None or cloud.colors is None:
+        return mesh
+    say(f"colours: of the {NEIGHBOURS} points nearest to each vertex")
+    return carry_colors(Geometry(cloud.points, colors=cloud.colors), mesh)
 
 
 def keep_and_report(mesh: Geometry, keep: np.ndarray, flag: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from igr.text import unit_colors
 
 import numpy as np
 
+RECORD = 54  # bytes of a LAS file's variable length record, at least
 BLOCK = 1_000_000  # points that are unpacked at a time, to spare memory
 
 
@@ -32,8 +34,12 @@ def read_las(data: bytes) -> Geometry:
     """A LAS or LAZ file's points, colours and intensities (colours and intensities that are all 0
     are none)."""
     laspy = needed("laspy", "a las or laz file")
+    logging.getLogger("laspy").setLevel(logging.CRITICAL)  # it logs what it raises
+    records = int.from_bytes(data[100:104], "little")
+    if records * RECORD > len(data):  # laspy would look for each
+        raise UserError(f"not a readable las or laz file ({records} records are promised)")
     try:
-        with laspy.open(io.BytesIO(data)) as file:
+        with laspy.open(io.BytesIO(data), read_evlrs=False) as file:
             if file.header.are_points_compressed:
                 needed("lazrs", "a laz file")
             return _las_points(file, _las_count(file.header, data))
