@@ -60,7 +60,18 @@ def _las_count(header, data: bytes) -> int:
     packed = header.are_points_compressed
     if count * header.point_format.size > (formats.unpacked_limit(data) if packed else len(data)):
         raise UserError(f"cut short: {count} points were promised, the data ends earlier")
+    if packed and _laz_chunks(data, header.offset_to_point_data) > count:
+        raise UserError("the laz file's table of chunks is damaged")
     return count
+
+
+def _laz_chunks(data: bytes, start: int) -> int:
+    """The number of chunks in a laz file's table. Its place stands where the points begin, or, as
+    -1 there says, in the last 8 bytes. lazrs would end the process for want of memory."""
+    place = int.from_bytes(data[start : start + 8], "little", signed=True)
+    if place == -1:
+        place = int.from_bytes(data[-8:], "little", signed=True)
+    return int.from_bytes(data[place + 4 : place + 8], "little") if place > 0 else 0
 
 
 def _las_points(file, count: int) -> Geometry:

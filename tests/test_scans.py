@@ -106,6 +106,21 @@ def test_a_scale_of_zero_is_refused(tmp_path, points):
         files.read(path)
 
 
+@pytest.mark.parametrize("suffix, place", [(".las", 100), (".laz", 100), (".laz", None)])
+def test_absurd_counts_are_refused_at_once(tmp_path, points, suffix, place):
+    """4 billion records, or chunks in a laz file's table: for these lazrs ends the process."""
+    path = tmp_path / f"a{suffix}"
+    las(str(path), points)
+    data = bytearray(path.read_bytes())
+    if place is None:
+        start = int.from_bytes(data[96:100], "little")  # of the points
+        place = int.from_bytes(data[start : start + 8], "little") + 4
+    data[place : place + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"promised|damaged"):
+        files.read(path)
+
+
 @pytest.mark.parametrize("suffix", [".las", ".laz", ".e57"])
 @pytest.mark.parametrize("keep", [0.02, 0.5, 0.95])
 def test_scans_that_are_cut_short_are_refused(tmp_path, points, suffix, keep):
