@@ -1,9 +1,12 @@
 """Clouds for the training: the split, neighbours, clouds that cannot serve, and create."""
 
+import os
+
 import datasets
 from helper import UserError
 from igr import files, shapes
-from igr.frames import Geometry
+from igr.frames import Frame, Geometry
+import infer
 
 import numpy as np
 import pytest
@@ -66,6 +69,33 @@ def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
     assert len(cloud.points) == 500 and cloud.normals is not None
     np.testing.assert_allclose(cloud.points.min(axis=0), mesh.points.min(axis=0), atol=1e-4)
     np.testing.assert_allclose(cloud.points.max(axis=0), mesh.points.max(axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("sampling", ["poisson", "uniform"])
+def test_create_writes_the_colours_along(tmp_path, sampling):
+    mesh = shapes.mesh("sponge")
+    low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
+    files.write(tmp_path / "a.ply", mesh._replace(colors=(mesh.points - low) / (high - low)))
+    cloud = files.read(datasets.create_from_mesh(tmp_path / "a.ply", None, 200, sampling, 0))
+    assert np.abs(cloud.colors - (cloud.points - low) / (high - low)).max() < 0.01
+
+
+def test_the_clouds_colours_come_with_its_points(tmp_path):
+    ball = shapes.sample("sphere", 300)
+    files.write(tmp_path / "a.ply", ball._replace(colors=(ball.points + 1) / 2))
+    frame = Frame.of(ball.points)
+    cloud = datasets.training_points(tmp_path / "a.ply", {}, frame, named=True)
+    assert np.abs(cloud.colors - (frame.to_world(cloud.points) + 1) / 2).max() < 0.003
+    colored = infer.with_colors(shapes.mesh("sphere"), cloud, lambda line: None)
+    assert np.abs(colored.colors - (colored.points + 1) / 2).mean() < 0.05
+    bare = cloud._replace(colors=None)
+    assert infer.with_colors(colored._replace(colors=None), bare, print).colors is None
+
+
+def test_a_pipe_is_no_cloud_to_come_back_to(tmp_path):
+    os.mkfifo(tmp_path / "a.ply")
+    with pytest.raises(UserError, match="a pipe, which the training has read"):
+        datasets.training_points(tmp_path / "a.ply", {}, Frame())
 
 
 def test_a_point_far_from_the_rest_gets_a_warning(tmp_path, capsys):
