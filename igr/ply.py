@@ -55,8 +55,9 @@ def read(data: bytes) -> Geometry:
     faces = None if polygons is None else formats.split_polygons(polygons)
     for name in ("red", "green", "blue"):
         if name in vertex and kinds[name][0] != "f":  # an ascii file's were read as doubles, too
-            vertex[name] = np.asarray(vertex[name]).astype(np.int64)
-    columns = {text.NAMES.get(name, name): column for name, column in vertex.items()}
+            with np.errstate(invalid="ignore"):  # a damaged file's; refused where it is too large
+                vertex[name] = np.asarray(vertex[name]).astype(np.int64)
+    columns = {text.NAMES.get(name.lower(), name): column for name, column in vertex.items()}
     return text.geometry_of(columns)._replace(faces=faces)
 
 
