@@ -208,6 +208,7 @@ main() {
         test)
             setup
             install tests/requirements.txt
+            install requirements-formats.txt
             python -m pytest -n 2 "$@"
             ;;
         results)

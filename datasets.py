@@ -23,6 +23,8 @@ import numpy as np
 
 FARTHEST = 1e6  # unit frame; beyond it searches for neighbours may find none
 FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes some of its own
+REPEATED = 0.1  # share of a cloud's points that repeat another one; with more, a warning
+FLAT = 1e-3  # standard deviations across and along a cloud; below, a warning
 MIN_EXTENT = 0.2  # of the inner 98 % of a cloud's points, in terms of its length; else a warning
 
 # ------------------------------------------------------------------------------- for the training
@@ -82,6 +84,7 @@ class TrainingPoints(NamedTuple):
 
     points: np.ndarray  # (N, 3) float64, in the network's unit frame
     held_out: np.ndarray | None  # mask (N,) of those that the training held out, where it is known
+    colors: np.ndarray | None = None  # (N, 3), sRGB from 0 to 1
 
 
 def training_points(path, info: dict, frame: Frame, named: bool = False) -> TrainingPoints:
@@ -92,7 +95,10 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     was trained on and was not named.
     """
     path = helper.existing_file(path)
-    cloud = files.read(path).surface_points
+    if path.is_fifo() and not named:
+        raise UserError(f"{path}: a pipe, which the training has read")
+    shape = files.read(path)
+    cloud = shape.surface_points
     # checkpoints from before there was the hash tell their cloud by its frame only
     trained_on = info.get("cloud_file_sha256")
     same = (helper.sha256_of_file(path) == trained_on if trained_on
@@ -108,21 +114,44 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     held_out = np.zeros(len(points), bool)
     if same and "seed" in flags:
         held_out[split(len(points), flags.get("test_rate", 0), flags["seed"])[0]] = True
-    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None)
+    colors = shape.colors
+    if colors is not None and shape.faces is not None:
+        colors = colors[np.unique(shape.faces)]
+    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None, colors)
 
 
 def _check_extent(pts_unit: np.ndarray, path) -> None:
-    """Warns of points (N, 3) that lie far from the rest. Raises UserError where all are on a line.
-    """
-    low, high = np.percentile(pts_unit, [1, 99], axis=0)
+    """Warns of points (N, 3) that repeat others, lie far from the rest, or on a plane. Raises
+    UserError where all are on a line."""
+    def warn(text: str) -> None:
+        print(f"warning: {path}: {text}", file=sys.stderr)
+
+    distinct = pts_unit[_first_of_equals(pts_unit)]
+    repeated = 1 - len(distinct) / len(pts_unit)
+    if repeated > REPEATED:
+        warn(f"{100 * repeated:.3g} % of the {len(pts_unit)} points are duplicates, only "
+             f"{len(distinct)} are distinct")
+    low, high = np.percentile(distinct, [1, 99], axis=0)
     extent = (high - low).max() / 2
     if extent < MIN_EXTENT:
-        print(f"warning: {path}: some points lie far from the rest, which fills "
-              f"{100 * extent:.2g} % of the frame's length; remove them, or detail is lost",
-              file=sys.stderr)
-    spread = np.linalg.svd(pts_unit - pts_unit.mean(axis=0), compute_uv=False)
+        warn(f"some points lie far from the rest, which fills {100 * extent:.2g} % of the frame's "
+             "length; remove them, or detail is lost")
+    spread = np.linalg.svd(distinct - distinct.mean(axis=0), compute_uv=False)
     if len(spread) < 2 or spread[1] <= 1e-6 * spread[0]:
         raise UserError(f"{path}: all points are on a line: there is no surface through them")
+    for across, name, shape in ((1, "line", "tube"), (2, "plane", "sheet")):
+        if spread[min(across, len(spread) - 1)] <= FLAT * spread[0]:
+            warn(f"the points lie almost on a {name}, which has no inside: the mesh will be a thin "
+                 f"closed {shape} around it, in pieces, or none is found")
+            break
+
+
+def _first_of_equals(points: np.ndarray) -> np.ndarray:
+    """Indices of the points (N, 3) without those that repeat an earlier one."""
+    # equal points have equal sums, others almost never; term by term, as a product's rounding may
+    # depend on the row
+    keys = 0.6180339887 * points[:, 0] + 0.7548776662 * points[:, 1] + 0.8191725134 * points[:, 2]
+    return np.unique(keys, return_index=True)[1]
 
 
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:

@@ -194,13 +194,15 @@ def open3d() -> ModuleType:
 
 
 def existing_file(path: str | Path) -> Path:
-    """`path` as a Path. Raises UserError where it is no file, or an empty one."""
+    """`path` as a Path. Raises UserError where it is neither a file nor a pipe, or empty."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a file")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file")
-    if path.stat().st_size == 0:
+    if not (path.is_file() or path.is_fifo()):  # /dev/null, a terminal
+        raise UserError(f"{path}: no data, a device and not a file")
+    if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty")
     return path
 
@@ -224,7 +226,9 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> 
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """The SHA-256 of a file's bytes, in hexadecimal; "" for a pipe, which is read only once."""
+    if Path(path).is_fifo():
+        return ""
     found = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

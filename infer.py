@@ -19,6 +19,7 @@ import datasets
 import helper
 from helper import UserError
 from igr import checkpoints, files, meshes, metrics, ranks, support, surface, threads, trimming
+from igr.colors import NEIGHBOURS, carry_colors
 from igr.detail import fit
 from igr.devices import Device
 from igr.frames import Frame, Geometry
@@ -78,7 +79,7 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
         if points:
             mesh, noise = with_points(mesh, network, grid, level, detail, points, keep_all, say)
             mesh = trimmed(mesh, points, trim, noise, level, network.frame, say)
-        mesh = kept_part(mesh, largest, min_component, say)
+        mesh = with_colors(kept_part(mesh, largest, min_component, say), points, say)
     return mesh._replace(points=network.frame.to_world(mesh.points)), stats
 
 
@@ -193,6 +194,15 @@ def kept_part(mesh: Geometry, largest: bool, min_component: float | None,
     return mesh
 
 
+def with_colors(mesh: Geometry, cloud: datasets.TrainingPoints | None,
+                say: Callable[[str], None]) -> Geometry:
+    """The mesh (unit frame) with the colours of the cloud, if that has some."""
+    if cloud is None or cloud.colors is None:
+        return mesh
+    say(f"colours: of the {NEIGHBOURS} points nearest to each vertex")
+    return carry_colors(Geometry(cloud.points, colors=cloud.colors), mesh)
+
+
 def keep_and_report(mesh: Geometry, keep: np.ndarray, flag: str,
                     say: Callable[[str], None]) -> Geometry:
     """The mesh of the faces in the mask keep (M,); says what went. Raises UserError if all did."""
@@ -237,7 +247,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("-mlp", "--model-load-path",
         help="checkpoint; default: the newest in this folder or below")
-    add("-o", "--output", help="mesh to write (.ply .obj .off .stl); default: "
+    add("-o", "--output", help="mesh to write (.ply .obj .off .stl .glb); default: "
         "<checkpoint>_mesh.ply beside the checkpoint")
     helper.add_device_flags(parser)
     add("--grid-size", type=number(int, 8), default=256,

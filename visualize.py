@@ -259,7 +259,8 @@ def add_look_flags(mode: argparse.ArgumentParser, default_output: str, colored="
     add("--up", choices=cameras.UPWARDS, default=look.up,
         help="axis that points upwards (--up=-z for a negative one)")
     add("--color", default=look.color,
-        help=f"of the {colored}: a name, #rrggbb, or normal (x, y, z as red, green, blue)")
+        help=f"of the {colored}: a name, #rrggbb, normal (x, y, z as red, green, blue) or "
+        "file (its own colours, or greys by its intensities)")
 
 
 def add_picture_flags(mode: argparse.ArgumentParser, title: str, one_camera: bool = True) -> None:

@@ -31,7 +31,10 @@ import networks
 from networks import MLP
 import train
 
+import laspy
 import numpy as np
+import pye57
+import trimesh
 
 # hostile pieces of text and bytes
 PIECES = [b"nan", b"1e300", b"-1", b"99999999999", b"4294967295", b"2147483648", b"\xff" * 4,
@@ -91,6 +94,46 @@ def made_npz(cloud: Geometry) -> list:
     return [buffer.getvalue()]
 
 
+def made_vtk(cloud: Geometry) -> list:
+    head = "# vtk DataFile Version 3.0\nt\n{}\nDATASET POLYDATA\nPOINTS 40 float\n"
+    return [(head.format("ASCII") + table_of(cloud)).encode(),
+            head.format("BINARY").encode() + cloud.points.astype(">f4").tobytes()]
+
+
+def made_gltf(cloud: Geometry) -> list:
+    """A scene in one file, its buffers as base64."""
+    scene = trimesh.Scene(trimesh.creation.box())
+    return [trimesh.exchange.gltf.export_gltf(scene, embed_buffers=True)["model.gltf"]]
+
+
+def made_las(suffix: str):
+    """A maker of "las" or "laz" files, of the versions 1.2 and 1.4, with colours."""
+
+    def made(cloud: Geometry) -> list:
+        found = []
+        for version, point_format in (("1.2", 3), ("1.4", 7)):
+            header = laspy.LasHeader(version=version, point_format=point_format)
+            header.scales = np.full(3, 0.001)
+            las = laspy.LasData(header)
+            las.x, las.y, las.z = cloud.points.T
+            las.red = np.arange(40)
+            buffer = io.BytesIO()
+            las.write(buffer, do_compress=suffix == "laz")
+            found.append(buffer.getvalue())
+        return found
+
+    return made
+
+
+def made_e57(cloud: Geometry) -> list:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "good.e57"
+        with pye57.E57(str(path), mode="w") as file:
+            file.write_scan_raw({f"cartesian{axis}": cloud.points[:, i].copy()
+                                 for i, axis in enumerate("XYZ")})
+        return [path.read_bytes()]
+
+
 def made_checkpoint(cloud: Geometry) -> list:
     """A small network without training; the cloud is not needed."""
     mlp = MLP(8)
@@ -105,8 +148,9 @@ def made_checkpoint(cloud: Geometry) -> list:
 # good files of formats, or of their variants, that files.write does not write; a reader whose
 # format is not written by us needs a line here
 MADE = {".ply": made_ply, ".xyz": made_table, ".pts": made_table, ".pcd": made_pcd,
-        ".npz": made_npz, ".h5": made_checkpoint}
-FORMATS = [*files.READERS, ".h5"]
+        ".npz": made_npz, ".vtk": made_vtk, ".gltf": made_gltf, ".las": made_las("las"),
+        ".laz": made_las("laz"), ".e57": made_e57, ".h5": made_checkpoint}
+FORMATS = [*files.FORMATS, ".h5"]
 
 
 # ---------------------------------------------------------------------------------- damage and look

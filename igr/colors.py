@@ -1,10 +1,12 @@
-"""Colours of shapes: one by its name, the directions of normals, or distances on a scale.
+"""Colours of shapes: one by its name, the file's own, the directions of normals, or distances on a
+scale; and how a mesh gets those of its cloud.
 
 Colours are sRGB in [0, 1].
 """
 
 from __future__ import annotations
 
+import helper
 from helper import UserError
 from igr import meshes, metrics
 from igr.frames import Frame, Geometry
@@ -12,12 +14,15 @@ from igr.frames import Frame, Geometry
 import numpy as np
 
 CLAY = (0.91, 0.84, 0.73)
+NEIGHBOURS = 8  # points that give a vertex its colour
+BLOCK = 1 << 18  # vertices that are coloured at a time, to spare memory
 COLOR_MAP = "viridis"  # perceptually uniform: equal steps of distance look equal
 
 
 def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
     """Colour (3,) of a name or #rrggbb; for "normal", colours (N, 3) of the points' unit normals:
-    x, y, z in [-1, 1] become red, green, blue.
+    x, y, z in [-1, 1] become red, green, blue; for "file", the shape's own colours (N, 3), or greys
+    by its intensity.
 
     Raises UserError where `color` is none of these, and for the normals of a cloud without any.
     """
@@ -29,12 +34,40 @@ def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
         normals = shape.normals if shape.faces is None else meshes.vertex_normals(shape)
         length = np.linalg.norm(normals, axis=1, keepdims=True)
         return (normals / np.maximum(length, 1e-300) + 1) / 2
+    if color == "file":
+        if shape.colors is None and shape.intensity is None:
+            raise UserError("--color file: the file has neither colours nor intensities")
+        return shape.colors if shape.colors is not None else greys(shape.intensity)
     if color == "clay":
         return np.array(CLAY)
     try:
         return np.array(ImageColor.getrgb(color)[:3]) / 255
     except ValueError:
-        raise UserError(f"--color {color}: unknown; take a name, #rrggbb or normal") from None
+        raise UserError(f"--color {color}: unknown; take a name, #rrggbb, normal or file") from None
+
+
+def greys(intensity: np.ndarray) -> np.ndarray:
+    """Greys (N, 3) of intensities (N,): the lowest hundredth is black, the highest white."""
+    low, high = np.percentile(intensity, [1, 99])
+    grey = np.clip((intensity - low) / max(high - low, 1e-30), 0, 1)
+    return np.repeat(grey[:, None], 3, axis=1)
+
+
+def carry_colors(cloud: Geometry, mesh: Geometry) -> Geometry:
+    """The mesh with the cloud's colours at its vertices, in the same coordinates: the mean of the
+    nearest NEIGHBOURS points, weighted by Wendland's function as in igr/regression.py."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(cloud.points, compact_nodes=False, balanced_tree=False)
+    k = min(NEIGHBOURS + 1, len(cloud.points))  # the last one sets the radius
+    blocks = []
+    for places in np.array_split(mesh.points, len(mesh.points) // BLOCK + 1):
+        distance, index = tree.query(places, k=[*range(1, k + 1)], workers=helper.cores())
+        t = distance / (distance[:, -1:] * (1 + 1e-9) + 1e-30)
+        weights = (1 - t) ** 4 * (4 * t + 1)
+        weights /= weights.sum(axis=1, keepdims=True)
+        blocks.append(np.einsum("nk,nkc->nc", weights, cloud.colors[index]).astype(np.float32))
+    return mesh._replace(colors=np.concatenate(blocks))
 
 
 def color_map(values: np.ndarray, top: float) -> np.ndarray:

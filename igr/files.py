@@ -1,8 +1,9 @@
 """Reading and writing the files of clouds and meshes.
 
-Reads .ply .obj .off .stl .xyz .pts .pcd .npy .npz, and any of them with .gz added; writes meshes as
-.ply .obj .off .stl and clouds as .ply .xyz .npy. READERS, MESH_WRITERS and CLOUD_WRITERS at the end
-list them: a new format is a function (of ply.py or formats.py, for instance) and a line there.
+Reads .ply .obj .off .stl .glb .gltf .vtk .xyz .pts .pcd .npy .npz .las .laz .e57, and any of them
+with .gz added; writes meshes as .ply .obj .off .stl .glb and clouds as .ply .xyz .npy. READERS,
+PATH_READERS, MESH_WRITERS and CLOUD_WRITERS at the end list them: a new format is a function (of
+text.py, ply.py, scans.py, vtk.py or formats.py) and a line there.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
+import tempfile
 import zlib
 
 from helper import UserError, check_output, existing_file, replacing
-from igr import formats, ply
+from igr import formats, ply, scans, text, vtk
 from igr.frames import Geometry
 
 import numpy as np
@@ -22,17 +24,23 @@ import numpy as np
 
 
 def read(path) -> Geometry:
-    """Read a cloud or mesh. Raises UserError for whatever does not hold finite points."""
+    """Read a cloud or mesh, also from a pipe. A path without suffix (/dev/stdin) is told by its
+    first bytes. Raises UserError for whatever does not hold finite points."""
     path = existing_file(path)
     suffixes = [s.lower() for s in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
-    if suffix not in READERS:
-        raise UserError(f"{path}: unknown format; known are {' '.join(READERS)}, also with .gz")
-    data = path.read_bytes()
+    if suffix and suffix not in FORMATS:
+        raise UserError(f"{path}: unknown format; known are {' '.join(FORMATS)}, also with .gz")
     try:
-        geometry = READERS[suffix](_unzipped(data) if zipped else data)
-        return _checked(geometry)
+        if suffix in PATH_READERS and path.is_file() and not zipped:
+            return _checked(PATH_READERS[suffix](path))
+        data = path.read_bytes()
+        if not data:
+            raise UserError("no data")  # a pipe's: a file's size is known before
+        if zipped or (not suffix and data.startswith(b"\x1f\x8b")):
+            data = _unzipped(data)
+        return _checked(_parsed(data, suffix or _suffix_for(data)))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -45,6 +53,20 @@ def read_mesh(path) -> Geometry:
     if geometry.faces is None:
         raise UserError(f"{path}: a point cloud; a mesh with faces is needed here")
     return geometry
+
+
+def _parsed(data: bytes, suffix: str) -> Geometry:
+    if suffix in READERS:
+        return READERS[suffix](data)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"copy{suffix}"
+        copy.write_bytes(data)
+        return PATH_READERS[suffix](copy)
+
+
+def _suffix_for(data: bytes) -> str:
+    """The suffix of the format of bytes without a name, as of /dev/stdin; .xyz for unknown ones."""
+    return next((suffix for start, suffix in STARTS.items() if data.startswith(start)), ".xyz")
 
 
 def _unzipped(data: bytes) -> bytes:
@@ -74,7 +96,20 @@ def _checked(geometry: Geometry) -> Geometry:
             faces = None
         elif faces.min() < 0 or faces.max() >= len(points):
             raise UserError(f"a face names a vertex outside 0..{len(points) - 1}")
-    return Geometry(points, normals, faces)
+    return Geometry(points, normals, faces, _checked_rows(geometry.colors, points.shape, "colours"),
+                    _checked_rows(geometry.intensity, points.shape[:1], "intensities"),
+                    geometry.origins)
+
+
+def _checked_rows(values, shape: tuple, name: str):
+    """values as float32, 0 where they are not finite. Raises UserError where they have another
+    shape."""
+    if values is None:
+        return None
+    if np.shape(values) != shape:
+        raise UserError(f"{shape[0]} points but {name} of shape {np.shape(values)}")
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.nan_to_num(np.asarray(values, np.float32), nan=0, posinf=0, neginf=0)
 
 
 def _checked_points(points) -> np.ndarray:
@@ -119,13 +154,17 @@ def _write_ply(path: Path, geometry: Geometry) -> None:
 
 
 def _write_obj(path: Path, mesh: Geometry) -> None:
-    vertices = "".join(f"v {x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in mesh.points.tolist())
+    # the shortest text of a float that is read as the same float64
+    vertices = [f"v {x!r} {y!r} {z!r}" for x, y, z in mesh.points.tolist()]
+    if mesh.colors is not None:
+        colors = np.round(mesh.colors, 4).astype(float).tolist()
+        vertices = [f"{vertex} {r:g} {g:g} {b:g}" for vertex, (r, g, b) in zip(vertices, colors)]
     faces = "".join(f"f {a} {b} {c}\n" for a, b, c in (mesh.faces + 1).tolist())
-    path.write_text(vertices + faces)
+    path.write_text("\n".join([*vertices, faces]))
 
 
 def _write_off(path: Path, mesh: Geometry) -> None:
-    vertices = "".join(f"{x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in mesh.points.tolist())
+    vertices = "".join(f"{x!r} {y!r} {z!r}\n" for x, y, z in mesh.points.tolist())
     faces = "".join(f"3 {a} {b} {c}\n" for a, b, c in mesh.faces.tolist())
     path.write_text(f"OFF\n{len(mesh.points)} {len(mesh.faces)} 0\n{vertices}{faces}")
 
@@ -140,8 +179,19 @@ def _write_stl(path: Path, mesh: Geometry) -> None:
     made.export(path, file_type="stl")
 
 
+def _write_glb(path: Path, mesh: Geometry) -> None:
+    import trimesh
+
+    if not ply.fits_float32(mesh.points):
+        raise UserError(".glb keeps seven digits, too few so far from the origin; take .ply, .obj "
+                        "or .off")
+    colors = None if mesh.colors is None else np.round(255 * mesh.colors).astype(np.uint8)
+    made = trimesh.Trimesh(mesh.points, mesh.faces, vertex_colors=colors, process=False)
+    path.write_bytes(trimesh.Scene(made).export(file_type="glb"))
+
+
 def _write_xyz(path: Path, cloud: Geometry) -> None:
-    np.savetxt(path, _table(cloud), fmt="%.12g")
+    np.savetxt(path, _table(cloud), fmt="%s")
 
 
 def _write_npy(path: Path, cloud: Geometry) -> None:
@@ -149,9 +199,10 @@ def _write_npy(path: Path, cloud: Geometry) -> None:
 
 
 def _table(cloud: Geometry) -> np.ndarray:
-    """Columns (N, 3) of the points, or (N, 6) with the normals."""
+    """Columns (N, 3) of the points, then those of the normals and of the colours from 0 to 255."""
     normals = [] if cloud.normals is None else [cloud.normals]
-    return np.concatenate([cloud.points, *normals], axis=1)
+    colors = [] if cloud.colors is None else [np.round(255 * cloud.colors.astype(np.float64))]
+    return np.concatenate([cloud.points, *normals, *colors], axis=1)
 
 
 # ------------------------------------------------------------------------------------------ formats
@@ -159,9 +210,17 @@ def _table(cloud: Geometry) -> np.ndarray:
 READERS = {  # suffix: bytes of a file -> Geometry, unchecked
     ".ply": ply.read, ".obj": formats.read_obj, ".pcd": formats.read_pcd,
     ".off": formats.read_with_trimesh("off"), ".stl": formats.read_with_trimesh("stl"),
-    ".xyz": formats.read_table, ".pts": formats.read_table,
-    ".npy": formats.read_npy, ".npz": formats.read_npz,
+    ".xyz": text.read_table, ".pts": text.read_table,
+    ".npy": formats.read_npy, ".npz": formats.read_npz, ".vtk": vtk.read,
+    ".glb": formats.read_glb, ".las": scans.read_las, ".laz": scans.read_las,
 }
+PATH_READERS = {".e57": scans.read_e57, ".gltf": formats.read_gltf}  # suffix: path -> Geometry
+FORMATS = (*READERS, *PATH_READERS)
+# how files of a format begin
+STARTS = {b"ply": ".ply", b"OFF": ".off", b"solid": ".stl", b"v ": ".obj", b"# .PCD": ".pcd",
+          b"VERSION": ".pcd", b"\x93NUMPY": ".npy", b"PK": ".npz",
+          b"# vtk": ".vtk", b"glTF": ".glb", b"LASF": ".las", b"ASTM-E57": ".e57", b"{": ".gltf"}
 # suffix: writes a Geometry to a path
-MESH_WRITERS = {".ply": _write_ply, ".obj": _write_obj, ".off": _write_off, ".stl": _write_stl}
+MESH_WRITERS = {".ply": _write_ply, ".obj": _write_obj, ".off": _write_off, ".stl": _write_stl,
+                ".glb": _write_glb}
 CLOUD_WRITERS = {".ply": _write_ply, ".xyz": _write_xyz, ".npy": _write_npy}

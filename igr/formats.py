@@ -1,4 +1,4 @@
-"""Readers of the formats other than ply: text tables, pcd, numpy, obj, and off and stl by trimesh.
+"""Readers of pcd, numpy and obj files, and of off, stl and glTF by trimesh.
 
 Each takes a file's bytes and returns a Geometry, unchecked; files.read checks it. Each raises
 UserError, without the file's name, where the bytes are not of its format.
@@ -11,7 +11,9 @@ from typing import NamedTuple
 import warnings
 
 from helper import UserError, reason_of
+from igr import text
 from igr.frames import Geometry
+from igr.text import geometry_of, parse_numbers, split_columns, unit_colors
 
 import numpy as np
 
@@ -21,13 +23,6 @@ import numpy as np
 def unpacked_limit(data: bytes) -> int:
     """Bytes that compressed data may grow to: 64 times its own, or 64 MiB if that is more."""
     return max(64 * len(data), 1 << 26)
-
-
-def parse_numbers(text: bytes) -> np.ndarray:
-    """All numbers (n,) of a text, float64, up to the first word that is no number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # numpy's, about such a word
-        return np.fromstring(text, np.float64, sep=" ")
 
 
 def split_polygons(polygons) -> np.ndarray:
@@ -42,37 +37,7 @@ def split_polygons(polygons) -> np.ndarray:
     return np.concatenate([np.empty((0, 3), np.int64), *(split_polygons(g) for g in groups)])
 
 
-def _split_columns(table: np.ndarray) -> Geometry:
-    """Of a table (n, columns): x y z, and columns 4 to 6 as normals where these have length 1
-    (within 1 %)."""
-    if table.ndim != 2 or table.shape[1] < 3:
-        raise UserError(f"needs rows of x y z, found an array of shape {table.shape}")
-    normals = table[:, 3:6] if table.shape[1] >= 6 else None
-    with np.errstate(over="ignore"):
-        if normals is not None and not np.allclose(np.linalg.norm(normals, axis=1), 1, atol=0.01):
-            normals = None  # colours or intensities
-    return Geometry(table[:, :3], normals)
-
-
-# --------------------------------------------------------------------------------- text tables, pcd
-
-
-def read_table(data: bytes) -> Geometry:
-    """Rows of x y z [nx ny nz] ...; skips lines that begin with #, // or ; and a leading count."""
-    text = data.decode("utf-8-sig", "replace").replace(",", " ")
-    lines = [line for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.lstrip().startswith(("#", "//", ";"))]
-    if lines and len(lines[0].split()) == 1:
-        lines = lines[1:]  # a .pts file begins with its number of points
-    if not lines:
-        raise UserError("holds no points")
-    columns = len(lines[0].split())
-    values = parse_numbers(" ".join(lines).encode())
-    if len(values) != len(lines) * columns:
-        bad = next((i for i, line in enumerate(lines)
-                    if len(parse_numbers(line.encode())) != columns), 0)
-        raise UserError(f"data row {bad + 1} is not {columns} numbers: '{lines[bad][:60]}'")
-    return _split_columns(values.reshape(len(lines), columns))
+# ---------------------------------------------------------------------------------------------- pcd
 
 
 class _PcdHeader(NamedTuple):
@@ -89,11 +54,20 @@ def read_pcd(data: bytes) -> Geometry:
     if not {"x", "y", "z"} <= names or not 0 < header.rows <= len(body):
         raise UserError("the pcd header names no points with x, y, z, or more than the file holds")
     columns = _pcd_columns(body, header)
-    points = np.stack([columns[axis] for axis in ("x", "y", "z")], axis=1)
-    if {"normal_x", "normal_y", "normal_z"} <= names:
-        normals = np.stack([columns[f"normal_{axis}"] for axis in "xyz"], axis=1)
-        return Geometry(points, normals)
-    return Geometry(points)
+    packed = columns.get("rgb", columns.get("rgba"))
+    if packed is not None:
+        columns.update(zip("rgb", _unpacked_colors(packed, header)))
+    return geometry_of({text.NAMES.get(name, name): column for name, column in columns.items()})
+
+
+def _unpacked_colors(packed: np.ndarray, header: _PcdHeader) -> np.ndarray:
+    """Red, green and blue (3, n) uint8 of the numbers 0xRRGGBB, which may be in a float's bits."""
+    dtype = header.dtype["rgb" if "rgb" in header.names else "rgba"].base
+    if dtype.itemsize != 4:
+        raise UserError(f"the pcd file's colours have {dtype.itemsize} bytes, not 4")
+    with np.errstate(invalid="ignore", over="ignore"):
+        bits = packed.astype(dtype).view(np.uint32)
+    return np.stack([bits >> 16, bits >> 8, bits]).astype(np.uint8)
 
 
 def _pcd_header(data: bytes):
@@ -196,12 +170,13 @@ def _lzf(data: bytes, size: int) -> bytes:
 
 
 def read_npy(data: bytes) -> Geometry:
-    """An array of rows as read_table() has them."""
-    return _split_columns(_numpy_load(data))
+    """An array of rows as text.read_table() has them."""
+    return split_columns(_numpy_load(data))
 
 
 def read_npz(data: bytes) -> Geometry:
-    """Keys points (or pos, xyz, vertices) with optional normals and faces, or one lone array."""
+    """Keys points (or pos, xyz, vertices) with optional normals, faces, colors and intensity, or
+    one lone array."""
     with _numpy_load(data) as arrays:
         try:
             if sum(entry.file_size for entry in arrays.zip.infolist()) > unpacked_limit(data):
@@ -217,13 +192,13 @@ def _named_arrays(arrays) -> Geometry:
     keys = set(arrays.files)
     key = next((k for k in ("points", "pos", "xyz", "vertices") if k in keys), None)
     if key is None and len(keys) == 1:
-        return _split_columns(np.asarray(arrays[keys.pop()], np.float64))
+        return split_columns(np.asarray(arrays[keys.pop()], np.float64))
     if key is None:
         raise UserError(f"the npz file has no array 'points' (it has {sorted(keys)})")
-    normals = arrays["normals"] if "normals" in keys else None
-    points = arrays[key]
-    faces = arrays["faces"] if "faces" in keys else None
-    return Geometry(points, normals, faces)
+    rest = {name: arrays[name] for name in ("normals", "faces", "intensity") if name in keys}
+    if "colors" in keys:
+        rest["colors"] = unit_colors(arrays["colors"])
+    return Geometry(arrays[key], **rest)
 
 
 def _numpy_load(data: bytes):
@@ -236,18 +211,22 @@ def _numpy_load(data: bytes):
         raise UserError(f"not an array that numpy reads ({str(error)[:80]})") from None
 
 
-# ------------------------------------------------------------------------------------ obj, off, stl
+# ------------------------------------------------------------------------- obj, off, stl, gltf
 
 
 def read_obj(data: bytes) -> Geometry:
-    """Vertices and faces; texture, normals, groups, materials and lines do not matter here."""
+    """Vertices, with the colours behind them, and faces; texture, normals, groups, materials and
+    lines do not matter here."""
     points = []
+    colors = []
     polygons = []
     for line in data.decode("utf-8-sig", "replace").splitlines():
         words = line.split()
         try:
             if words[:1] == ["v"]:
                 points.append((float(words[1]), float(words[2]), float(words[3])))
+                if len(words) == 7:
+                    colors.append((float(words[4]), float(words[5]), float(words[6])))
             elif words[:1] == ["f"]:
                 corners = [int(word.split("/")[0]) for word in words[1:]]
                 if len(corners) < 3 or not all(corners):
@@ -259,7 +238,8 @@ def read_obj(data: bytes) -> Geometry:
     if not points:
         raise UserError("the obj file holds no points")
     faces = split_polygons([np.array(p, np.int64) for p in polygons]) if polygons else None
-    return Geometry(np.array(points), None, faces)
+    colored = unit_colors(np.array(colors)) if colors else None
+    return Geometry(np.array(points), None, faces, colored)
 
 
 def read_with_trimesh(kind: str):
@@ -282,3 +262,46 @@ def read_with_trimesh(kind: str):
             raise UserError(f"not a readable {kind} file ({reason_of(error)[:80]})") from None
 
     return read
+
+
+def read_glb(data: bytes) -> Geometry:
+    """As read_gltf(), of a glb file's bytes."""
+    return _read_gltf(io.BytesIO(data), "glb")
+
+
+def read_gltf(path) -> Geometry:
+    """All meshes of a gltf file's scene, where it places them, or its points if it has no mesh;
+    with colours if all have them. Buffers and pictures are files beside it."""
+    return _read_gltf(path, "gltf")
+
+
+def _read_gltf(source, kind: str) -> Geometry:
+    import trimesh
+
+    try:
+        scene = trimesh.load_scene(source, file_type=kind, process=False)
+        shapes = scene.dump()
+        meshes = [shape for shape in shapes if isinstance(shape, trimesh.Trimesh)]
+        clouds = [shape for shape in shapes if isinstance(shape, trimesh.PointCloud)]
+        shapes = meshes or clouds
+        if not shapes:
+            raise UserError(f"the {kind} file holds no points")
+        starts = np.cumsum([0] + [len(shape.vertices) for shape in shapes])
+        faces = [mesh.faces + start for mesh, start in zip(meshes, starts)]
+        colors = [_trimesh_colors(shape) for shape in shapes]
+        colored = all(found is not None for found in colors)
+        return Geometry(np.concatenate([shape.vertices for shape in shapes]), None,
+                        np.concatenate(faces) if faces else None,
+                        np.concatenate(colors) if colored else None)
+    except UserError:
+        raise
+    except Exception as error:  # trimesh's parsers raise whatever they stumble on
+        raise UserError(f"not a readable {kind} file ({reason_of(error)[:80]})") from None
+
+
+def _trimesh_colors(shape):
+    """The colours (n, 3) of a trimesh object's vertices, also from a texture, or None."""
+    visual = shape.visual
+    if visual.kind == "texture" and visual.uv is not None and visual.material.to_simple().image:
+        visual = visual.to_color()
+    return unit_colors(visual.vertex_colors[:, :3]) if visual.kind == "vertex" else None

@@ -15,12 +15,20 @@ class Geometry(NamedTuple):
     points: np.ndarray  # (N, 3) float64
     normals: np.ndarray | None = None  # (N, 3) float64, one for each point, any length
     faces: np.ndarray | None = None  # (M, 3) int64, counter-clockwise seen from outside
+    colors: np.ndarray | None = None  # (N, 3) float32, sRGB from 0 to 1
+    intensity: np.ndarray | None = None  # (N,) float32, of a scanner's echo, its own unit
+    origins: np.ndarray | None = None  # (N, 3) float64, where the scanner stood
 
     @property
     def surface_points(self) -> np.ndarray:
         """The points (n, 3) that belong to the shape; in a mesh, only those that a face uses."""
         return self.points if self.faces is None else self.points[np.unique(self.faces)]
 LARGEST = 1e100  # coordinate
+
+    def part(self, index: np.ndarray) -> Geometry:
+        """The cloud of the points of an index or mask, with all that belongs to them."""
+        belongings = self._replace(faces=None)
+        return Geometry(*(None if values is None else values[index] for values in belongings))
 
 
 class Frame(NamedTuple):
@@ -52,8 +60,12 @@ class Frame(NamedTuple):
 
     def geometry_to_unit(self, geometry: Geometry) -> Geometry:
         """A shape of the world in the unit frame. Normals keep direction and length."""
-        return geometry._replace(points=self.to_unit(geometry.points))
+        origins = geometry.origins
+        return geometry._replace(points=self.to_unit(geometry.points),
+                                 origins=None if origins is None else self.to_unit(origins))
 
     def geometry_to_world(self, geometry: Geometry) -> Geometry:
         """The reverse of geometry_to_unit()."""
-        return geometry._replace(points=self.to_world(geometry.points))
+        origins = geometry.origins
+        return geometry._replace(points=self.to_world(geometry.points),
+                                 origins=None if origins is None else self.to_world(origins))

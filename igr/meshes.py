@@ -63,7 +63,8 @@ def check_points(n: int, what: str) -> None:
 
 
 def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
-    """n points at random by area over a mesh, each with the unit normal of its face.
+    """n points at random by area over a mesh, each with the unit normal of its face, and with a
+    colour if the mesh has colours.
 
     Raises UserError where the mesh has no area.
     """
@@ -74,14 +75,18 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
     beyond = a + b > 1  # in the other half of the parallelogram
     a = np.where(beyond, 1 - a, a)
     b = np.where(beyond, 1 - b, b)
-    corners = mesh.points[mesh.faces[picked]]
-    o, p, q = corners.transpose(1, 0, 2)
-    points = o + a * (p - o) + b * (q - o)
-    return Geometry(points, unit_vectors(scaled_face_normals(corners)))
+    def between(values: np.ndarray) -> np.ndarray:
+        o, p, q = values[mesh.faces[picked]].transpose(1, 0, 2)
+        return o + a * (p - o) + b * (q - o)
+
+    normals = unit_vectors(scaled_face_normals(mesh.points[mesh.faces[picked]]))
+    colors = None if mesh.colors is None else between(mesh.colors)
+    return Geometry(between(mesh.points), normals, colors=colors)
 
 
 def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
-    """n points of a mesh, evenly spaced (Poisson disk), each with the normal of its face.
+    """n points of a mesh, evenly spaced (Poisson disk), each with the normal of its face, and with
+    a colour if the mesh has colours.
 
     Raises UserError where the mesh has no area or n is 0.
     """
@@ -93,8 +98,11 @@ def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
     legacy = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(mesh.points), o3d.utility.Vector3iVector(mesh.faces)
     )
+    if mesh.colors is not None:
+        legacy.vertex_colors = o3d.utility.Vector3dVector(mesh.colors)
     cloud = legacy.sample_points_poisson_disk(n, use_triangle_normal=True)
-    return Geometry(np.asarray(cloud.points), np.asarray(cloud.normals))
+    colors = None if mesh.colors is None else np.asarray(cloud.colors)
+    return Geometry(np.asarray(cloud.points), np.asarray(cloud.normals), colors=colors)
 
 
 def _cumulated_areas(mesh: Geometry) -> np.ndarray:
@@ -166,8 +174,7 @@ def signed_volume(mesh: Geometry) -> float:
 def keep_faces(mesh: Geometry, keep: np.ndarray) -> Geometry:
     """The mesh of the faces in the mask keep (M,), without the vertices that none of them uses."""
     vertices, faces = np.unique(mesh.faces[keep], return_inverse=True)
-    normals = None if mesh.normals is None else mesh.normals[vertices]
-    return Geometry(mesh.points[vertices], normals, faces.reshape(-1, 3))
+    return mesh.part(vertices)._replace(faces=faces.reshape(-1, 3))
 
 
 def large_components(mesh: Geometry, fraction: float) -> np.ndarray:

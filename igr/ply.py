@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from helper import UserError
-from igr import formats
+from igr import formats, text
 from igr.frames import Geometry
 
 import numpy as np
@@ -37,8 +37,9 @@ def read(data: bytes) -> Geometry:
     """The cloud or mesh of a file's bytes, unchecked. Raises UserError where they are no ply."""
     data = data[3:] if data.startswith(b"\xef\xbb\xbf") else data
     encoding, elements, body = _header(data)
+    kinds = {p.name: p.kind[-2:] for e in elements if e.name == "vertex" for p in e.properties}
     if encoding == "ascii":  # an ascii body is a binary one in which every property is a double
-        body = formats.parse_numbers(body).tobytes()
+        body = text.parse_numbers(body).tobytes()
         elements = [_with_doubles(element) for element in elements]
     tables = {}
     position = 0
@@ -50,13 +51,14 @@ def read(data: bytes) -> Geometry:
     face = tables.get("face", {})
     if not {"x", "y", "z"} <= vertex.keys():
         raise UserError("the ply file has no vertices with x, y, z")
-    points = np.stack([vertex[axis] for axis in ("x", "y", "z")], axis=1)
-    normals = None
-    if {"nx", "ny", "nz"} <= vertex.keys():
-        normals = np.stack([vertex[axis] for axis in ("nx", "ny", "nz")], axis=1)
     polygons = face.get("vertex_indices", face.get("vertex_index"))
     faces = None if polygons is None else formats.split_polygons(polygons)
-    return Geometry(points, normals, faces)
+    for name in ("red", "green", "blue"):
+        if name in vertex and kinds[name][0] != "f":  # an ascii file's were read as doubles, too
+            with np.errstate(invalid="ignore"):  # a damaged file's; refused where it is too large
+                vertex[name] = np.asarray(vertex[name]).astype(np.int64)
+    columns = {text.NAMES.get(name.lower(), name): column for name, column in vertex.items()}
+    return text.geometry_of(columns)._replace(faces=faces)
 
 
 def _with_doubles(element: _Element) -> _Element:
@@ -177,14 +179,25 @@ def _list_length(body: bytes, position: int, kind: str, short: UserError) -> int
 
 
 def to_bytes(geometry: Geometry) -> bytes:
-    """The binary ply file of a cloud or mesh, float32 or, where that loses, float64."""
-    points, normals, faces = geometry
+    """The binary ply file of a cloud or mesh, float32 or, where that loses, float64; colours are
+    rounded to 8 bits."""
+    points, faces = geometry.points, geometry.faces
     kind, word = ("<f4", "float") if fits_float32(points) else ("<f8", "double")
-    names = ["x", "y", "z"] + ([] if normals is None else ["nx", "ny", "nz"])
-    table = np.concatenate([points] + ([] if normals is None else [normals]), axis=1)
+    columns = [(name, word, kind, points[:, i]) for i, name in enumerate("xyz")]
+    if geometry.normals is not None:
+        columns += [(f"n{name}", word, kind, geometry.normals[:, i])
+                    for i, name in enumerate("xyz")]
+    if geometry.colors is not None:
+        columns += [(name, "uchar", "u1", np.round(255 * geometry.colors[:, i]))
+                    for i, name in enumerate(("red", "green", "blue"))]
+    if geometry.intensity is not None:
+        columns.append(("intensity", "float", "<f4", geometry.intensity))
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
-    header += [f"property {word} {name}" for name in names]
-    body = table.astype(kind).tobytes()
+    header += [f"property {word} {name}" for name, word, _, _ in columns]
+    table = np.empty(len(points), [(name, kind) for name, _, kind, _ in columns])
+    for name, _, _, values in columns:
+        table[name] = values
+    body = table.tobytes()
     if faces is not None:
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
         rows = np.empty(len(faces), [("length", "u1"), ("vertices", "<i4", (3,))])

@@ -1,7 +1,8 @@
 """Colours of distances, in the reference's frame and on a scale that fits."""
 
+from helper import UserError
 from igr import colors, shapes
-from igr.frames import Geometry
+from igr.frames import Frame, Geometry
 
 import numpy as np
 import pytest
@@ -30,6 +31,35 @@ def test_color_map_ends_at_its_top():
     assert (ends[0] == ends[1]).all() and (ends[2] == ends[3]).all()
     assert np.abs(ends[1] - ends[2]).max() > 0.5
     assert np.isfinite(colors.color_map(np.zeros(3), 0.0)).all()
+
+
+@pytest.mark.parametrize("name", ["sphere", "sponge"])
+def test_a_mesh_gets_the_colours_of_its_cloud(name):
+    """A texture of two waves over the shape comes back within 0.02 of its range."""
+    def texture(points):
+        return 0.5 + 0.5 * np.sin(6 * points[:, [1, 2, 0]])
+
+    frame = Frame.of(shapes.mesh(name).points)
+    mesh, cloud = map(frame.geometry_to_unit, (shapes.mesh(name), shapes.sample(name, 20_000)))
+    mesh = mesh._replace(points=mesh.points * 1.001)  # near the points, not on them
+    colored = colors.carry_colors(cloud._replace(colors=texture(cloud.points)), mesh)
+    assert np.abs(colored.colors - texture(mesh.points)).mean() < 0.02
+    assert np.array_equal(colored.points, mesh.points) and colored.faces is mesh.faces
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_few_points_give_their_colours_too(n):
+    cloud = Geometry(np.arange(3.0 * n).reshape(n, 3), colors=np.full((n, 3), 0.25))
+    assert np.allclose(colors.carry_colors(cloud, shapes.mesh("sphere")).colors, 0.25)
+
+
+def test_colours_of_the_file():
+    cloud = Geometry(np.eye(3), colors=np.eye(3), intensity=np.arange(3))
+    assert colors.vertex_colors(cloud, "file").tolist() == np.eye(3).tolist()
+    greys = colors.vertex_colors(cloud._replace(colors=None), "file")
+    assert greys[0].tolist() == [0] * 3 and greys[2].tolist() == [1] * 3
+    with pytest.raises(UserError, match="neither colours nor intensities"):
+        colors.vertex_colors(Geometry(np.eye(3)), "file")
 
 
 def test_vertex_colors_of_normals():

@@ -1,9 +1,12 @@
 """Clouds for the training: the split, neighbours, clouds that cannot serve, and create."""
 
+import os
+
 import datasets
 from helper import UserError
 from igr import files, shapes
-from igr.frames import Geometry
+from igr.frames import Frame, Geometry
+import infer
 
 import numpy as np
 import pytest
@@ -68,6 +71,33 @@ def test_create_keeps_the_coordinates_of_the_mesh(tmp_path):
     np.testing.assert_allclose(cloud.points.max(axis=0), mesh.points.max(axis=0), atol=1e-4)
 
 
+@pytest.mark.parametrize("sampling", ["poisson", "uniform"])
+def test_create_writes_the_colours_along(tmp_path, sampling):
+    mesh = shapes.mesh("sponge")
+    low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
+    files.write(tmp_path / "a.ply", mesh._replace(colors=(mesh.points - low) / (high - low)))
+    cloud = files.read(datasets.create_from_mesh(tmp_path / "a.ply", None, 200, sampling, 0))
+    assert np.abs(cloud.colors - (cloud.points - low) / (high - low)).max() < 0.01
+
+
+def test_the_clouds_colours_come_with_its_points(tmp_path):
+    ball = shapes.sample("sphere", 300)
+    files.write(tmp_path / "a.ply", ball._replace(colors=(ball.points + 1) / 2))
+    frame = Frame.of(ball.points)
+    cloud = datasets.training_points(tmp_path / "a.ply", {}, frame, named=True)
+    assert np.abs(cloud.colors - (frame.to_world(cloud.points) + 1) / 2).max() < 0.003
+    colored = infer.with_colors(shapes.mesh("sphere"), cloud, lambda line: None)
+    assert np.abs(colored.colors - (colored.points + 1) / 2).mean() < 0.05
+    bare = cloud._replace(colors=None)
+    assert infer.with_colors(colored._replace(colors=None), bare, print).colors is None
+
+
+def test_a_pipe_is_no_cloud_to_come_back_to(tmp_path):
+    os.mkfifo(tmp_path / "a.ply")
+    with pytest.raises(UserError, match="a pipe, which the training has read"):
+        datasets.training_points(tmp_path / "a.ply", {}, Frame())
+
+
 def test_a_point_far_from_the_rest_gets_a_warning(tmp_path, capsys):
     ball = shapes.sample("sphere", 400).points
     files.write(tmp_path / "a.xyz", Geometry(ball))
@@ -76,6 +106,32 @@ def test_a_point_far_from_the_rest_gets_a_warning(tmp_path, capsys):
     files.write(tmp_path / "b.xyz", Geometry(np.append(ball, [[100.0, 0, 0]], axis=0)))
     datasets.load_cloud(tmp_path / "b.xyz", 5, 0, False, seed=0)
     assert "fills 1.9 % of the frame" in capsys.readouterr().err
+
+
+def test_duplicates_are_named(tmp_path, capsys):
+    ball = shapes.sample("sphere", 400).points
+    np.save(tmp_path / "a.npy", np.concatenate([ball, np.repeat(ball[:1], 3600, axis=0)]))
+    datasets.load_cloud(tmp_path / "a.npy", 5, 0, False, seed=0)
+    said = capsys.readouterr().err
+    assert "90 % of the 4000 points are duplicates, only 400 are distinct" in said
+    assert "fills" not in said and said.count("\n") == 1
+    np.save(tmp_path / "b.npy", np.concatenate([ball, ball[:40]]))
+    datasets.load_cloud(tmp_path / "b.npy", 5, 0, False, seed=0)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("stretch, turned, said", [
+    ((1, 1, 1e-4), 0.5, "almost on a plane"), ((1, 1, 0), 0, "almost on a plane"),
+    ((1, 1e-4, 1e-4), 0.5, "almost on a line"), ((1, 1e-4, 0), 0, "almost on a line"),
+    ((1, 0.5, 0.01), 0.5, ""), ((1, 0.05, 0.05), 0.5, "")])
+def test_flat_clouds_and_lines_get_a_warning(tmp_path, capsys, rng, stretch, turned, said):
+    points = rng.uniform(-1, 1, (500, 3)) * stretch
+    turn = np.array([[1, 0, 0], [0, np.cos(turned), -np.sin(turned)],
+                     [0, np.sin(turned), np.cos(turned)]])
+    np.save(tmp_path / "a.npy", points @ turn @ turn[:, [2, 0, 1]])
+    datasets.load_cloud(tmp_path / "a.npy", 5, 0, False, seed=0)
+    found = capsys.readouterr().err
+    assert said in found and found.count("\n") == bool(said)
 
 
 @pytest.mark.parametrize("other", [

@@ -1,14 +1,18 @@
 """Files in, files out, and the messages about files that are broken."""
 
+from concurrent.futures import ThreadPoolExecutor
 import gzip
+import os
 import struct
 
+import helper
 from helper import UserError
 from igr import files, shapes
 from igr.frames import Geometry
 
 import numpy as np
 import pytest
+import trimesh
 
 TETRA = Geometry(
     np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]),
@@ -174,6 +178,10 @@ def test_numpy_files(tmp_path, rng):
     ("a.stl", b"no", "stl"),
     ("a.npy", b"\x93NUMPY", "not an array"),
     ("a.pcd", b"no", "DATA"),
+    ("a.vtk", b"# vtk DataFile Version 3.0\nt\nASCII\nDATASET POLYDATA\nPOINTS 9 float\n0 0 0\n",
+     "cut short"),
+    ("a.vtk", b"# vtk DataFile Version 3.0\nt\nASCII\nDATASET STRUCTURED_POINTS\n", "no POINTS"),
+    ("a.glb", b"no", "not a readable glb"),
     ("index.ply", ply("ascii", ((0, 1, 2, 3), (0, 1, 9))), "outside 0..4"),
 ])
 @pytest.mark.filterwarnings("error")
@@ -208,6 +216,156 @@ def test_stl_is_refused_where_it_would_ruin_the_mesh(tmp_path):
     assert not list(tmp_path.iterdir())
     files.write(tmp_path / "far.obj", far)
     np.testing.assert_allclose(files.read(tmp_path / "far.obj").points, far.points, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".off"])
+def test_far_meshes_keep_their_detail(tmp_path, suffix):
+    mesh = shapes.mesh("letter")
+    far = mesh._replace(points=mesh.points + 4.5e12)  # float64's steps are 0.001 there
+    assert len(np.unique(far.points[:, 0])) > 1
+    files.write(tmp_path / f"far{suffix}", far)
+    assert np.array_equal(files.read(tmp_path / f"far{suffix}").points, far.points)
+
+
+def test_far_clouds_keep_their_detail(tmp_path, rng):
+    points = 4.5e12 + rng.uniform(0, 1, (50, 3))
+    files.write(tmp_path / "far.xyz", Geometry(points))
+    assert np.array_equal(files.read(tmp_path / "far.xyz").points, points)
+
+
+@pytest.mark.parametrize("suffix", ["", ".ply", ".xyz.gz"])
+def test_pipes_are_read(tmp_path, suffix):
+    cloud = shapes.sample("knot", 100)
+    files.write(tmp_path / "knot.ply", cloud)
+    files.write(tmp_path / "knot.xyz", cloud)
+    ply_bytes = (tmp_path / "knot.ply").read_bytes()
+    data = gzip.compress((tmp_path / "knot.xyz").read_bytes()) if "gz" in suffix else ply_bytes
+    pipe = tmp_path / f"pipe{suffix}"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_bytes, data)
+        np.testing.assert_allclose(files.read(pipe).points, cloud.points, atol=1e-6)
+    assert helper.sha256_of_file(pipe) == ""  # and does not wait for a second writer
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_bytes, b"")
+        with pytest.raises(UserError, match="no data"):
+            files.read(pipe)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".off", ".stl", ".obj", ".npy", ".xyz"])
+def test_a_file_without_suffix_is_told_by_its_first_bytes(tmp_path, suffix):
+    shape = shapes.sample("letter", 40) if suffix in (".npy", ".xyz") else shapes.mesh("letter")
+    files.write(tmp_path / f"letter{suffix}", shape)
+    (tmp_path / f"letter{suffix}").rename(tmp_path / "letter")
+    if suffix == ".stl":  # binary, without a mark of its own
+        with pytest.raises(UserError):
+            files.read(tmp_path / "letter")
+    else:
+        assert len(files.read(tmp_path / "letter").points) == len(shape.points)
+
+
+def textured(shape: Geometry) -> Geometry:
+    """A shape with colours that depend on the place, in steps of 8 bits."""
+    colors = np.round(255 * (0.5 + 0.5 * np.sin(3 * shape.points[:, [1, 2, 0]]))) / 255
+    return shape._replace(colors=colors.astype(np.float32))
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".glb", ".obj"])
+def test_colours_of_a_mesh_survive(tmp_path, suffix):
+    mesh = textured(shapes.mesh("letter"))
+    files.write(tmp_path / f"a{suffix}", mesh)
+    again = files.read(tmp_path / f"a{suffix}")
+    np.testing.assert_allclose(again.points, mesh.points, atol=1e-6)
+    np.testing.assert_allclose(again.colors, mesh.colors, atol=1e-4)
+    assert np.array_equal(again.faces, mesh.faces)
+
+
+@pytest.mark.parametrize("suffix", files.CLOUD_WRITERS)
+@pytest.mark.parametrize("normals", [True, False])
+def test_colours_of_a_cloud_survive(tmp_path, suffix, normals):
+    cloud = textured(shapes.sample("knot", 200))
+    cloud = cloud if normals else cloud._replace(normals=None)
+    files.write(tmp_path / f"a{suffix}", cloud)
+    again = files.read(tmp_path / f"a{suffix}")
+    np.testing.assert_allclose(again.colors, cloud.colors, atol=1e-6)
+    assert (again.normals is not None) == normals
+
+
+def test_an_intensity_survives(tmp_path):
+    cloud = Geometry(np.eye(3), intensity=np.array([1, 20, 3000], np.float32))
+    files.write(tmp_path / "a.ply", cloud)
+    assert files.read(tmp_path / "a.ply").intensity.tolist() == [1, 20, 3000]
+
+
+@pytest.mark.parametrize("encoding, kind, red", [
+    ("ascii", "uchar", "255"), ("ascii", "ushort", "65535"), ("ascii", "float", "1.0")])
+def test_colours_of_ply_by_their_type(tmp_path, encoding, kind, red):
+    (tmp_path / "a.ply").write_text(
+        f"ply\nformat {encoding} 1.0\nelement vertex 2\nproperty float x\nproperty float y\n"
+        f"property float z\nproperty {kind} red\nproperty {kind} green\nproperty {kind} blue\n"
+        f"end_header\n0 0 0 {red} 0 0\n1 1 1 0 {red} 0\n")
+    assert files.read(tmp_path / "a.ply").colors.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("kind", ["F", "U"])
+@pytest.mark.parametrize("encoding", ["ascii", "binary"])
+def test_colours_of_pcd(tmp_path, kind, encoding):
+    bits = np.array([0xFF0000, 0x00FF00, 0x3366CC], np.uint32)
+    numbers = bits.view(np.float32) if kind == "F" else bits
+    table = np.zeros(3, [("p", "<f4", 3), ("rgb", numbers.dtype), ("intensity", "<f4")])
+    table["p"], table["rgb"], table["intensity"] = np.eye(3), numbers, [1, 2, 3]
+    rows = "\n".join(f"{x:g} {y:g} {z:g} {n!r} {i}" for (x, y, z), n, i in
+                     zip(np.eye(3), numbers.tolist(), (1, 2, 3)))
+    header = (f"# .PCD v0.7\nFIELDS x y z rgb intensity\nSIZE 4 4 4 4 4\nTYPE F F F {kind} F\n"
+              f"WIDTH 3\nHEIGHT 1\nPOINTS 3\nDATA {encoding}\n").encode()
+    body = rows.encode() if encoding == "ascii" else table.tobytes()
+    (tmp_path / "a.pcd").write_bytes(header + body)
+    cloud = files.read(tmp_path / "a.pcd")
+    wanted = np.array([[255, 0, 0], [0, 255, 0], [0x33, 0x66, 0xCC]]) / 255
+    np.testing.assert_allclose(cloud.colors, wanted, atol=1e-6)
+    assert cloud.intensity.tolist() == [1, 2, 3]
+
+
+def test_colours_of_another_length_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", points=np.eye(3), colors=np.eye(3)[:2])
+    with pytest.raises(UserError, match=r"3 points but colours of shape \(2, 3\)"):
+        files.read(tmp_path / "a.npz")
+
+
+def test_scenes_are_joined_where_they_stand(tmp_path):
+    """Two boxes, one moved and textured by colours; embedded in a glb, and as gltf with buffers."""
+    scene = trimesh.Scene()
+    box = trimesh.creation.box()
+    scene.add_geometry(box, transform=trimesh.transformations.translation_matrix([5, 0, 0]))
+    scene.add_geometry(box)
+    (tmp_path / "a.glb").write_bytes(scene.export(file_type="glb"))
+    for name, content in scene.export(file_type="gltf").items():
+        (tmp_path / name).write_bytes(content)
+    for name in ("a.glb", "model.gltf"):
+        mesh = files.read(tmp_path / name)
+        assert mesh.points.min(axis=0).tolist() == [-0.5] * 3
+        assert mesh.points.max(axis=0).tolist() == [5.5, 0.5, 0.5]
+        assert len(mesh.faces) == 24 and mesh.faces.max() == 15 and mesh.colors is None
+    (tmp_path / "gltf_buffer_0.bin").unlink()
+    with pytest.raises(UserError, match="not a readable gltf"):
+        files.read(tmp_path / "model.gltf")
+
+
+@pytest.mark.parametrize("kind", ["float", "double", "int"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_points_of_vtk(tmp_path, kind, binary):
+    points = np.array([[0, 1, 2], [10, -5, 7]])
+    types = {"float": ">f4", "double": ">f8", "int": ">i4"}
+    body = points.astype(types[kind]).tobytes() if binary else b"0 1 2 10\n-5 7"
+    (tmp_path / "a.vtk").write_bytes(
+        b"# vtk DataFile Version 3.0\nPOINTS of a title\n" + (b"BINARY" if binary else b"ASCII")
+        + f"\nDATASET POLYDATA\nPOINTS 2 {kind}\n".encode() + body + b"\nVERTICES 1 3\n2 0 1\n")
+    assert files.read(tmp_path / "a.vtk").points.tolist() == points.tolist()
+
+
+def test_devices_have_no_data():
+    with pytest.raises(UserError, match="/dev/null: no data"):
+        files.read("/dev/null")
 
 
 def test_the_real_shapes_are_read(data):

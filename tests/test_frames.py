@@ -2,7 +2,7 @@
 
 from helper import UserError
 from igr import shapes
-from igr.frames import Frame
+from igr.frames import Frame, Geometry
 
 import numpy as np
 import pytest
@@ -26,6 +26,19 @@ def test_a_geometry_keeps_its_normals_and_faces():
     assert np.array_equal(unit.points, frame.to_unit(mesh.points))
     assert np.array_equal(unit.normals, mesh.normals) and np.array_equal(unit.faces, mesh.faces)
     np.testing.assert_allclose(frame.geometry_to_world(unit).points, mesh.points, rtol=1e-12)
+
+
+def test_origins_move_with_the_points_and_parts_keep_all():
+    points = np.arange(12.0).reshape(4, 3)
+    cloud = Geometry(points, None, None, points / 12, points[:, 0], points + 1)
+    frame = Frame.of(points)
+    unit = frame.geometry_to_unit(cloud)
+    assert np.allclose(unit.origins, frame.to_unit(cloud.origins))
+    assert np.allclose(frame.geometry_to_world(unit).origins, cloud.origins)
+    part = cloud.part(np.array([False, True, False, True]))
+    assert part.faces is None and part.normals is None
+    for name in ("points", "colors", "intensity", "origins"):
+        assert np.array_equal(getattr(part, name), getattr(cloud, name)[1::2])
 
 
 def test_vertices_that_no_face_uses_are_not_on_the_surface():

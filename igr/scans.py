@@ -1,0 +1,145 @@
+"""Laser scanners' files: LAS and LAZ by laspy, E57 by pye57 (requirements-formats.txt)."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+from pathlib import Path
+from types import ModuleType
+
+from helper import UserError, reason_of
+from igr import formats
+from igr.frames import Geometry
+from igr.text import unit_colors
+
+import numpy as np
+
+RECORD = 54  # bytes of a LAS file's variable length record, at least
+BLOCK = 1_000_000  # points that are unpacked at a time, to spare memory
+
+
+def needed(module: str, what: str) -> ModuleType:
+    """An optional library. Raises UserError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise UserError(f"{what} needs {module}: pip install -r requirements-formats.txt") from None
+
+
+# -------------------------------------------------------------------------------------- las and laz
+
+
+def read_las(data: bytes) -> Geometry:
+    """A LAS or LAZ file's points, colours and intensities (colours and intensities that are all 0
+    are none)."""
+    laspy = needed("laspy", "a las or laz file")
+    logging.getLogger("laspy").setLevel(logging.CRITICAL)  # it logs what it raises
+    records = int.from_bytes(data[100:104], "little")
+    if records * RECORD > len(data):  # laspy would look for each
+        raise UserError(f"not a readable las or laz file ({records} records are promised)")
+    try:
+        with laspy.open(io.BytesIO(data), read_evlrs=False) as file:
+            if file.header.are_points_compressed:
+                needed("lazrs", "a laz file")
+            return _las_points(file, _las_count(file.header, data))
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # lazrs's panics are no Exception; laspy's parsers: any
+        raise UserError(f"not a readable las or laz file ({reason_of(error)[:80]})") from None
+
+
+def _las_count(header, data: bytes) -> int:
+    """The number of points. Raises UserError where the header cannot be right."""
+    count = header.point_count
+    if not count:
+        raise UserError("holds no points")
+    if not (np.isfinite([*header.scales, *header.offsets]).all() and np.all(header.scales)):
+        raise UserError(f"its header's scale is {' '.join(f'{s:g}' for s in header.scales)}: a "
+                        "scale of 0 or no number makes all points one")
+    packed = header.are_points_compressed
+    if count * header.point_format.size > (formats.unpacked_limit(data) if packed else len(data)):
+        raise UserError(f"cut short: {count} points were promised, the data ends earlier")
+    if packed and _laz_chunks(data, header.offset_to_point_data) > count:
+        raise UserError("the laz file's table of chunks is damaged")
+    return count
+
+
+def _laz_chunks(data: bytes, start: int) -> int:
+    """The number of chunks in a laz file's table. Its place stands where the points begin, or, as
+    -1 there says, in the last 8 bytes. lazrs would end the process for want of memory."""
+    place = int.from_bytes(data[start : start + 8], "little", signed=True)
+    if place == -1:
+        place = int.from_bytes(data[-8:], "little", signed=True)
+    return int.from_bytes(data[place + 4 : place + 8], "little") if place > 0 else 0
+
+
+def _las_points(file, count: int) -> Geometry:
+    names = set(file.header.point_format.dimension_names)
+    points = np.empty((count, 3))
+    colors = np.empty((count, 3), np.uint16) if {"red", "green", "blue"} <= names else None
+    intensity = np.empty(count, np.float32)
+    done = 0
+    for block in file.chunk_iterator(BLOCK):
+        part = slice(done, done + len(block))
+        for axis, name in enumerate("xyz"):
+            points[part, axis] = block[name]
+        if colors is not None:
+            for channel, name in enumerate(("red", "green", "blue")):
+                colors[part, channel] = block[name]
+        intensity[part] = block["intensity"]
+        done += len(block)
+    if done != count:
+        raise UserError(f"cut short: {count} points were promised, {done} are there")
+    colored = colors is not None and colors.any()
+    return Geometry(points, colors=unit_colors(colors) if colored else None,
+                    intensity=intensity if intensity.any() else None)
+
+
+# ---------------------------------------------------------------------------------------------- e57
+
+
+def read_e57(path: Path) -> Geometry:
+    """The valid points of all scans of an E57 file in the file's common frame, with colours and
+    intensities if all scans have them, and the scanner's position if a scan has a pose."""
+    pye57 = needed("pye57", "an e57 file")
+    try:
+        with pye57.E57(str(path)) as file:
+            headers = [file.get_header(i) for i in range(file.scan_count)]
+            _check_e57(headers, path.stat().st_size)
+            scans = [_e57_scan(file, i, header) for i, header in enumerate(headers)
+                     if header.point_count]
+            posed = any(header.has_pose() for header in headers)
+    except UserError:
+        raise
+    except Exception as error:  # the library's own and Python's: any
+        raise UserError(f"not a readable e57 file ({reason_of(error)[:80]})") from None
+    joined = (None if any(values is None for values in column) else np.concatenate(column)
+              for column in zip(*scans))
+    geometry = Geometry(*joined)
+    return geometry if posed else geometry._replace(origins=None)
+
+
+def _check_e57(headers: list, size: int) -> None:
+    """Raises UserError where scans (their headers) have no points, or more than a file of `size`
+    bytes can hold."""
+    count = sum(header.point_count for header in headers)
+    if count == 0:
+        raise UserError(f"holds no points ({len(headers)} scans)")
+    if count > 64 * size:
+        raise UserError(f"cut short: {count} points were promised in {size} bytes")
+
+
+def _e57_scan(file, index: int, header) -> Geometry:
+    data = file.read_scan(index, intensity=True, colors=True, ignore_missing_fields=True)
+    points = np.stack([data[f"cartesian{axis}"] for axis in "XYZ"], axis=1)
+    colors = None
+    if {"colorRed", "colorGreen", "colorBlue"} <= data.keys():
+        colors = np.stack([data[f"color{name}"] for name in ("Red", "Green", "Blue")], axis=1)
+        top = None
+        if header.node.isDefined("colorLimits"):
+            top = max(1.0, float(header["colorLimits"]["colorRedMaximum"].value()))
+        colors = unit_colors(colors, top)
+    intensity = data.get("intensity")
+    origins = np.tile(file.scan_position(index), (len(points), 1))
+    return Geometry(points, None, None, colors, intensity, origins)

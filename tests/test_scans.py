@@ -1,0 +1,149 @@
+"""LAS, LAZ and E57: files that their own libraries write, and broken ones."""
+
+import sys
+
+from helper import UserError
+from igr import files, scans
+
+import laspy
+import numpy as np
+import pye57
+import pytest
+
+N = 500
+
+
+@pytest.fixture
+def points(rng):
+    return rng.uniform(-1, 1, (N, 3)) * [30, 20, 5] + [4.5e5, 5.2e6, 300]  # as UTM
+
+
+def las(path, points, colors=None, intensity=None, version="1.4", scale=0.001):
+    header = laspy.LasHeader(version=version, point_format=3 if version == "1.2" else 7)
+    header.offsets = np.floor(points.min(axis=0))
+    header.scales = np.full(3, scale)
+    made = laspy.LasData(header)
+    made.x, made.y, made.z = points.T
+    if colors is not None:
+        made.red, made.green, made.blue = colors.T
+    if intensity is not None:
+        made.intensity = intensity
+    made.write(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".las", ".laz"])
+@pytest.mark.parametrize("version", ["1.2", "1.4"])
+@pytest.mark.parametrize("top", [255, 65535])
+def test_las_and_laz(tmp_path, points, rng, suffix, version, top):
+    colors = rng.integers(0, top + 1, (N, 3)).astype(np.uint16)
+    colors[0] = top
+    path = las(str(tmp_path / f"a{suffix}"), points, colors, np.arange(N), version)
+    cloud = files.read(path)
+    np.testing.assert_allclose(cloud.points, points, atol=0.00051)
+    np.testing.assert_allclose(cloud.colors, colors / top, atol=1e-6)
+    assert cloud.intensity.tolist() == [*range(N)]
+
+
+def test_las_in_blocks_and_without_colours(tmp_path, points, monkeypatch):
+    monkeypatch.setattr(scans, "BLOCK", 70)
+    cloud = files.read(las(str(tmp_path / "a.laz"), points))
+    np.testing.assert_allclose(cloud.points, points, atol=0.00051)
+    assert cloud.colors is None and cloud.intensity is None
+
+
+def e57(path, parts):
+    """parts: (points in the scanner's frame, colors or None, rotation, translation) a scan."""
+    with pye57.E57(str(path), mode="w") as file:
+        for points, colors, rotation, translation in parts:
+            data = {f"cartesian{axis}": points[:, i].copy() for i, axis in enumerate("XYZ")}
+            data["intensity"] = np.linspace(0, 1, len(points))
+            if colors is not None:
+                data.update({f"color{name}": colors[:, i].copy()
+                             for i, name in enumerate(("Red", "Green", "Blue"))})
+            file.write_scan_raw(data, rotation=np.array(rotation),
+                                translation=np.array(translation))
+    return path
+
+
+def test_scans_of_e57_are_joined_in_one_frame(tmp_path, rng):
+    one, two = rng.uniform(-1, 1, (2, N, 3))
+    colors = rng.integers(0, 256, (N, 3)).astype(np.uint8)
+    half = np.sqrt(0.5)  # a quarter turn about z: x to y
+    path = e57(tmp_path / "a.e57", [(one, colors, [1.0, 0, 0, 0], [0.0, 0, 0]),
+                                    (two, colors, [half, 0, 0, half], [10.0, 20, 30])])
+    cloud = files.read(path)
+    turned = np.stack([-two[:, 1], two[:, 0], two[:, 2]], axis=1) + np.array([10, 20, 30])
+    np.testing.assert_allclose(cloud.points, np.concatenate([one, turned]), atol=1e-6)
+    np.testing.assert_allclose(cloud.colors, np.tile(colors / 255, (2, 1)), atol=1e-6)
+    assert np.unique(cloud.origins, axis=0).tolist() == [[0, 0, 0], [10, 20, 30]]
+    assert cloud.origins[-1].tolist() == [10, 20, 30]
+    assert cloud.intensity[N - 1] == 1
+
+
+def test_colours_of_some_scans_only_are_left_out(tmp_path, rng):
+    points = rng.uniform(-1, 1, (9, 3))
+    colors = np.full((9, 3), 99, np.uint8)
+    path = e57(tmp_path / "a.e57", [(points, colors, [1.0, 0, 0, 0], [0.0, 0, 0]),
+                                    (points, None, [1.0, 0, 0, 0], [0.0, 0, 0])])
+    assert files.read(path).colors is None
+
+
+def test_an_e57_file_without_points(tmp_path):
+    with pye57.E57(str(tmp_path / "a.e57"), mode="w"):
+        pass
+    with pytest.raises(UserError, match="holds no points"):
+        files.read(tmp_path / "a.e57")
+
+
+def test_a_scale_of_zero_is_refused(tmp_path, points):
+    path = tmp_path / "a.las"
+    las(str(path), points)
+    data = bytearray(path.read_bytes())
+    data[131:139] = bytes(8)  # the header's scale of x
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="scale is 0 "):
+        files.read(path)
+
+
+@pytest.mark.parametrize("suffix, place", [(".las", 100), (".laz", 100), (".laz", None)])
+def test_absurd_counts_are_refused_at_once(tmp_path, points, suffix, place):
+    """4 billion records, or chunks in a laz file's table: for these lazrs ends the process."""
+    path = tmp_path / f"a{suffix}"
+    las(str(path), points)
+    data = bytearray(path.read_bytes())
+    if place is None:
+        start = int.from_bytes(data[96:100], "little")  # of the points
+        place = int.from_bytes(data[start : start + 8], "little") + 4
+    data[place : place + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"promised|damaged"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("suffix", [".las", ".laz", ".e57"])
+@pytest.mark.parametrize("keep", [0.02, 0.5, 0.95])
+def test_scans_that_are_cut_short_are_refused(tmp_path, points, suffix, keep):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".e57":
+        e57(path, [(points, None, [1.0, 0, 0, 0], [0.0, 0, 0])])
+    else:
+        las(str(path), points)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(UserError) as error:
+        files.read(path)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("suffix, module", [
+    (".las", "laspy"), (".laz", "lazrs"), (".e57", "pye57")])
+def test_a_missing_library_is_named(tmp_path, points, monkeypatch, suffix, module):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".e57":
+        e57(path, [(points, None, [1.0, 0, 0, 0], [0.0, 0, 0])])
+    else:
+        las(str(path), points)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=f"needs {module}: pip install -r requirements-formats.txt"):
+        files.read(path)
