@@ -8,6 +8,8 @@ from helper import UserError
 
 import numpy as np
 
+LARGEST = 1e100  # coordinate
+
 
 class Geometry(NamedTuple):
     """A cloud (no faces) or a triangle mesh, in the coordinates of its file."""
@@ -23,7 +25,6 @@ class Geometry(NamedTuple):
     def surface_points(self) -> np.ndarray:
         """The points (n, 3) that belong to the shape; in a mesh, only those that a face uses."""
         return self.points if self.faces is None else self.points[np.unique(self.faces)]
-LARGEST = 1e100  # coordinate
 
     def part(self, index: np.ndarray) -> Geometry:
         """The cloud of the points of an index or mask, with all that belongs to them."""
