@@ -22,6 +22,8 @@ from igr.frames import Frame, Geometry
 import numpy as np
 
 FARTHEST = 1e6  # unit frame; beyond it searches for neighbours may find none
+TEST_RATE = 0.25  # of the points are held out
+FEW = 5_000  # points of which none is to be missed by the training
 FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes some of its own
 REPEATED = 0.1  # share of a cloud's points that repeat another one; with more, a warning
 FLAT = 1e-3  # standard deviations across and along a cloud; below, a warning
@@ -38,12 +40,15 @@ class PointCloud(NamedTuple):
     sigma: np.ndarray  # (N, 1) float32, distance to the k-th nearest neighbour
     held_out: np.ndarray  # (M, 3) float32, the test part
     frame: Frame
+    test_rate: float = 0.0  # the share that is held out
 
 
-def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) -> PointCloud:
+def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
+               seed: int) -> PointCloud:
     """Read a cloud (or a mesh's vertices) and split it at random into training and test part.
 
-    knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out.
+    knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out;
+        None: TEST_RATE, or 0 of fewer than FEW points.
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
@@ -58,6 +63,8 @@ def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) 
         raise UserError(f"{path}: {error}") from None
     pts_unit = frame.to_unit(pts_world)
     _check_extent(pts_unit, path)
+    if test_rate is None:
+        test_rate = TEST_RATE if len(pts_unit) >= FEW else 0.0
     test, train = split(len(pts_unit), test_rate, seed)
     if len(train) <= knn:
         raise UserError(
@@ -70,7 +77,7 @@ def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) 
     if with_normals:
         given = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
         normals = unit_normals(pts_unit, given, path)[train].astype(np.float32)
-    return PointCloud(points, normals, neighbour_distance(points, knn), held_out, frame)
+    return PointCloud(points, normals, neighbour_distance(points, knn), held_out, frame, test_rate)
 
 
 def split(n: int, test_rate: float, seed: int):

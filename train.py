@@ -17,8 +17,7 @@ from typing import Any, Callable, NamedTuple
 
 import datasets
 import helper
-from igr import blas, ranks, runs, solvers, threads, zeroset
-from igr.encoding import frequencies_for
+from igr import blas, ranks, runs, schedule, solvers, threads, zeroset
 from igr.monitoring import SurfaceMonitor, check_grid
 from igr.runs import Checkpoint, RunFolder
 from igr.sampling import GraphSamples, HostSamples
@@ -27,13 +26,6 @@ from igr.zeroset import ZeroSet
 import losses
 from networks import MLP
 
-import numpy as np
-
-STEPS = 8_000  # without -te and -ti: some three core minutes with the mesh, see results/surfaces.md
-# of fewer points the network learns what they do not say: so many epochs, but not fewer steps
-EPOCHS = 110
-FEWEST_STEPS = 2_000
-RATES = {"muon": 0.00125, "adam": 0.005}  # Muon's: results/surfaces.md, Adam's: results/study.md
 SAVE_STEPS = 250  # at least, between two checkpoints that no flag asked for
 MOST_WEIGHT = 1e3  # of a term of the loss
 
@@ -58,12 +50,12 @@ class Settings(NamedTuple):
     dims: int = 128
     knn: int = 10
     volume_factor: float = 1.5
-    test_rate: float = 0.25
+    test_rate: float | None = None
     seed: int = 0
 
 
 # what --quality names; "normal" is the default
-QUALITIES = {"draft": Settings(train_iter=1_000, learning_rate=0.0025), "normal": Settings(),
+QUALITIES = {"draft": Settings(train_iter=1_000), "normal": Settings(),
              "fine": Settings(train_iter=20_000)}
 # those of the authors' code for one shape (amosgropp/IGR, code/reconstruction: setup.conf, run.py
 # and the NormalPerPoint sampler); they use all points
@@ -142,19 +134,13 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
     if options.preview:
         helper.open3d()  # fails here and not at the first preview
     check_grid(options.grid_size, settings.volume_factor)
-    rate = settings.learning_rate or RATES[settings.solver]
-    settings = settings._replace(learning_rate=rate)
     device, group = ranks.start(options.context, options.device_id, options.precision)
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate,
                                 settings.with_normals, settings.seed)
-    if not settings.train_epoch:  # a later default is not to change this run
-        per_epoch = len(cloud.points) // (settings.batch_size * group.size)
-        steps = min(STEPS, max(FEWEST_STEPS, EPOCHS * per_epoch))
-        settings = settings._replace(train_iter=settings.train_iter or steps)
-    if settings.frequencies is None:
-        spacing = float(np.median(cloud.sigma)) / settings.knn**0.5
-        settings = settings._replace(frequencies=frequencies_for(spacing))
+    # all is written down: a later default is not to change this run
+    settings = schedule.complete(settings._replace(test_rate=cloud.test_rate), cloud.points,
+                                 cloud.sigma, group.size)
     flags = {**DEFAULTS, "fpath": str(cloud_path), "monitor_path": str(run.folder),
              **settings._asdict(), **options._asdict(), "resume": checkpoint is not None,
              "overwrite": overwrite}
@@ -169,7 +155,7 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
     zero_set = None
     if settings.mu:  # its batches do not depend on an option, which may change f's last bits
         zero_set = ZeroSet(lambda points: mlp.evaluate(points, device.rows), cloud.points,
-                           settings.volume_factor, settings.seed)
+                           cloud.sigma, settings.volume_factor, settings.seed)
     plan = plan_of(settings, options, len(cloud.points), group.size)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
@@ -217,7 +203,7 @@ def is_papers(flags: dict[str, Any]) -> bool:
 def plan_of(settings: Settings, options: Options, points: int, size: int) -> Plan:
     """The plan for a number of training points and `size` ranks."""
     per_epoch = max(1, points // (settings.batch_size * size))
-    steps = settings.train_iter or (settings.train_epoch or 0) * per_epoch or STEPS
+    steps = settings.train_iter or settings.train_epoch * per_epoch
     # a long epoch does not put off a checkpoint, a short run has few
     save_every = min(100 * per_epoch, max(SAVE_STEPS, steps // 10))
     if options.save_interval_epoch:
@@ -281,11 +267,10 @@ def make_parser() -> argparse.ArgumentParser:
     options = parser.add_argument_group("options, which may change when a run is resumed")
     helper.add_device_flags(options)
     add_options(options.add_argument)
-    lengths = ", ".join(f"{name} {s.train_iter or STEPS}" for name, s in QUALITIES.items())
+    lengths = ", ".join(f"{name} {s.train_iter or schedule.STEPS}" for name, s in QUALITIES.items())
     preset = parser.add_mutually_exclusive_group()
     preset.add_argument("--quality", choices=list(QUALITIES),
-                        help=f"length of the run in steps: {lengths}; default: normal. A draft has "
-                        "twice the rate")
+                        help=f"length of the run in steps: {lengths}; default: normal")
     preset.add_argument("--paper", action="store_true",
                         help="the settings of the paper's authors: 8 x 512, Adam, 100,000 steps of "
                         "16,384 points, no term, encoding or detail of ours; other flags change "
@@ -303,13 +288,14 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="points per step anywhere in the cube of free space; default: as many as -b")
     add("-te", "--train-epoch", type=number(int, 1), help="epochs to train")
     add("-ti", "--train-iter", type=number(int, 1),
-        help=f"steps to train, instead of -te; default, without -te: {STEPS}, or for fewer points "
-        f"{EPOCHS} epochs, but at least {FEWEST_STEPS}")
+        help=f"steps to train, instead of -te; default, without -te: {schedule.STEPS}, for "
+        f"noisy points {schedule.NOISY_STEPS}")
     add("--solver", choices=["muon", "adam"],
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0),
         help="the largest; a short warm-up goes before a cosine; default: "
-        + ", ".join(f"{rate:g} with {solver}" for solver, rate in RATES.items()))
+        f"{schedule.RATE:g} with muon, twice that up to {schedule.SHORT} steps; "
+        f"{schedule.ADAM_RATE:g} with adam")
     add("--decay", choices=["cosine", "halving"],
         help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "
         "paper's authors have it")
@@ -323,7 +309,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
     add("--frequencies", type=number(int, 0, 12), metavar="K",
         help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
         "first half of the run; 0: the paper's network; default: as many as the points resolve, at "
-        "most 8")
+        "most 8, and 0 for noisy points")
     add("--tau", type=number(float, 0, MOST_WEIGHT),
         help="weight of the normals term; needs --with-normals")
     add("--with-normals", action="store_true", help="use the cloud's normals")
@@ -334,7 +320,8 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
     add("-vf", "--volume-factor", type=number(float, 1, 100),
         help="half the side of the cube of free space; the shape's half side is 1")
     add("-tr", "--test-rate", type=number(float, 0, below=1),
-        help="share of the points that is held out for evaluation")
+        help="share of the points that is held out for evaluation; default: "
+        f"{datasets.TEST_RATE:g}, of fewer than {datasets.FEW} points 0")
     add("--seed", type=number(int, 0), help="of the weights, the split, the order and the samples")
 
 

@@ -33,12 +33,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 # a round: points that are averaged to one sample, the samples of a fit, its degree
-ROUNDS = ((4, 48, 1), (4, 48, 1), (2, 48, 1), (1, 48, 2), (1, 24, 2), (1, 16, 2), (1, 12, 2))
+ROUNDS = ((8, 128, 2), (4, 96, 2), (2, 96, 2), (1, 48, 2), (1, 24, 2), (1, 16, 2), (1, 12, 2))
 INTERPOLATION = (12, 2)  # neighbours and degree between the feet
 REST = (8, 1)  # the same for what the interpolation leaves at the feet
 REACH = 0.1  # a height above that is no detail
 SLIP = 0.2  # largest sideways offset of a foot, relative to the height
 OUTLIER = 8.0  # bisquare's width, in median deviations
+SMALL = 0.25  # spacing; a point nearer than that to what its neighbours say is no outlier
 FADE = (1.0, 2.0)  # full and no height, at that many times the distance to the 10th neighbour
 SPACING = 10  # that neighbour
 CLEAN = 0.5  # if a fit leaves less than this share of the left-out error, there is hardly any noise
@@ -139,10 +140,11 @@ def weigh_outliers(feet: Feet, neighbours: int = 12) -> Feet:
     normals = feet.normals[used]
     heights = feet.heights[used]
     tree = cKDTree(points, compact_nodes=False, balanced_tree=False)
-    _, index = tree.query(points, k=k + 1, workers=threads.count())
+    distance, index = tree.query(points, k=k + 1, workers=threads.count())
     deviation = np.abs(heights - agreeing_medians(index[:, 1:], normals, heights))
     usual = np.maximum(agreeing_medians(index, normals, deviation), np.median(deviation))
-    t = np.minimum(deviation / (OUTLIER * usual + 1e-12), 1)
+    width = np.maximum(OUTLIER * usual, SMALL * np.median(distance[:, k]) / k**0.5)
+    t = np.minimum(deviation / (width + 1e-12), 1)
     weights = np.zeros(len(feet.points))
     weights[used] = (1 - t**2) ** 2
     return feet._replace(weights=weights)

@@ -51,7 +51,7 @@ def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float,
 class HostZeroSamples:
     """Points s (S, 3) of a pool and their nearest cloud points p (S, 3), drawn with numpy.
 
-    weight () is 1; it is 0, and s and p mean nothing, as long as there is no pool.
+    weight () is the pool's; 0, and s and p mean nothing, as long as there is no pool.
     """
 
     def __init__(self, count: int, seed: int):
@@ -65,7 +65,7 @@ class HostZeroSamples:
     def set_pool(self, pool: zeroset.Pool | None) -> None:
         """Draw from a pool from now on; None: the network has no zero set."""
         self.pool = pool
-        self.weight.d = 0 if pool is None else 1
+        self.weight.d = 0 if pool is None else pool.weight
 
     def draw(self, step: int) -> None:
         """Put the samples of a step into s and p."""
@@ -130,7 +130,7 @@ class GraphZeroSamples:
     def set_pool(self, pool: zeroset.Pool | None) -> None:
         """Draw from a pool from now on; None: the network has no zero set."""
         self.pool = pool
-        self.weight.d = 0 if pool is None else 1
+        self.weight.d = 0 if pool is None else pool.weight
         if pool is not None:
             self._pool_s.d = pool.s
             self._pool_p.d = pool.p

@@ -1,9 +1,11 @@
 """Points of the network's zero set, for the loss term that pulls it to the cloud.
 
 The zero set moves little from step to step. So its points come from a pool that serves for some
-hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. The
-loss moves the points that a step draws onto the zero set of that step. A state file keeps the pool,
-so a resumed run has the one that it would have had without the stop.
+hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. Only
+those s are taken that are farther from p than its k-th neighbour: the right surface is between the
+points, too, and where it is pulled to them it gets flat in between. The loss moves the points that
+a step draws onto the zero set of that step. A state file keeps the pool, so a resumed run has the
+one that it would have had without the stop.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from igr.meshes import sample_mesh
 
 import numpy as np
 
+SAMPLE = 32_768  # points of the coarse mesh, of which those far from the cloud's make the pool
 SIZE = 8192  # points of a pool
 PER_STEP = 128  # points that a step draws from it
 GRID = 96  # points along a side of the grid that the coarse mesh is made on
@@ -27,31 +30,40 @@ class Pool(NamedTuple):
 
     s: np.ndarray  # (SIZE, 3) float32
     p: np.ndarray  # (SIZE, 3) float32, the nearest cloud point of each s
+    weight: float = 1.0  # the share of the zero set that they stand for
 
 
 class ZeroSet:
     """The network's zero set as it is, seen from a cloud."""
 
-    def __init__(self, f: Callable[[np.ndarray], np.ndarray], points: np.ndarray, half_side: float,
-                 seed: int):
-        """f: the network, points (N, 3) to values (N,); points (N, 3) float32: the cloud's;
-        half_side: of the cube that is searched; lengths in the unit frame."""
+    def __init__(self, f: Callable[[np.ndarray], np.ndarray], points: np.ndarray, sigma: np.ndarray,
+                 half_side: float, seed: int):
+        """f: the network, points (N, 3) to values (N,); points (N, 3) float32: the cloud's; sigma
+        (N, 1): the distance of each to its k-th neighbour; half_side: of the cube that is searched;
+        lengths in the unit frame."""
         from scipy.spatial import cKDTree
 
         self.f = f
         self.points = points
+        self.sigma = sigma[:, 0]
         self.half_side = half_side
         self.seed = seed
         self.tree = cKDTree(points)
 
     def pool(self, step: int) -> Pool | None:
-        """A pool of the network as it is before a step; None where it has no zero set."""
+        """A pool of the network as it is before a step; None where it has no zero set, or all of it
+        is near the points."""
         mesh = mesh_of(self.f, self.half_side, GRID)
         if mesh is None:
             return None
         rng = np.random.default_rng((self.seed, 2, step))
-        s = sample_mesh(mesh, SIZE, rng).points.astype(np.float32)
-        return Pool(s, self.points[self.tree.query(s)[1]])
+        s = sample_mesh(mesh, SAMPLE, rng).points.astype(np.float32)
+        distance, nearest = self.tree.query(s)
+        far = np.flatnonzero(distance > self.sigma[nearest])
+        if len(far) == 0:
+            return None
+        some = np.resize(far, SIZE)
+        return Pool(s[some], self.points[nearest[some]], len(far) / SAMPLE)
 
 
 def mesh_of(f: Callable[[np.ndarray], np.ndarray], half_side: float,
@@ -70,14 +82,16 @@ def mesh_of(f: Callable[[np.ndarray], np.ndarray], half_side: float,
 
 def arrays_of(pool: Pool | None) -> dict[str, np.ndarray]:
     """A pool as arrays by the names that they have in a state file."""
-    return {} if pool is None else {"pool/s": pool.s, "pool/p": pool.p}
+    return {} if pool is None else {"pool/s": pool.s, "pool/p": pool.p,
+                                    "pool/weight": np.float64(pool.weight)}
 
 
 def pool_of(arrays: dict[str, np.ndarray]) -> Pool | None:
     """The reverse of arrays_of. Raises UserError where the arrays have another shape."""
     if "pool/s" not in arrays:
         return None
-    pool = Pool(arrays["pool/s"], arrays.get("pool/p", np.empty(0)))
+    pool = Pool(arrays["pool/s"], arrays.get("pool/p", np.empty(0)),
+                float(arrays.get("pool/weight", 1)))  # the first such files have none
     if pool.s.shape != (SIZE, 3) or pool.p.shape != (SIZE, 3):
         raise UserError(f"the state's points of the zero set have the shapes {pool.s.shape} and "
                         f"{pool.p.shape}, not {(SIZE, 3)}")

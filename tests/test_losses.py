@@ -228,10 +228,14 @@ def papers_loss(mlp, x, y, n):
     return loss if n is None else loss + 2.0 * losses.normals_loss(grad[: x.shape[0]], n)
 
 
+def zero_set(mlp, points):
+    return zeroset.ZeroSet(mlp.evaluate, points, np.full((len(points), 1), 0.05), 1.5, 0)
+
+
 def ghost_share(mlp, points):
     """The share of the zero set's area that is farther than 0.2 from all points."""
-    pool = zeroset.ZeroSet(mlp.evaluate, points, 1.5, 0).pool(0)
-    return (np.linalg.norm(pool.s - pool.p, axis=1) > 0.2).mean()
+    pool = zero_set(mlp, points).pool(0)
+    return pool.weight * (np.linalg.norm(pool.s - pool.p, axis=1) > 0.2).mean()
 
 
 def train(mlp, points, mu, steps):
@@ -240,7 +244,7 @@ def train(mlp, points, mu, steps):
                                 points[:0], Frame())
     samples = sampling.HostSamples(cloud, 64, 64, 1.5, 0, 0, on_zero_set=128 if mu else 0)
     if mu:
-        samples.zero_set.set_pool(zeroset.ZeroSet(mlp.evaluate, points, 1.5, 0).pool(0))
+        samples.zero_set.set_pool(zero_set(mlp, points).pool(0))
     terms = losses.igr_loss(mlp, samples.x, samples.y, None, 0.1, 1.0, samples.zero_set, mu)
     trainer = training.Trainer(terms, mlp, solvers.make("muon", True, 0.9, 0.999),
                                samples, ranks.Ranks())

@@ -205,7 +205,8 @@ def test_zero_set_samples_leave_the_others_as_they_are(rng, make):
 def test_the_surface_term_is_the_same_on_the_host_and_in_the_graph(rng):
     """For the same points, each by its own computation of the network."""
     data = cloud(100, rng)
-    whole = zeroset.ZeroSet(MLP(16, kernel=True).evaluate, data.points, 1.5, 0).pool(0)
+    whole = zeroset.ZeroSet(MLP(16, kernel=True).evaluate, data.points,
+                            np.zeros_like(data.sigma), 1.5, 0).pool(0)
     made = [make(data, B, U, 1.5, 0, 0, on_zero_set=64) for make in MAKERS]
     terms = []
     for samples, kernel in zip(made, (True, False)):

@@ -11,9 +11,15 @@ import pytest
 from scipy.spatial.distance import cdist
 
 
+def zero_set(points, seed=0, f=fields.sphere, sigma=0.0):
+    """Of a field, for points (N, 3) whose k-th neighbours are all at the distance sigma."""
+    return ZeroSet(f, points.astype(np.float32), np.full((len(points), 1), sigma), 1.5, seed)
+
+
 def test_a_pool_lies_on_the_zero_set_by_area(rng):
     points = rng.uniform(-1, 1, (50, 3)).astype(np.float32)
-    pool = ZeroSet(fields.sphere, points, 1.5, seed=0).pool(step=7)
+    pool = zero_set(points).pool(step=7)
+    assert pool.weight == 1
     assert pool.s.shape == pool.p.shape == (zeroset.SIZE, 3)
     assert pool.s.dtype == pool.p.dtype == np.float32
     assert np.abs(fields.sphere(pool.s)).max() < 1e-3  # a chord of the coarse mesh
@@ -25,23 +31,34 @@ def test_a_pool_lies_on_the_zero_set_by_area(rng):
 
 def test_a_pool_depends_on_seed_and_step_only():
     points = np.zeros((1, 3), np.float32)
-    first, again, later, other = (ZeroSet(fields.sphere, points, 1.5, seed).pool(step).s
+    first, again, later, other = (zero_set(points, seed).pool(step).s
                                   for seed, step in ((0, 5), (0, 5), (0, 6), (1, 5)))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, later) and not np.array_equal(first, other)
 
 
+def test_a_pool_is_of_what_is_far_from_the_points(rng):
+    """Points on the half of a sphere with z > 0, dense; sigma reaches a bit below."""
+    points = rng.standard_normal((20_000, 3))
+    points *= 0.7 / np.linalg.norm(points, axis=1, keepdims=True)
+    half = points[points[:, 2] > 0]
+    pool = zero_set(half, sigma=0.1).pool(0)
+    assert pool.s[:, 2].max() < -0.07 and np.linalg.norm(pool.s - pool.p, axis=1).min() > 0.1
+    assert pool.weight == pytest.approx(0.43, abs=0.02)  # by Archimedes: (1 - 0.1 / 0.7) / 2
+    assert zero_set(points, sigma=0.1).pool(0) is None
+
+
 def test_without_a_zero_set_there_is_no_pool():
-    nowhere = ZeroSet(lambda x: np.ones(len(x)), np.zeros((1, 3), np.float32), 1.5, 0)
-    assert nowhere.pool(0) is None
+    assert zero_set(np.zeros((1, 3)), f=lambda x: np.ones(len(x))).pool(0) is None
     assert zeroset.arrays_of(None) == {} and zeroset.pool_of({"t": np.array(3)}) is None
 
 
 def test_a_pool_in_a_state_file(rng):
-    pool = Pool(*rng.standard_normal((2, zeroset.SIZE, 3), np.float32))
+    pool = Pool(*rng.standard_normal((2, zeroset.SIZE, 3), np.float32), weight=0.1)
     arrays = zeroset.arrays_of(pool)
     again = zeroset.pool_of({"t": np.array(3), **arrays})
     assert np.array_equal(again.s, pool.s) and np.array_equal(again.p, pool.p)
+    assert again.weight == 0.1
     for damaged in ({"pool/s": pool.s}, {**arrays, "pool/p": pool.p[1:]}):
         with pytest.raises(UserError, match="shapes"):
             zeroset.pool_of(damaged)

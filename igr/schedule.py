@@ -1,0 +1,78 @@
+"""How long and how finely a network is to learn a cloud: by how much its points say.
+
+Many steps and high frequencies bring detail, and where the points are noisy they bring the noise.
+results/surfaces.md has what chose the figures.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from igr.encoding import frequencies_for
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+STEPS = 8_000  # some three core minutes with the mesh
+NOISY_STEPS = 2_000
+NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
+RATE = 0.00125  # Muon's
+SHORT = 4_000  # steps, up to which it is twice that
+ADAM_RATE = 0.005  # results/study.md
+
+NEIGHBOURS = 12  # through which scatter fits a quadric, in the frame of the next
+FRAME_NEIGHBOURS = 64
+SAMPLE = 1_000  # points that scatter looks at
+
+
+def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -> Any:
+    """train.Settings with the entries that are None by the cloud; train_epoch may stay None.
+
+    points (N, 3): the training's, unit frame; sigma (N, 1): their distances to the k-th neighbour.
+    """
+    noisy = False
+    if settings.frequencies is None or not (settings.train_epoch or settings.train_iter):
+        spacing = float(np.median(sigma)) / settings.knn**0.5
+        noisy = scatter(points) > NOISY * spacing
+    if settings.frequencies is None:
+        settings = settings._replace(frequencies=0 if noisy else frequencies_for(spacing))
+    if not (settings.train_epoch or settings.train_iter):
+        settings = settings._replace(train_iter=NOISY_STEPS if noisy else STEPS)
+    if settings.learning_rate is None:
+        per_epoch = max(1, len(points) // (settings.batch_size * ranks))
+        steps = settings.train_iter or settings.train_epoch * per_epoch
+        settings = settings._replace(learning_rate=rate_for(settings.solver, steps))
+    return settings
+
+
+def rate_for(solver: str, steps: int) -> float:
+    """The largest rate of a run."""
+    if solver == "adam":
+        return ADAM_RATE
+    return 2 * RATE if steps <= SHORT else RATE
+
+
+def scatter(points: np.ndarray, seed: int = 0) -> float:
+    """How far points (N, 3) scatter about a smooth surface: the median, over some of them, of the
+    standard deviation of their nearest neighbours around a quadric. The unit is that of the points.
+
+    The quadric is a height over the plane of more neighbours (by their principal axes), for where
+    the scatter is as large as the spacing, the nearest ones have no plane. Outliers do not count,
+    since they are few. 0 where the points are too few to tell.
+    """
+    if len(points) < 2 * NEIGHBOURS:
+        return 0.0
+    places = points[np.random.default_rng(seed).permutation(len(points))[:SAMPLE]]
+    wide = min(FRAME_NEIGHBOURS, len(points) - 1)
+    _, index = cKDTree(points).query(places, k=wide + 1)
+    around = points[index].astype(np.float64) - places[:, None]
+    centred = around - around.mean(axis=1, keepdims=True)
+    _, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", centred, centred))
+    height, x, y = np.moveaxis(around[:, : NEIGHBOURS + 1] @ axes, 2, 0)
+    size = np.maximum(np.abs([x, y]).max(axis=(0, 2)), 1e-300)[:, None]
+    x = x / size
+    y = y / size
+    basis, _ = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2))
+    fitted = np.einsum("nki,nji,nj->nk", basis, basis, height)
+    variance = ((height - fitted) ** 2).sum(axis=1) / (NEIGHBOURS + 1 - 6)  # six unknowns
+    return float(np.sqrt(np.median(variance)))

@@ -1,0 +1,70 @@
+"""How long and how finely a network learns: by the number and the noise of its points."""
+
+from igr import schedule, shapes
+from igr.schedule import complete, scatter
+import train
+
+import numpy as np
+import pytest
+
+
+def sphere(n, rng, noise=0.0):
+    points = rng.standard_normal((n, 3))
+    return points / np.linalg.norm(points, axis=1, keepdims=True) + noise * rng.standard_normal(
+        (n, 3))
+
+
+def spacing_of(points):
+    """Of points on a unit sphere."""
+    return (4 * np.pi / len(points)) ** 0.5
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.01, 0.02])
+def test_scatter_is_the_noise(rng, noise):
+    """Within a fifth, where the noise is up to the spacing of the points."""
+    assert scatter(sphere(20_000, rng, noise)) == pytest.approx(noise, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["knot", "torus", "letter", "sponge"])
+def test_clean_shapes_hardly_scatter(name):
+    """Neither where they bend nor at their edges, which are few."""
+    points = shapes.sample(name, 20_000, 0).points
+    assert scatter(points) < 0.02 * (1 / 20_000) ** 0.5
+
+
+def test_scatter_minds_neither_outliers_nor_scale(rng):
+    points = sphere(20_000, rng, 0.01)
+    found = scatter(points)
+    points[::50] = rng.uniform(-1, 1, (400, 3))
+    assert scatter(points) == pytest.approx(found, rel=0.1)
+    assert scatter(1e6 * points) == pytest.approx(1e6 * scatter(points), rel=1e-3)
+
+
+def test_degenerate_clouds_have_no_scatter():
+    assert scatter(np.random.default_rng(0).random((10, 3))) == 0
+    assert scatter(np.zeros((100, 3))) == 0
+    assert scatter(np.linspace(0, 1, 300).reshape(100, 3)) == pytest.approx(0, abs=1e-12)
+
+
+def completed(points, **given):
+    points = points.astype(np.float32)
+    sigma = np.full((len(points), 1), 10**0.5 * spacing_of(points))
+    return complete(train.Settings(test_rate=0.25, **given), points, sigma, 1)
+
+
+@pytest.mark.parametrize("n, noise, steps, rate", [
+    (50_000, 0.0, 8_000, 0.00125), (50_000, 0.002, 8_000, 0.00125), (50_000, 0.02, 2_000, 0.0025),
+    (2_000, 0.0, 8_000, 0.00125)])
+def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
+    found = completed(sphere(n, rng, noise))
+    assert (found.train_iter, found.learning_rate) == (steps, rate)
+    assert (found.frequencies == 0) == (noise == 0.02)
+
+
+def test_what_is_given_stays(rng):
+    noisy = sphere(5_000, rng, 0.05)
+    given = completed(noisy, train_iter=70, frequencies=3, learning_rate=0.01)
+    assert given[:-1] == train.Settings(test_rate=0.25, train_iter=70, frequencies=3,
+                                        learning_rate=0.01)[:-1]
+    assert completed(noisy, train_epoch=2).train_iter is None
+    assert completed(noisy, solver="adam").learning_rate == schedule.ADAM_RATE
