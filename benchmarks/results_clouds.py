@@ -40,8 +40,13 @@ def change_cloud(case: str, points_unit: np.ndarray):
     """(index of the points that a case keeps, all points as it moves them (N, 3)), unit frame."""
     rng = np.random.default_rng(0)
     n = len(points_unit)
-    if case == "noisy":
-        return slice(None), points_unit + settings.NOISE * rng.standard_normal(points_unit.shape)
+    if "noisy" in case:
+        noise = settings.SLIGHT_NOISE if "slightly" in case else settings.NOISE
+        points_unit = points_unit + noise * rng.standard_normal(points_unit.shape)
+    if "outliers" in case:
+        anywhere = rng.permutation(n)[: int(settings.OUTLIERS * n)]
+        points_unit = points_unit.copy()
+        points_unit[anywhere] = rng.uniform(-1, 1, (len(anywhere), 3))
     if case == "sparse":
         return rng.permutation(n)[:settings.SPARSE], points_unit
     if case == "holes":

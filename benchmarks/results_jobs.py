@@ -27,6 +27,7 @@ class Job(NamedTuple):
     protocols: tuple  # of evaluate.py
     field: bool  # compare f with the distance to the reference, which is a mesh
     flags: str  # more of train.py's
+    infer_flags: str = ""  # more of infer.py's
     course: bool = False  # measure the surface during the training as well
 
     @property
@@ -53,7 +54,7 @@ class Job(NamedTuple):
         return [["train.py", "-f", cloud, *flags,
                  "-sie", str(max(1, settings.SAVE_STEPS // epoch)), "--quiet", "-m", folder],
                 ["infer.py", "-mlp", folder / "param_NNNNN.h5", *settings.INFER_FLAGS.split(),
-                 "-o", self.mesh, "--quiet"]]
+                 *self.infer_flags.split(), "-o", self.mesh, "--quiet"]]
 
     def train_flags(self) -> list:
         """The words of train.py's flags for method, shape and case."""
@@ -139,7 +140,8 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
                 protocols = tuple(p for p in protocols if p != "upstream")
             course = method == "ours-long" or (shape.course and method == "ours")
             yield Job(method, case, folder, reference, clouds[case], protocols,
-                      field=bool(topology), flags=shape.flags, course=course)
+                      field=bool(topology), flags=shape.flags,
+                      infer_flags=shape.infer_flags, course=course)
 
 
 def train(command: list, folder: Path, lock) -> dict:

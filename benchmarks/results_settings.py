@@ -15,13 +15,16 @@ OURS = {"ours": "--threads 1", "ours-normals": "--threads 1 --with-normals",
 CASE_FLAGS = {}
 LONG_CASE_FLAGS = {"holes": "-ti 45000"}
 # of Poisson: 50 neighbours of 2,000 points span a limb, and great depths learn noise
-PEER_CASE_FLAGS = {"sparse": "--neighbours 10", "noisy": "--depth 6"}
+PEER_CASE_FLAGS = {"sparse": "--neighbours 10", "noisy": "--depth 6",
+                   "noisy-outliers": "--depth 6"}
 INFER_FLAGS = "--grid-size 512 --threads 1"
 SAVE_STEPS = 1000  # between two checkpoints: a kill loses at most these
 
 # points of a clean cloud: evenly spaced on a mesh, random on a built-in shape; a scan gives all
 POINTS = 50_000
 NOISE = 0.01  # standard deviation of each coordinate, unit frame: 0.5 % of the longest side
+SLIGHT_NOISE = 0.003
+OUTLIERS = 0.01  # share of the points that lie anywhere in the unit frame's cube instead
 SPARSE = 2_000  # points of a sparse cloud
 HOLES = 5  # balls cut out of a cloud, each around one of its points
 HOLE_RADIUS = 0.1  # unit frame
@@ -41,6 +44,7 @@ class Shape(NamedTuple):
     methods: tuple = ("ours", "ours-normals", "poisson-estimated", "poisson")
     protocols: tuple = ("default",)  # of evaluate.py, for the clean case
     flags: str = ""  # more for train.py
+    infer_flags: str = ""  # more for infer.py
     up: str = "y"  # in pictures
     azimuth: int = 20  # of the camera in pictures, in degrees
     hint: str = ""  # where to get the reference if downloads.sh does not have it
@@ -48,14 +52,15 @@ class Shape(NamedTuple):
 
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
-ALL_CASES = ("clean", "noisy", "sparse", "holes")
+ALL_CASES = ("clean", "noisy", "sparse", "holes", "slightly-noisy", "outliers",
+             "noisy-outliers")
 LONG_CASES = ("clean", "holes")  # those with exact points
 ALL_METHODS = ("ours", "ours-normals", *PEERS)
 UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
                    (*ALL_METHODS, "ours-long"), UPSTREAM),
-    "knot": Shape((), ALL_CASES, ALL_METHODS),
+    "knot": Shape((), ALL_CASES[:4], ALL_METHODS),
     "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"),
                   methods=(*Shape().methods, "ours-long"), protocols=UPSTREAM,
                   up="z", course=True),
@@ -65,7 +70,7 @@ SHAPES = {
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
                     protocols=UPSTREAM),
     "drill": Shape(("drill/drill_shaft_vrip.ply", "drill/reconstruction/drill_shaft_vrip.ply"),
-                   protocols=UPSTREAM),
+                   protocols=UPSTREAM, infer_flags="--trim auto"),  # an open tube
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),

@@ -270,6 +270,10 @@ def test_cases(tmp_path, monkeypatch):
     assert len(written["sparse"].points) == 100
     moved = (written["noisy"].points - written["clean"].points) / 2.5  # the letter's half side
     assert moved.std() == pytest.approx(settings.NOISE, rel=0.05)
+    moved = (written["slightly-noisy"].points - written["clean"].points) / 2.5
+    assert moved.std() == pytest.approx(settings.SLIGHT_NOISE, rel=0.05)
+    away = (written["outliers"].points != written["clean"].points).any(axis=1)
+    assert away.sum() == 40 and np.abs(written["outliers"].points[away]).max() <= 2.5
     whole = {tuple(p) for p in written["clean"].points}
     rest = {tuple(p) for p in written["holes"].points}
     gone = np.array(sorted(whole - rest)) / 2.5
