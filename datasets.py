@@ -2,9 +2,11 @@
 
     python datasets.py create -f stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply
     python datasets.py create --shape knot -o demo/knot_pcd.ply
+    python datasets.py clean -f scan.ply
 
 The first writes bun_zipper_pcd.ply beside the mesh: as many points as the mesh has vertices, with
 normals. The second writes the cloud and, beside it, the exact surface knot.ply to measure against.
+The third writes scan_clean.ply, without duplicates and outliers.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 import helper
 from helper import UserError
-from igr import files, meshes, metrics, shapes
+from igr import cleaning, files, meshes, metrics, shapes
 from igr.frames import Frame, Geometry
 
 import numpy as np
@@ -67,7 +69,11 @@ def load_cloud(path, knn: int, test_rate: float, with_normals: bool, seed: int) 
     if with_normals:
         given = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
         normals = unit_normals(pts_unit, given, path)[train].astype(np.float32)
-    return PointCloud(points, normals, neighbour_distance(points, knn), held_out, frame)
+    sigma = neighbour_distance(points, knn)
+    if found := cleaning.advice(points, sigma):
+        print(f"warning: {path}: {found}; python datasets.py clean -f {path} removes them",
+              file=sys.stderr)
+    return PointCloud(points, normals, sigma, held_out, frame)
 
 
 def split(n: int, test_rate: float, seed: int):
@@ -154,10 +160,7 @@ def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> P
 
     n: number of points (default: the mesh's vertices); sampling: "poisson" or "uniform".
     """
-    path = Path(path)
-    stem = helper.without_suffix(path).name
-    output = Path(output) if output else path.with_name(stem + "_pcd.ply")
-    files.check_writable(output, files.CLOUD_WRITERS)
+    output = output_beside(path, output, "_pcd")
     mesh = files.read_mesh(path)
     n = n or len(mesh.points)
     frame = Frame.of(mesh.surface_points)  # refuses a mesh without size
@@ -193,11 +196,48 @@ def same_points(a: Geometry, b: Geometry) -> bool:
     return len(a.points) == len(b.points) and np.allclose(a.points, b.points, atol=1e-5)
 
 
+# ------------------------------------------------------------------------------------------- clean
+
+
+def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
+    """Write a cloud file without what the limits say (default: <name>_clean.ply beside it), and
+    what was removed to the file `removed`, where it is named; print what went; return the path."""
+    output = output_beside(path, output, "_clean")
+    if removed:
+        files.check_writable(removed, files.CLOUD_WRITERS)
+    cloud = cleaning.cloud_of(files.read(path))
+    try:
+        kept, gone, lines = cleaning.clean(cloud, limits, seed)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    print("\n".join(lines))
+    files.write(output, kept)
+    if removed and len(gone.points):
+        files.write(removed, gone)
+    print(f"{len(kept.points)} of {len(cloud.points)} points are left")
+    return output
+
+
+def output_beside(path, output, ending: str) -> Path:
+    """The cloud file to write: `output`, or <name><ending>.ply beside the file `path`."""
+    stem = helper.without_suffix(path)
+    return files.check_writable(output or stem.with_name(f"{stem.name}{ending}.ply"),
+                                files.CLOUD_WRITERS)
+
+
+# ------------------------------------------------------------------------------- the command line
+
+
 def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a point cloud",
-                                 formatter_class=parser.formatter_class)
+    for add, name, purpose in ((add_create, "create", "make a point cloud"),
+                               (add_clean, "clean", "remove duplicates, outliers, surplus points")):
+        add(commands.add_parser(name, help=purpose, formatter_class=parser.formatter_class))
+    return parser.parse_args(argv)
+
+
+def add_create(create: argparse.ArgumentParser) -> None:
     source = create.add_mutually_exclusive_group(required=True)
     source.add_argument("-f", "--fpath", help="mesh file to sample")
     source.add_argument("--shape", choices=list(shapes.SHAPES), help="built-in shape to sample")
@@ -210,11 +250,40 @@ def parse_args(argv=None) -> argparse.Namespace:
                         "200 k points); uniform: at random by area")
     create.add_argument("--seed", type=helper.number(int, 0), default=0,
                         help="seed of the sampling")
-    return parser.parse_args(argv)
+
+
+def add_clean(parser: argparse.ArgumentParser) -> None:
+    default = cleaning.Limits()
+    add = parser.add_argument
+    add("-f", "--fpath", required=True, help="cloud to clean, or a mesh, of which the vertices are "
+        "taken")
+    add("-o", "--output", help="cloud file to write; default: <name>_clean.ply beside it")
+    add("--removed", metavar="FILE", help="cloud file to write, of the points that were removed")
+    length = helper.number(float, 0)
+    add("--near", type=length, default=default.near, metavar="SHARE",
+        help="remove points nearer to another than this part of the median spacing; equal points "
+        "always go")
+    add("--outliers", type=length, default=default.outliers, metavar="R",
+        help="remove points whose mean distance to 20 neighbours is above the mean of all by R "
+        "standard deviations; 0: none")
+    add("--radius", type=length, default=default.radius, metavar="D",
+        help="remove points with fewer than --fewest others within D, in the cloud's units; "
+        "0: none")
+    add("--fewest", type=helper.number(int, 1), default=default.fewest, metavar="N",
+        help="see --radius")
+    thin = parser.add_mutually_exclusive_group()
+    thin.add_argument("--voxel", type=length, default=default.voxel, metavar="D",
+                      help="thin: keep one point of each cube of side D; 0: all")
+    thin.add_argument("--disk", type=length, default=default.disk, metavar="D",
+                      help="thin: keep points that are farther than D from each other; 0: all")
+    add("--seed", type=helper.number(int, 0), default=0, help="seed of the order of --disk")
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.shape:
+    if args.command == "clean":
+        limits = cleaning.Limits(**{name: getattr(args, name) for name in cleaning.Limits._fields})
+        print(clean(args.fpath, args.output, args.removed, limits, args.seed))
+    elif args.shape:
         cloud, surface = create_shape(args.shape, args.output, args.points, args.seed)
         print(f"{cloud} (cloud), {surface} (exact surface)")
     else:

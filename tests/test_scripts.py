@@ -89,8 +89,9 @@ def test_a_picture_without_a_display(script, trained):
     assert image.shape == (720, 960, 3) and image.std() > 5
 
 
-@pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "train.py", "infer.py",
-                                  "evaluate.py", "visualize.py", "visualize.py images"])
+@pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "datasets.py clean",
+                                  "train.py", "infer.py", "evaluate.py", "visualize.py",
+                                  "visualize.py images"])
 def test_help(script, name):
     assert "usage:" in script(f"{name} --help").stdout
 
@@ -125,6 +126,10 @@ def bad_files(folder):
     ("datasets.py create -f cloud.ply -o old.ply", "a mesh with faces is needed"),
     ("datasets.py create -f empty.ply -o old.ply", "empty"),
     ("datasets.py create --shape knot -o none/old.ply", "does not exist"),
+    ("datasets.py clean -f nan.npy -o old.ply", "1 of 200 points are NaN"),
+    ("datasets.py clean -f cloud.ply -o old.ply --radius 1e-9", "nothing would be left"),
+    ("datasets.py clean -f cloud.ply -o old.ply --voxel 1e-9", "too small for a cloud"),
+    ("datasets.py clean -f cloud.ply -o old.ply --removed gone.doc", "cannot write"),
     ("infer.py -mlp what.doc -o old.ply", "not a checkpoint"),
     ("infer.py", "no param_"),
     ("evaluate.py -mdp cloud.ply", "mesh with faces"),
@@ -147,6 +152,7 @@ def test_bad_input_gets_one_line(script, tmp_path, line, message):
 
 @pytest.mark.parametrize("line", [
     "train.py", "train.py -f a -b 0", "train.py -f a -lr nan", "train.py -f a -vf inf",
+    "datasets.py clean -f a --voxel 1 --disk 1",
     "infer.py --grid-size 3", "datasets.py create", "datasets.py create --shape cow",
     "visualize.py"])
 def test_wrong_usage_is_status_2(script, line):
