@@ -3,10 +3,12 @@
     python datasets.py create -f stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply
     python datasets.py create --shape knot -o demo/knot_pcd.ply
     python datasets.py clean -f scan.ply
+    python datasets.py merge -f scans/bun.conf
 
 The first writes bun_zipper_pcd.ply beside the mesh: as many points as the mesh has vertices, with
 normals. The second writes the cloud and, beside it, the exact surface knot.ply to measure against.
-The third writes scan_clean.ply, without duplicates and outliers.
+The third writes scan_clean.ply, without duplicates and outliers. The fourth writes
+scans/bun_merged.ply, one cloud of all scans that the alignment file names.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import NamedTuple
 
 import helper
 from helper import UserError
-from igr import cleaning, files, meshes, metrics, shapes
+from igr import alignment, cleaning, files, meshes, metrics, shapes
 from igr.frames import Frame, Geometry
 
 import numpy as np
@@ -225,6 +227,19 @@ def output_beside(path, output, ending: str) -> Path:
                                 files.CLOUD_WRITERS)
 
 
+# ------------------------------------------------------------------------------------------- merge
+
+
+def merge(paths: list, output, scanner: str, side: float | None) -> Path:
+    """Write one cloud file of several scans (default: <first name>_merged.ply beside the first of
+    the paths); print how well they agree; return the path. scanner, side: see alignment.merge."""
+    output = output_beside(paths[0], output, "_merged")
+    cloud, lines = alignment.merge(paths, scanner, side)
+    files.write(output, cloud)
+    print("\n".join(lines))
+    return output
+
+
 # ------------------------------------------------------------------------------- the command line
 
 
@@ -232,7 +247,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for add, name, purpose in ((add_create, "create", "make a point cloud"),
-                               (add_clean, "clean", "remove duplicates, outliers, surplus points")):
+                               (add_clean, "clean", "remove duplicates, outliers, surplus points"),
+                               (add_merge, "merge", "make one cloud of several aligned scans")):
         add(commands.add_parser(name, help=purpose, formatter_class=parser.formatter_class))
     return parser.parse_args(argv)
 
@@ -279,8 +295,25 @@ def add_clean(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=helper.number(int, 0), default=0, help="seed of the order of --disk")
 
 
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-f", "--fpath", required=True, nargs="+", metavar="FILE", help="alignment file (.conf as "
+        "Stanford's scans have it, .aln); or scans, each with its 4 x 4 matrix beside it (scan.xf "
+        "or scan.txt)")
+    add("-o", "--output", help="cloud file to write; default: <name>_merged.ply beside the first "
+        "FILE")
+    add("--scanner", choices=alignment.SCANNERS, default="z", help="where a scan without faces and "
+        "normals was seen from; z: far along the z axis of its own coordinates, as Stanford's; "
+        "origin: their origin")
+    add("--voxel", type=helper.number(float, 0), metavar="D", help="thin overlaps: points of "
+        "several scans in one cube of side D become their mean; 0: keep all; default: the spacing "
+        "of the scans' points")
+
+
 def main(args: argparse.Namespace) -> None:
-    if args.command == "clean":
+    if args.command == "merge":
+        print(merge(args.fpath, args.output, args.scanner, args.voxel))
+    elif args.command == "clean":
         limits = cleaning.Limits(**{name: getattr(args, name) for name in cleaning.Limits._fields})
         print(clean(args.fpath, args.output, args.removed, limits, args.seed))
     elif args.shape:

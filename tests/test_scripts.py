@@ -90,8 +90,8 @@ def test_a_picture_without_a_display(script, trained):
 
 
 @pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "datasets.py clean",
-                                  "train.py", "infer.py", "evaluate.py", "visualize.py",
-                                  "visualize.py images"])
+                                  "datasets.py merge", "train.py", "infer.py", "evaluate.py",
+                                  "visualize.py", "visualize.py images"])
 def test_help(script, name):
     assert "usage:" in script(f"{name} --help").stdout
 
