@@ -230,7 +230,11 @@ def test_infer_trims_and_drops(script, ball):
     assert "nothing would be left" in script("infer.py --grid-size 48 -o c.ply --trim 1e-9",
                                              status=1).stderr
     assert "--trim auto cuts it off" in script("infer.py --grid-size 48 -o d.ply").stdout
-    assert "rims now: 1" in script("infer.py --grid-size 48 -o d.ply --trim auto").stdout
+    line = "infer.py --grid-size 48 --trim auto --smooth-rims --faces"
+    said = script(f"{line} 900 -o d.ply").stdout
+    assert "rims now: 1" in said and "--smooth-rims: 1 rims" in said and "mean distance 0.0" in said
+    assert 850 <= len(files.read(ball / "d.ply").faces) <= 900
+    assert "not more than 99999" in script(f"{line} 99999 -o f.ply", status=1).stderr
     (ball / "cloud.ply").unlink()
     error = script("infer.py --grid-size 48 --trim 1", status=1).stderr
     assert "cloud.ply: no such file; -f names the cloud" in error
