@@ -4,24 +4,30 @@
     python datasets.py create --shape knot -o demo/knot_pcd.ply
     python datasets.py clean -f scan.ply
     python datasets.py merge -f scans/bun.conf
+    python datasets.py orient -f scan.ply
 
 The first writes bun_zipper_pcd.ply beside the mesh: as many points as the mesh has vertices, with
 normals. The second writes the cloud and, beside it, the exact surface knot.ply to measure against.
 The third writes scan_clean.ply, without duplicates and outliers. The fourth writes
-scans/bun_merged.ply, one cloud of all scans that the alignment file names.
+scans/bun_merged.ply, one cloud of all scans that the alignment file names. The last writes
+scan_oriented.ply, with normals that a network found.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+import subprocess
 import sys
+import tempfile
 from typing import NamedTuple
 
 import helper
 from helper import UserError
-from igr import alignment, cleaning, files, meshes, metrics, shapes
+from igr import alignment, cleaning, detail, files, meshes, metrics, ranks, shapes, surface, threads
 from igr.frames import Frame, Geometry
+from igr.normals import normals_of
+import networks
 
 import numpy as np
 
@@ -240,6 +246,54 @@ def merge(paths: list, output, scanner: str, side: float | None) -> Path:
     return output
 
 
+# ------------------------------------------------------------------------------------------ orient
+
+
+def orient(path, output, checkpoint, flags: argparse.Namespace) -> Path:
+    """Write a cloud file with the normals of a checkpoint's surface with the detail of the points
+    (default: <name>_oriented.ply beside it); return the path.
+
+    checkpoint: of this cloud; None: that of a draft, which is trained now; flags: device_id,
+    context, threads. Raises UserError where the points do not lie on the network's surface.
+    """
+    output = output_beside(path, output, "_oriented")
+    cloud = cleaning.cloud_of(files.read(path))
+    device, _ = ranks.start(flags.context, flags.device_id)
+    with tempfile.TemporaryDirectory() as folder:
+        network = networks.load_network(checkpoint or draft_of(path, folder, flags), device.kernel)
+    threads.set_count(flags.threads)
+    known = training_points(path, network.info, network.frame, named=True)
+    field = network.mlp.evaluate_with_gradient
+    found = detail.fit(field, known.points, None, known.held_out)
+    print(found.report)
+    if found.report.near < detail.NEAR:
+        raise UserError(f"{path}: does not lie on the network's surface; train.py, longer, makes "
+                        "a better one, which -mlp names")
+    normals, on_surface = normals_of(field, found, known.points)
+    half_side = [network.volume_factor] * 3
+    cube = surface.Grid.of(np.negative(half_side), half_side, 8)
+    normals *= surface.sign_outside(lambda points: network.mlp.evaluate(points, device.rows), cube)
+    files.write(output, cloud._replace(normals=normals))
+    print(f"{len(normals)} normals, {(~on_surface).sum()} of them of points that are away from the "
+          "surface")
+    return output
+
+
+def draft_of(path, folder: str, flags: argparse.Namespace) -> Path:
+    """The checkpoint of a draft that train.py makes of a cloud in a folder, in a process of its
+    own. Raises UserError, with train.py's line, where it cannot."""
+    print("no -mlp: training a draft")
+    run = Path(folder) / "run"
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("train.py")), "-f", str(path), "-m", str(run),
+         "--quality", "draft", "--quiet", "-d", flags.device_id, "--context", flags.context,
+         "--threads", str(flags.threads)], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UserError(done.stderr.strip().splitlines()[-1].replace("train.py: ", "", 1))
+    sys.stderr.write(done.stderr)
+    return max(run.glob("param_*.h5"))
+
+
 # ------------------------------------------------------------------------------- the command line
 
 
@@ -248,7 +302,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     for add, name, purpose in ((add_create, "create", "make a point cloud"),
                                (add_clean, "clean", "remove duplicates, outliers, surplus points"),
-                               (add_merge, "merge", "make one cloud of several aligned scans")):
+                               (add_merge, "merge", "make one cloud of several aligned scans"),
+                               (add_orient, "orient", "give a cloud normals")):
         add(commands.add_parser(name, help=purpose, formatter_class=parser.formatter_class))
     return parser.parse_args(argv)
 
@@ -310,8 +365,19 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
         "of the scans' points")
 
 
+def add_orient(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-f", "--fpath", required=True, help="cloud, or a mesh, of which the vertices are taken")
+    add("-o", "--output", help="cloud file to write; default: <name>_oriented.ply beside it")
+    add("-mlp", "--model-load-path", help="checkpoint of a network that was trained on the cloud; "
+        "default: a draft is trained now (train.py --quality draft)")
+    helper.add_device_flags(parser)
+
+
 def main(args: argparse.Namespace) -> None:
-    if args.command == "merge":
+    if args.command == "orient":
+        print(orient(args.fpath, args.output, args.model_load_path, args))
+    elif args.command == "merge":
         print(merge(args.fpath, args.output, args.scanner, args.voxel))
     elif args.command == "clean":
         limits = cleaning.Limits(**{name: getattr(args, name) for name in cleaning.Limits._fields})

@@ -44,6 +44,10 @@ def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
     assert solid.volume > 0  # outwards
     bounds = files.read(truth).points
     np.testing.assert_allclose(solid.bounds, [bounds.min(axis=0), bounds.max(axis=0)], atol=0.3)
+    script(f"datasets.py orient -f cloud.ply -mlp {checkpoint}")
+    cloud, oriented = (files.read(tmp_path / f"cloud{end}.ply") for end in ("", "_oriented"))
+    assert np.array_equal(oriented.points, cloud.points)
+    assert (oriented.normals * cloud.normals).sum(axis=1).mean() > 0.9
     said = script(f"evaluate.py -mdp {mesh} --protocol default srb -o out.json --json").stdout
     assert json.loads(said) == json.loads((tmp_path / "out.json").read_text())
     assert json.loads(said)["reference"].endswith("cloud.ply")
@@ -90,8 +94,8 @@ def test_a_picture_without_a_display(script, trained):
 
 
 @pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "datasets.py clean",
-                                  "datasets.py merge", "train.py", "infer.py", "evaluate.py",
-                                  "visualize.py", "visualize.py images"])
+                                  "datasets.py merge", "datasets.py orient", "train.py", "infer.py",
+                                  "evaluate.py", "visualize.py", "visualize.py images"])
 def test_help(script, name):
     assert "usage:" in script(f"{name} --help").stdout
 
@@ -130,6 +134,8 @@ def bad_files(folder):
     ("datasets.py clean -f cloud.ply -o old.ply --radius 1e-9", "nothing would be left"),
     ("datasets.py clean -f cloud.ply -o old.ply --voxel 1e-9", "too small for a cloud"),
     ("datasets.py clean -f cloud.ply -o old.ply --removed gone.doc", "cannot write"),
+    ("datasets.py orient -f line.npy -o old.ply", "on a line"),
+    ("datasets.py orient -f cloud.ply -o old.ply -mlp what.doc", "not a checkpoint"),
     ("infer.py -mlp what.doc -o old.ply", "not a checkpoint"),
     ("infer.py", "no param_"),
     ("evaluate.py -mdp cloud.ply", "mesh with faces"),
@@ -241,6 +247,13 @@ def test_infer_trims_and_drops(script, ball):
     done = script("infer.py --grid-size 48 -o e.ply")
     assert "no detail, and no piece dropped: " in done.stdout
     assert "no such file; -f names the cloud" in done.stdout
+
+
+def test_normals_of_another_surface_are_refused(script, ball):
+    """The ball's network is too rough: its surface is not that of the cloud."""
+    error = script("datasets.py orient -f cloud.ply -mlp param_00001.h5", status=1).stderr
+    assert "does not lie on the network's surface" in error and error.count("\n") == 1
+    assert not (ball / "cloud_oriented.ply").exists()
 
 
 def test_level_set_that_does_not_cross_zero(script, tmp_path):
