@@ -2,22 +2,44 @@
 
     python datasets.py create -f stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply
     python datasets.py create --shape knot -o demo/knot_pcd.ply
+    python datasets.py clean -f scan.ply
+    python datasets.py merge -f scans/bun.conf
+    python datasets.py orient -f scan.ply
 
 The first writes bun_zipper_pcd.ply beside the mesh: as many points as the mesh has vertices, with
 normals. The second writes the cloud and, beside it, the exact surface knot.ply to measure against.
+The third writes scan_clean.ply, without duplicates and outliers. The fourth writes
+scans/bun_merged.ply, one cloud of all scans that the alignment file names. The last writes
+scan_oriented.ply, with normals that a network found.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+import subprocess
 import sys
+import tempfile
 from typing import NamedTuple
 
 import helper
 from helper import UserError
-from igr import files, meshes, metrics, shapes
+from igr import (
+    alignment,
+    checks,
+    cleaning,
+    detail,
+    files,
+    meshes,
+    metrics,
+    ranks,
+    shapes,
+    surface,
+    threads,
+)
 from igr.frames import Frame, Geometry
+from igr.normals import normals_of, unit_normals
+import networks
 
 import numpy as np
 
@@ -25,9 +47,6 @@ FARTHEST = 1e6  # unit frame; beyond it searches for neighbours may find none
 TEST_RATE = 0.25  # of the points are held out
 FEW = 5_000  # points of which none is to be missed by the training
 FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes some of its own
-REPEATED = 0.1  # share of a cloud's points that repeat another one; with more, a warning
-FLAT = 1e-3  # standard deviations across and along a cloud; below, a warning
-MIN_EXTENT = 0.2  # of the inner 98 % of a cloud's points, in terms of its length; else a warning
 
 # ------------------------------------------------------------------------------- for the training
 
@@ -59,10 +78,10 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     pts_world = cloud.surface_points
     try:
         frame = Frame.of(pts_world)
+        pts_unit = frame.to_unit(pts_world)
+        doubts = checks.doubts(pts_unit)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    pts_unit = frame.to_unit(pts_world)
-    _check_extent(pts_unit, path)
     if test_rate is None:
         test_rate = TEST_RATE if len(pts_unit) >= FEW else 0.0
     test, train = split(len(pts_unit), test_rate, seed)
@@ -77,7 +96,13 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     if with_normals:
         given = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
         normals = unit_normals(pts_unit, given, path)[train].astype(np.float32)
-    return PointCloud(points, normals, neighbour_distance(points, knn), held_out, frame, test_rate)
+    sigma = neighbour_distance(points, knn)
+    doubts += checks.strays(sigma)
+    for doubt in doubts:
+        print(f"warning: {path}: {doubt}", file=sys.stderr)
+    if any("duplicates" in doubt or "far from" in doubt for doubt in doubts):
+        print(f"python datasets.py clean -f {path} removes them", file=sys.stderr)
+    return PointCloud(points, normals, sigma, held_out, frame, test_rate)
 
 
 def split(n: int, test_rate: float, seed: int):
@@ -127,60 +152,6 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None, colors)
 
 
-def _check_extent(pts_unit: np.ndarray, path) -> None:
-    """Warns of points (N, 3) that repeat others, lie far from the rest, or on a plane. Raises
-    UserError where all are on a line."""
-    def warn(text: str) -> None:
-        print(f"warning: {path}: {text}", file=sys.stderr)
-
-    distinct = pts_unit[_first_of_equals(pts_unit)]
-    repeated = 1 - len(distinct) / len(pts_unit)
-    if repeated > REPEATED:
-        warn(f"{100 * repeated:.3g} % of the {len(pts_unit)} points are duplicates, only "
-             f"{len(distinct)} are distinct")
-    low, high = np.percentile(distinct, [1, 99], axis=0)
-    extent = (high - low).max() / 2
-    if extent < MIN_EXTENT:
-        warn(f"some points lie far from the rest, which fills {100 * extent:.2g} % of the frame's "
-             "length; remove them, or detail is lost")
-    spread = np.linalg.svd(distinct - distinct.mean(axis=0), compute_uv=False)
-    if len(spread) < 2 or spread[1] <= 1e-6 * spread[0]:
-        raise UserError(f"{path}: all points are on a line: there is no surface through them")
-    for across, name, shape in ((1, "line", "tube"), (2, "plane", "sheet")):
-        if spread[min(across, len(spread) - 1)] <= FLAT * spread[0]:
-            warn(f"the points lie almost on a {name}, which has no inside: the mesh will be a thin "
-                 f"closed {shape} around it, in pieces, or none is found")
-            break
-
-
-def _first_of_equals(points: np.ndarray) -> np.ndarray:
-    """Indices of the points (N, 3) without those that repeat an earlier one."""
-    # equal points have equal sums, others almost never; term by term, as a product's rounding may
-    # depend on the row
-    keys = 0.6180339887 * points[:, 0] + 0.7548776662 * points[:, 1] + 0.8191725134 * points[:, 2]
-    return np.unique(keys, return_index=True)[1]
-
-
-def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
-    """normals (N, 3) of points (N, 3) at length 1 and looking outwards; prints what it changed.
-
-    Raises UserError for normals that are zero or not finite.
-    """
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    bad = ~(np.isfinite(length) & (length > 0))
-    if bad.any():
-        raise UserError(f"{path}: {bad.sum()} of {len(normals)} normals are zero or not finite; "
-                        "leave out --with-normals or mend them")
-    if np.abs(length - 1).max() > 0.01:
-        print(f"{path}: normals of length {length.min():.3g} to {length.max():.3g}, set to 1")
-    normals = normals / length
-    # over a closed surface the integral of <x, n> is three times the volume
-    if ((points - points.mean(axis=0)) * normals).sum(axis=1).mean() < 0:
-        print(f"{path}: the normals look inwards, turned round")
-        return -normals
-    return normals
-
-
 def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
     """Distance (N, 1) float32 of each point (N, 3) to its k-th nearest other point (k < N)."""
     return metrics.neighbour_distance(points, k)[:, None].astype(np.float32)
@@ -194,10 +165,7 @@ def create_from_mesh(path, output, n: int | None, sampling: str, seed: int) -> P
 
     n: number of points (default: the mesh's vertices); sampling: "poisson" or "uniform".
     """
-    path = Path(path)
-    stem = helper.without_suffix(path).name
-    output = Path(output) if output else path.with_name(stem + "_pcd.ply")
-    files.check_writable(output, files.CLOUD_WRITERS, [path])
+    output = output_beside(path, output, "_pcd")
     mesh = files.read_mesh(path)
     n = n or len(mesh.points)
     meshes.check_points(n, "create")
@@ -236,11 +204,113 @@ def same_points(a: Geometry, b: Geometry) -> bool:
     return len(a.points) == len(b.points) and np.allclose(a.points, b.points, atol=1e-5)
 
 
+# ------------------------------------------------------------------------------------------- clean
+
+
+def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
+    """Write a cloud file without what the limits say (default: <name>_clean.ply beside it), and
+    what was removed to the file `removed`, where it is named; print what went; return the path."""
+    output = output_beside(path, output, "_clean")
+    if removed:
+        files.check_writable(removed, files.CLOUD_WRITERS, [path, output])
+    cloud = cleaning.cloud_of(files.read(path))
+    try:
+        kept, gone, lines = cleaning.clean(cloud, limits, seed)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    print("\n".join(lines))
+    files.write(output, kept)
+    if removed and len(gone.points):
+        files.write(removed, gone)
+    print(f"{len(kept.points)} of {len(cloud.points)} points are left")
+    return output
+
+
+def output_beside(path, output, ending: str, others=()) -> Path:
+    """The cloud file to write: `output`, or <name><ending>.ply beside the file `path`; none of the
+    inputs, which are that and the others."""
+    stem = helper.without_suffix(path)
+    return files.check_writable(output or stem.with_name(f"{stem.name}{ending}.ply"),
+                                files.CLOUD_WRITERS, [path, *others])
+
+
+# ------------------------------------------------------------------------------------------- merge
+
+
+def merge(paths: list, output, scanner: str, side: float | None) -> Path:
+    """Write one cloud file of several scans (default: <first name>_merged.ply beside the first of
+    the paths); print how well they agree; return the path. scanner, side: see alignment.merge."""
+    scans = [scan.path for scan in alignment.placements(paths)]
+    output = output_beside(paths[0], output, "_merged", scans)
+    cloud, lines = alignment.merge(paths, scanner, side)
+    files.write(output, cloud)
+    print("\n".join(lines))
+    return output
+
+
+# ------------------------------------------------------------------------------------------ orient
+
+
+def orient(path, output, checkpoint, flags: argparse.Namespace) -> Path:
+    """Write a cloud file with the normals of a checkpoint's surface with the detail of the points
+    (default: <name>_oriented.ply beside it); return the path.
+
+    checkpoint: of this cloud; None: that of a draft, which is trained now; flags: device_id,
+    context, threads. Raises UserError where the points do not lie on the network's surface.
+    """
+    output = output_beside(path, output, "_oriented")
+    cloud = cleaning.cloud_of(files.read(path))
+    device, _ = ranks.start(flags.context, flags.device_id)
+    with tempfile.TemporaryDirectory() as folder:
+        network = networks.load_network(checkpoint or draft_of(path, folder, flags), device.kernel)
+    threads.set_count(flags.threads)
+    known = training_points(path, network.info, network.frame, named=True)
+    field = network.mlp.evaluate_with_gradient
+    found = detail.fit(field, known.points, None, known.held_out)
+    print(found.report)
+    if found.report.near < detail.NEAR:
+        raise UserError(f"{path}: does not lie on the network's surface; train.py, longer, makes "
+                        "a better one, which -mlp names")
+    normals, on_surface = normals_of(field, found, known.points)
+    half_side = [network.volume_factor] * 3
+    cube = surface.Grid.of(np.negative(half_side), half_side, 8)
+    normals *= surface.sign_outside(lambda points: network.mlp.evaluate(points, device.rows), cube)
+    files.write(output, cloud._replace(normals=normals))
+    print(f"{len(normals)} normals, {(~on_surface).sum()} of them of points that are away from the "
+          "surface")
+    return output
+
+
+def draft_of(path, folder: str, flags: argparse.Namespace) -> Path:
+    """The checkpoint of a draft that train.py makes of a cloud in a folder, in a process of its
+    own. Raises UserError, with train.py's line, where it cannot."""
+    print("no -mlp: training a draft")
+    run = Path(folder) / "run"
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("train.py")), "-f", str(path), "-m", str(run),
+         "--quality", "draft", "--quiet", "-d", flags.device_id, "--context", flags.context,
+         "--threads", str(flags.threads)], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UserError(done.stderr.strip().splitlines()[-1].replace("train.py: ", "", 1))
+    sys.stderr.write(done.stderr)
+    return max(run.glob("param_*.h5"))
+
+
+# ------------------------------------------------------------------------------- the command line
+
+
 def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a point cloud",
-                                 formatter_class=parser.formatter_class)
+    for add, name, purpose in ((add_create, "create", "make a point cloud"),
+                               (add_clean, "clean", "remove duplicates, outliers, surplus points"),
+                               (add_merge, "merge", "make one cloud of several aligned scans"),
+                               (add_orient, "orient", "give a cloud normals")):
+        add(commands.add_parser(name, help=purpose, formatter_class=parser.formatter_class))
+    return parser.parse_args(argv)
+
+
+def add_create(create: argparse.ArgumentParser) -> None:
     source = create.add_mutually_exclusive_group(required=True)
     source.add_argument("-f", "--fpath", help="mesh file to sample")
     source.add_argument("--shape", choices=list(shapes.SHAPES), help="built-in shape to sample")
@@ -253,11 +323,68 @@ def parse_args(argv=None) -> argparse.Namespace:
                         "200 k points); uniform: at random by area")
     create.add_argument("--seed", type=helper.number(int, 0), default=0,
                         help="seed of the sampling")
-    return parser.parse_args(argv)
+
+
+def add_clean(parser: argparse.ArgumentParser) -> None:
+    default = cleaning.Limits()
+    add = parser.add_argument
+    add("-f", "--fpath", required=True, help="cloud to clean, or a mesh, of which the vertices are "
+        "taken")
+    add("-o", "--output", help="cloud file to write; default: <name>_clean.ply beside it")
+    add("--removed", metavar="FILE", help="cloud file to write, of the points that were removed")
+    length = helper.number(float, 0)
+    add("--near", type=length, default=default.near, metavar="SHARE",
+        help="remove points nearer to another than this part of the median spacing; equal points "
+        "always go")
+    add("--outliers", type=length, default=default.outliers, metavar="R",
+        help="remove points whose mean distance to 20 neighbours is above the mean of all by R "
+        "standard deviations; 0: none")
+    add("--radius", type=length, default=default.radius, metavar="D",
+        help="remove points with fewer than --fewest others within D, in the cloud's units; "
+        "0: none")
+    add("--fewest", type=helper.number(int, 1), default=default.fewest, metavar="N",
+        help="see --radius")
+    thin = parser.add_mutually_exclusive_group()
+    thin.add_argument("--voxel", type=length, default=default.voxel, metavar="D",
+                      help="thin: keep one point of each cube of side D; 0: all")
+    thin.add_argument("--disk", type=length, default=default.disk, metavar="D",
+                      help="thin: keep points that are farther than D from each other; 0: all")
+    add("--seed", type=helper.number(int, 0), default=0, help="seed of the order of --disk")
+
+
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-f", "--fpath", required=True, nargs="+", metavar="FILE", help="alignment file (.conf as "
+        "Stanford's scans have it, .aln); or scans, each with its 4 x 4 matrix beside it (scan.xf "
+        "or scan.txt)")
+    add("-o", "--output", help="cloud file to write; default: <name>_merged.ply beside the first "
+        "FILE")
+    add("--scanner", choices=alignment.SCANNERS, default="z", help="where a scan without faces and "
+        "normals was seen from; z: far along the z axis of its own coordinates, as Stanford's; "
+        "origin: their origin")
+    add("--voxel", type=helper.number(float, 0), metavar="D", help="thin overlaps: points of "
+        "several scans in one cube of side D become their mean; 0: keep all; default: the spacing "
+        "of the scans' points")
+
+
+def add_orient(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-f", "--fpath", required=True, help="cloud, or a mesh, of which the vertices are taken")
+    add("-o", "--output", help="cloud file to write; default: <name>_oriented.ply beside it")
+    add("-mlp", "--model-load-path", help="checkpoint of a network that was trained on the cloud; "
+        "default: a draft is trained now (train.py --quality draft)")
+    helper.add_device_flags(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.shape:
+    if args.command == "orient":
+        print(orient(args.fpath, args.output, args.model_load_path, args))
+    elif args.command == "merge":
+        print(merge(args.fpath, args.output, args.scanner, args.voxel))
+    elif args.command == "clean":
+        limits = cleaning.Limits(**{name: getattr(args, name) for name in cleaning.Limits._fields})
+        print(clean(args.fpath, args.output, args.removed, limits, args.seed))
+    elif args.shape:
         cloud, surface = create_shape(args.shape, args.output, args.points, args.seed)
         print(f"{cloud} (cloud), {surface} (exact surface)")
     else:

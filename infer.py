@@ -24,6 +24,7 @@ from igr.detail import fit
 from igr.devices import Device
 from igr.frames import Frame, Geometry
 from igr.ranks import Ranks
+from igr.simplification import FEWEST, simplified
 import networks
 from networks import Network
 
@@ -40,20 +41,20 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
             volume_factor: float | None = None, level: float = 0.0, outward: int | None = None,
             detail: str | int = "auto", cloud: str | Path | None = None, keep_all: bool = False,
             largest: bool = False, min_component: float | None = None,
-            trim: str | float | None = None, lipschitz: float = 1.0, dense: bool = False,
-            sub_batch_size: int | None = None,
+            trim: str | float | None = None, smooth_rims: bool = False, faces: int | None = None,
+            lipschitz: float = 1.0, dense: bool = False, sub_batch_size: int | None = None,
             overrides: dict | None = None, where: tuple[Device, Ranks] | None = None,
             say: Callable[[str], None] = lambda line: None) -> tuple[Geometry, surface.Stats]:
     """The mesh of a checkpoint's network in world coordinates, and what the extraction took.
 
     grid_size: grid points along the longest side of the box; bounds: of the box (6,), world
         coordinates; None: the cube of half side volume_factor (default: the checkpoint's)
-    level, lipschitz, dense: see surface.extract
+    level, lipschitz, dense: see surface.extract; sub_batch_size: points at a time
     outward: 1 or -1 where f grows or falls towards the outside; None: seen at the training's cube
     detail: "auto", "off" or a number of rounds, see igr/detail.py; cloud: default: the training's;
         keep_all: keep pieces that no point supports
     trim: cut what is farther from the cloud, world units; "auto": 1.5 spacings, igr/trimming.py
-    largest, min_component: see kept_part; sub_batch_size: points at a time
+    largest, min_component: see kept_part; smooth_rims, faces: see finished
     overrides: entries of the architecture that replace the checkpoint's
     where: what ranks.start returned; default: CUDA if it works, else the CPU
     say: is called with each line about the work; warnings go to stderr
@@ -66,8 +67,7 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     grid = surface.Grid.of(*grid_box(bounds, volume_factor or network.volume_factor, network.frame),
                            grid_size)
     say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
-    rows = sub_batch_size or device.rows
-    f = group.share_out(lambda points: network.mlp.evaluate(points, rows))
+    f = group.share_out(lambda points: network.mlp.evaluate(points, sub_batch_size or device.rows))
     if network.info.get("paper") and detail == "auto":
         say("detail: off, the paper has none; --detail with a number adds it")
         detail, keep_all = "off", True
@@ -79,7 +79,8 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
         if points:
             mesh, noise = with_points(mesh, network, grid, level, detail, points, keep_all, say)
             mesh = trimmed(mesh, points, trim, noise, level, network.frame, say)
-        mesh = with_colors(kept_part(mesh, largest, min_component, say), points, say)
+        mesh = kept_part(mesh, largest, min_component, say)
+        mesh = finished(mesh, points, grid, smooth_rims, faces, network.frame.scale, say)
     return mesh._replace(points=network.frame.to_world(mesh.points)), stats
 
 
@@ -140,9 +141,14 @@ def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: flo
     say(str(found.report))
     moved = found.move(mesh.points, level)
     high = grid.points(grid.shape - 1)
-    on_side = (mesh.points < grid.low + 1e-9) | (mesh.points > high - 1e-9)
-    moved = np.where(on_side, mesh.points, np.clip(moved, grid.low, high))  # a straight cut
+    moved = np.where(on_side(mesh, grid), mesh.points, np.clip(moved, grid.low, high))
     return mesh._replace(points=moved), found.report.noise
+
+
+def on_side(mesh: Geometry, grid: surface.Grid) -> np.ndarray:
+    """Mask (N, 3) of the coordinates that lie on a side of the grid's box, where cuts are straight.
+    """
+    return (mesh.points < grid.low + 1e-9) | (mesh.points > grid.points(grid.shape - 1) - 1e-9)
 
 
 def trimmed(mesh: Geometry, cloud: datasets.TrainingPoints, trim: str | float | None, noise: float,
@@ -194,13 +200,22 @@ def kept_part(mesh: Geometry, largest: bool, min_component: float | None,
     return mesh
 
 
-def with_colors(mesh: Geometry, cloud: datasets.TrainingPoints | None,
-                say: Callable[[str], None]) -> Geometry:
-    """The mesh (unit frame) with the colours of the cloud, if that has some."""
-    if cloud is None or cloud.colors is None:
-        return mesh
-    say(f"colours: of the {NEIGHBOURS} points nearest to each vertex")
-    return carry_colors(Geometry(cloud.points, colors=cloud.colors), mesh)
+def finished(mesh: Geometry, cloud: datasets.TrainingPoints | None, grid: surface.Grid,
+             smooth_rims: bool, faces: int | None, scale: float,
+             say: Callable[[str], None]) -> Geometry:
+    """A mesh (unit frame) as it is to be used: with smoothed rims, except on the sides of the
+    grid's box, and with at most `faces` faces, if these are asked for; with the colours of the
+    cloud, if that has some. Says what that cost; scale: of the frame."""
+    if smooth_rims:
+        say(f"--smooth-rims: {trimming.boundary_loops(mesh)} rims")
+        mesh = trimming.smooth_rims(mesh, on_side(mesh, grid).any(axis=1))
+    if faces:
+        mesh, report = simplified(mesh, faces, scale)
+        say(f"--faces {faces}: {report}")
+    if cloud is not None and cloud.colors is not None:
+        say(f"colours: of the {NEIGHBOURS} points nearest to each vertex")
+        mesh = carry_colors(Geometry(cloud.points, colors=cloud.colors), mesh)
+    return mesh
 
 
 def keep_and_report(mesh: Geometry, keep: np.ndarray, flag: str,
@@ -276,6 +291,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--trim", type=trim_distance, metavar="{auto,D}",
         help="for open scans: cut off what is farther from the cloud than D, in its units; auto: "
         "than its points suggest")
+    add("--smooth-rims", action="store_true", help="smooth the rims of an open mesh")
+    add("--faces", type=number(int, FEWEST), metavar="N",
+        help="simplify the mesh to N faces; prints the error that it makes")
     add("--lipschitz", type=number(float, 1), default=1.0,
         help="how many times steeper than a distance f may be between the evaluated points")
     add("--dense", action="store_true", help="evaluate the whole grid: the slow reference")
@@ -304,6 +322,7 @@ def main(args: argparse.Namespace) -> None:
         level=args.level, outward={"ascent": 1, "descent": -1}.get(args.gradient_direction),
         detail=args.detail, cloud=args.fpath, keep_all=args.keep_all,
         largest=args.largest, min_component=args.min_component, trim=args.trim,
+        smooth_rims=args.smooth_rims, faces=args.faces,
         lipschitz=args.lipschitz, dense=args.dense, sub_batch_size=args.sub_batch_size,
         overrides={"activation": args.activation, "skip_scale": args.skip_scale},
         where=(device, group), say=say)

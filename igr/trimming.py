@@ -18,6 +18,8 @@ CLEARANCE = 0.01  # each part of a cut edge is at least this share of it: no fac
 SPACINGS = 4.0  # the spacing of the points is about this many medians of the distance to them
 EDGES = (1.5, 16.0)  # narrowest and widest kernel of the average at the rim, in edges
 STEPS = 2  # implicit ones, of the heat equation
+RIM_EDGES = 8.0  # a rim is smoothed over so many edges of the mesh
+RIM_SHARE = 0.03  # but over that share of its length at most, so that small rims keep their size
 TINY = 1e-100  # divides instead of 0
 
 # ---------------------------------------------------------------------------------------- distance
@@ -128,13 +130,17 @@ def _crossing(here: np.ndarray, there: np.ndarray, limit: float) -> np.ndarray:
 
 def boundary_loops(mesh: Geometry) -> int:
     """The number of rims: lines of edges with one face. Rims that touch count as one."""
+    vertices, ends = np.unique(_boundary_edges(mesh), return_inverse=True)
+    ends = ends.reshape(2, -1)
+    return len(np.unique(meshes.connected_sets(ends[0], ends[1], len(vertices))))
+
+
+def _boundary_edges(mesh: Geometry) -> np.ndarray:
+    """The vertices (2, E) of the edges with one face."""
     edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
     keys, faces_of_edge = np.unique(edges[:, 0] * len(mesh.points) + edges[:, 1],
                                     return_counts=True)
-    ends = np.divmod(keys[faces_of_edge == 1], len(mesh.points))
-    vertices, ends = np.unique(ends, return_inverse=True)
-    ends = ends.reshape(2, -1)
-    return len(np.unique(meshes.connected_sets(ends[0], ends[1], len(vertices))))
+    return np.stack(np.divmod(keys[faces_of_edge == 1], len(mesh.points)))
 
 
 def _regions(faces: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -236,21 +242,40 @@ def _averaged(mesh: Geometry, values: np.ndarray, width: float) -> np.ndarray:
     These are implicit steps of the heat equation with linear elements. They keep linear functions
     on a plane whatever its faces; the mean over a vertex's neighbours makes zigzags of them.
     """
-    from scipy.sparse import coo_matrix, diags
-    from scipy.sparse.linalg import cg
+    from scipy.sparse import diags
 
-    n = len(values)
+    mass, stiffness = _elements(mesh)
+    system = diags(mass) + width**2 / (2 * STEPS) * stiffness
+    for _ in range(STEPS):
+        values = _solved(system, mass * values, values)
+    return values
+
+
+def _elements(mesh: Geometry):
+    """The masses (N,) of the vertices and the stiffness (N, N, sparse) of linear elements."""
+    n = len(mesh.points)
     cotangents, doubled = _cotangents(mesh.points[mesh.faces])
     ends = np.roll(mesh.faces, -1, axis=1).ravel(), np.roll(mesh.faces, 1, axis=1).ravel()
-    weights = coo_matrix((cotangents.ravel() / 2, ends), shape=(n, n))
-    weights = (weights + weights.T).tocsr()
-    stiffness = diags(np.asarray(weights.sum(axis=1)).ravel()) - weights
     mass = np.bincount(mesh.faces.ravel(), np.repeat(doubled / 6, 3), n)
-    system = diags(mass) + width**2 / (2 * STEPS) * stiffness
+    return mass, _stiffness(ends, cotangents.ravel() / 2, n)
+
+
+def _stiffness(ends, weights: np.ndarray, n: int):
+    """The matrix (n, n, sparse) of the form  sum_e w_e (x_i - x_j)^2  over edges (2, E)."""
+    from scipy.sparse import coo_matrix, diags
+
+    found = coo_matrix((weights, (ends[0], ends[1])), shape=(n, n))
+    found = (found + found.T).tocsr()
+    return diags(np.asarray(found.sum(axis=1)).ravel()) - found
+
+
+def _solved(system, right: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """x (n,) of system x = right, by conjugate gradients from a start (n,)."""
+    from scipy.sparse import diags
+    from scipy.sparse.linalg import cg
+
     scaling = diags(1 / np.maximum(system.diagonal(), TINY))
-    for _ in range(STEPS):
-        values = cg(system, mass * values, x0=values, M=scaling, maxiter=500, atol=0.0)[0]
-    return values
+    return cg(system, right, x0=start, M=scaling, maxiter=500, atol=0.0)[0]
 
 
 def _cotangents(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -262,3 +287,62 @@ def _cotangents(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     longest = (to_next**2).sum(axis=2).max(axis=1)
     doubled = np.maximum(doubled, np.maximum(1e-6 * longest, TINY))
     return (to_next * to_last).sum(axis=2) / doubled[:, None], doubled
+
+
+def smooth_rims(mesh: Geometry, fixed: np.ndarray) -> Geometry:
+    """A mesh whose rims are smoothed along themselves, within the surface; what is near them moves
+    with them. Same faces, no normals. Vertices in the mask fixed (N,) stay.
+
+    Each rim takes an implicit step S of the heat equation along itself, and a second one that gives
+    back what the first took too much: 2 S - S^2 leaves a circle its size to the second order.
+    """
+    ends = _boundary_edges(mesh)
+    ends = ends[:, ~fixed[ends].all(axis=0)]
+    if ends.size == 0:
+        return mesh._replace(normals=None)
+    vertices, ends = np.unique(ends, return_inverse=True)
+    edge = np.sqrt(2 * np.median(meshes.face_areas(mesh)))
+    shift = _along_rims(mesh.points[vertices], ends.reshape(2, -1), RIM_EDGES * edge)
+    normals = meshes.vertex_normals(mesh)[vertices]
+    shift -= (shift * normals).sum(axis=1, keepdims=True) * normals
+    shift[fixed[vertices]] = 0
+    shift = _carried(mesh, vertices, shift, RIM_EDGES * edge)
+    shift[fixed] = 0
+    return meshes.moved(mesh._replace(normals=None), shift)
+
+
+def _along_rims(points: np.ndarray, ends: np.ndarray, width: float) -> np.ndarray:
+    """The shifts (n, 3) that smooth lines of points (n, 3) with edges (2, E) over a width."""
+    from scipy.sparse import diags
+    from scipy.sparse.linalg import splu
+
+    n = len(points)
+    lengths = np.maximum(np.linalg.norm(points[ends[0]] - points[ends[1]], axis=1), TINY)
+    rim = meshes.connected_sets(ends[0], ends[1], n)[ends[0]]
+    widths = np.minimum(width, RIM_SHARE * np.bincount(rim, lengths))[rim]
+    mass = np.bincount(ends.ravel(), np.tile(lengths / 2, 2), n)
+    step = splu((diags(mass) + _stiffness(ends, widths**2 / 2 / lengths, n)).tocsc())
+
+    def smoothed(values: np.ndarray) -> np.ndarray:
+        return step.solve(mass[:, None] * values)
+
+    once = smoothed(points)
+    return once + smoothed(points - once) - points
+
+
+def _carried(mesh: Geometry, vertices: np.ndarray, shift: np.ndarray, width: float) -> np.ndarray:
+    """Shifts (N, 3) of a mesh's points that are given (n, 3) at some vertices (n,) and fade out
+    over the surface: the solution of  u = width^2 Laplace u  with these boundary values."""
+    from scipy.sparse import diags
+
+    mass, stiffness = _elements(mesh)
+    system = (diags(mass) + width**2 * stiffness).tocsr()
+    inner = np.ones(len(mesh.points), bool)
+    inner[vertices] = False
+    across = system[inner][:, vertices]
+    within = system[inner][:, inner]
+    found = np.zeros(mesh.points.shape)
+    found[vertices] = shift
+    for axis in range(3):
+        found[inner, axis] = _solved(within, -across @ shift[:, axis], np.zeros(inner.sum()))
+    return found

@@ -96,3 +96,17 @@ def test_turn_against_reverses_only_what_points_along():
     normals = np.array([[0, 0, 1.0], [0, 0, -1.0]])
     view = np.array([[0, 0, -1.0], [1.0, 0, -1.0]])
     assert meshes.turn_against(normals, view).tolist() == [[0, 0, 1], [0, 0, 1]]
+
+
+def test_moved_points_turn_no_face_over(rng):
+    ball = shapes.mesh("sphere")
+    before = meshes.scaled_face_normals(ball.points[ball.faces])
+    small = 1e-6 * rng.standard_normal(ball.points.shape)
+    assert np.array_equal(meshes.moved(ball, small).points, ball.points + small)
+    rough = 0.01 * rng.standard_normal(ball.points.shape)  # an edge is 0.02 long
+    after = meshes.scaled_face_normals((ball.points + rough)[ball.faces])
+    assert ((before * after).sum(axis=1) <= 0).any()
+    found = meshes.moved(ball, rough)
+    after = meshes.scaled_face_normals(found.points[ball.faces])
+    assert ((before * after).sum(axis=1) > 0).all()
+    assert np.abs(found.points - ball.points).mean() > 0.002

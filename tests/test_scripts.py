@@ -44,6 +44,10 @@ def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
     assert solid.volume > 0  # outwards
     bounds = files.read(truth).points
     np.testing.assert_allclose(solid.bounds, [bounds.min(axis=0), bounds.max(axis=0)], atol=0.3)
+    script(f"datasets.py orient -f cloud.ply -mlp {checkpoint}")
+    cloud, oriented = (files.read(tmp_path / f"cloud{end}.ply") for end in ("", "_oriented"))
+    assert np.array_equal(oriented.points, cloud.points)
+    assert (oriented.normals * cloud.normals).sum(axis=1).mean() > 0.9
     said = script(f"evaluate.py -mdp {mesh} --protocol default srb -o out.json --json").stdout
     assert json.loads(said) == json.loads((tmp_path / "out.json").read_text())
     assert json.loads(said)["reference"].endswith("cloud.ply")
@@ -89,7 +93,8 @@ def test_a_picture_without_a_display(script, trained):
     assert image.shape == (720, 960, 3) and image.std() > 5
 
 
-@pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "train.py", "infer.py",
+@pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "datasets.py clean",
+                                  "datasets.py merge", "datasets.py orient", "train.py", "infer.py",
                                   "evaluate.py", "visualize.py", "visualize.py images"])
 def test_help(script, name):
     assert "usage:" in script(f"{name} --help").stdout
@@ -127,6 +132,12 @@ def bad_files(folder):
     ("datasets.py create -f cloud.ply -o old.ply", "a mesh with faces is needed"),
     ("datasets.py create -f empty.ply -o old.ply", "empty"),
     ("datasets.py create --shape knot -o none/old.ply", "does not exist"),
+    ("datasets.py clean -f nan.npy -o old.ply", "1 of 200 points are NaN"),
+    ("datasets.py clean -f cloud.ply -o old.ply --radius 1e-9", "nothing would be left"),
+    ("datasets.py clean -f cloud.ply -o old.ply --voxel 1e-9", "too small for a cloud"),
+    ("datasets.py clean -f cloud.ply -o old.ply --removed gone.doc", "cannot write"),
+    ("datasets.py orient -f line.npy -o old.ply", "on a line"),
+    ("datasets.py orient -f cloud.ply -o old.ply -mlp what.doc", "not a checkpoint"),
     ("infer.py -mlp what.doc -o old.ply", "not a checkpoint"),
     ("infer.py", "no param_"),
     ("evaluate.py -mdp cloud.ply", "mesh with faces"),
@@ -149,6 +160,7 @@ def test_bad_input_gets_one_line(script, tmp_path, line, message):
 
 @pytest.mark.parametrize("line", [
     "train.py", "train.py -f a -b 0", "train.py -f a -lr nan", "train.py -f a -vf inf",
+    "datasets.py clean -f a --voxel 1 --disk 1",
     "infer.py --grid-size 3", "datasets.py create", "datasets.py create --shape cow",
     "visualize.py"])
 def test_wrong_usage_is_status_2(script, line):
@@ -234,13 +246,24 @@ def test_infer_trims_and_drops(script, ball):
     assert "nothing would be left" in script("infer.py --grid-size 48 -o c.ply --trim 1e-9",
                                              status=1).stderr
     assert "--trim auto cuts it off" in script("infer.py --grid-size 48 -o d.ply").stdout
-    assert "rims now: 1" in script("infer.py --grid-size 48 -o d.ply --trim auto").stdout
+    line = "infer.py --grid-size 48 --trim auto --smooth-rims --faces"
+    said = script(f"{line} 900 -o d.ply").stdout
+    assert "rims now: 1" in said and "--smooth-rims: 1 rims" in said and "mean distance 0.0" in said
+    assert 850 <= len(files.read(ball / "d.ply").faces) <= 900
+    assert "not more than 99999" in script(f"{line} 99999 -o f.ply", status=1).stderr
     (ball / "cloud.ply").unlink()
     error = script("infer.py --grid-size 48 --trim 1", status=1).stderr
     assert "cloud.ply: no such file; -f names the cloud" in error
     done = script("infer.py --grid-size 48 -o e.ply")
     assert "no detail, and no piece dropped: " in done.stdout
     assert "no such file; -f names the cloud" in done.stdout
+
+
+def test_normals_of_another_surface_are_refused(script, ball):
+    """The ball's network is too rough: its surface is not that of the cloud."""
+    error = script("datasets.py orient -f cloud.ply -mlp param_00001.h5", status=1).stderr
+    assert "does not lie on the network's surface" in error and error.count("\n") == 1
+    assert not (ball / "cloud_oriented.ply").exists()
 
 
 def test_level_set_that_does_not_cross_zero(script, tmp_path):

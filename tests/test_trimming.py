@@ -293,3 +293,45 @@ def test_ratio_of_few_points(n, rng):
     assert np.isfinite(ratio).all() and (ratio[:n] == 0).all() and (ratio[n:] > LIMIT).all()
     equal = np.repeat(cloud[:1], 20, axis=0)
     assert trimming.distance_ratio(cloud[:1] + 1, equal, least=0.5)[0] == pytest.approx(12**0.5)
+
+
+# ---------------------------------------------------------------------------------- smoothed rims
+
+
+def test_a_jagged_rim_becomes_smooth_and_stays_in_place(tube):
+    """A tube cut along a zigzag: the rim becomes a circle of the same place, on the tube, and no
+    face turns over."""
+    angle = np.arctan2(tube.points[:, 1], tube.points[:, 0])
+    height = 0.5 + 0.02 * np.sin(30 * angle)
+    kept = trimming.cut(tube, np.abs(tube.points[:, 2]) / height, 1.0)
+    smooth = trimming.smooth_rims(kept, np.zeros(len(kept.points), bool))
+    assert_sound(smooth)
+    before, after = (np.abs(rim_points(mesh)[..., 2]).ravel() for mesh in (kept, smooth))
+    assert before.std() > 0.012 and after.std() < 0.004
+    assert after.mean() == pytest.approx(before.mean(), abs=0.003)
+    assert np.abs(np.linalg.norm(smooth.points[:, :2], axis=1) - RADIUS).max() < 0.004
+    turned = [meshes.scaled_face_normals(mesh.points[mesh.faces]) for mesh in (kept, smooth)]
+    assert ((turned[0] * turned[1]).sum(axis=1) > 0).all()
+    deep = np.abs(kept.points[:, 2]) < 0.2
+    assert np.abs(smooth.points - kept.points)[deep].max() < 1e-3
+
+
+def test_fixed_rims_and_closed_meshes_stay(tube):
+    wave = 0.02 * np.sin(30 * tube.points[:, 0])
+    kept = trimming.cut(tube, np.abs(tube.points[:, 2] + wave), 0.5)
+    upper = kept.points[:, 2] > 0
+    smooth = trimming.smooth_rims(kept, upper)
+    moved = np.abs(smooth.points - kept.points).max(axis=1)
+    assert moved[upper].max() == 0 and moved[~upper].max() > 0.001
+    ball = shapes.mesh("sphere")
+    assert np.array_equal(trimming.smooth_rims(ball, np.zeros(len(ball.points), bool)).points,
+                          ball.points)
+
+
+def test_a_small_round_rim_keeps_its_size():
+    ball = shapes.mesh("sphere")
+    kept = trimming.cut(ball, -ball.points[:, 2], -0.2)  # the part above 0.2
+    rim = rim_points(trimming.smooth_rims(kept, np.zeros(len(kept.points), bool)))
+    radius = np.linalg.norm(rim[..., :2], axis=-1)
+    assert radius.mean() == pytest.approx(np.linalg.norm(rim_points(kept)[..., :2], axis=-1).mean(),
+                                          rel=0.005)

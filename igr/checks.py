@@ -1,0 +1,53 @@
+"""What is said of a cloud before a network is trained on it."""
+
+from __future__ import annotations
+
+from helper import UserError
+
+import numpy as np
+
+REPEATED = 0.02  # share of the points that repeat another one; with more, it is said
+STRAY = 5.0  # a point whose neighbours are so many medians away is one
+MANY_STRAYS = 0.005  # share of the points; clean scans have at most 0.1 %
+FLAT = 1e-3  # standard deviations across and along a cloud; below, it is said
+MIN_EXTENT = 0.2  # of the inner 98 % of a cloud's points, in terms of its length; below, it is said
+
+
+def doubts(points: np.ndarray) -> list[str]:
+    """What may spoil a surface through points (N, 3), unit frame: those that repeat others, lie far
+    from the rest, or on a plane. Raises UserError where all are on a line."""
+    found = []
+    distinct = points[first_of_equals(points)]
+    repeated = 1 - len(distinct) / len(points)
+    if repeated > REPEATED:
+        found.append(f"{100 * repeated:.3g} % of the {len(points)} points are duplicates, only "
+                     f"{len(distinct)} are distinct")
+    low, high = np.percentile(distinct, [1, 99], axis=0)
+    extent = (high - low).max() / 2
+    if extent < MIN_EXTENT:
+        found.append(f"some points lie far from the rest, which fills {100 * extent:.2g} % of the "
+                     "frame's length; remove them, or detail is lost")
+    spread = np.linalg.svd(distinct - distinct.mean(axis=0), compute_uv=False)
+    if len(spread) < 2 or spread[1] <= 1e-6 * spread[0]:
+        raise UserError("all points are on a line: there is no surface through them")
+    for across, name, shape in ((1, "line", "tube"), (2, "plane", "sheet")):
+        if spread[min(across, len(spread) - 1)] <= FLAT * spread[0]:
+            found.append(f"the points lie almost on a {name}, which has no inside: the mesh will "
+                         f"be a thin closed {shape} around it, in pieces, or none is found")
+            break
+    return found
+
+
+def strays(sigma: np.ndarray) -> list[str]:
+    """The same of points whose k-th neighbours are sigma (N, 1) away."""
+    usual = np.median(sigma)  # 0 where most are duplicates
+    share = float((sigma > STRAY * usual).mean()) if usual else 0.0
+    return [f"{100 * share:.2g} % of the points are far from all others"] * (share > MANY_STRAYS)
+
+
+def first_of_equals(points: np.ndarray) -> np.ndarray:
+    """Indices of the points (N, 3) without those that repeat an earlier one."""
+    # equal points have equal sums, others almost never; term by term, as a product's rounding may
+    # depend on the row
+    keys = 0.6180339887 * points[:, 0] + 0.7548776662 * points[:, 1] + 0.8191725134 * points[:, 2]
+    return np.unique(keys, return_index=True)[1]

@@ -1,0 +1,79 @@
+"""Normals of a cloud: the given ones at length 1, or those of the surface with detail, at the feet
+of the points.
+
+The network's gradient at a point is a smoothed normal. The surface with detail,
+
+    S(b) = b + H(b) n(b) ,   b on {f = 0}, H the detail's height,
+
+has the normal  dS/du x dS/dv  of two tangents u, v at the foot b, taken as central differences: so
+it follows what the points say beyond the network, and a side of a thin sheet keeps its direction.
+Lengths are in the unit frame.
+"""
+
+from __future__ import annotations
+
+from helper import UserError
+from igr import threads
+from igr.detail import Detail, Field, feet_of
+from igr.meshes import unit_vectors
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+STEP = 0.5  # of the differences, in spacings of the feet
+NEIGHBOUR = 10  # whose distance is the spacing times the root of its number
+BLOCK = 1 << 17  # points at a time, to spare memory
+
+
+def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit normals (N, 3) of points (N, 3), towards larger f, and the mask (N,) of those that have
+    a foot on the surface; the others take the gradient where they are.
+
+    field: f and its gradient; detail: of these points over {f = 0}.
+    """
+    feet = feet_of(field, points)
+    known = feet.weights > 0
+    k = min(NEIGHBOUR + 1, len(points))  # the first is the foot itself
+    length = cKDTree(feet.points).query(feet.points, k=[k], workers=threads.count())[0]
+    step = STEP * np.maximum(length, 1e-6) / NEIGHBOUR**0.5
+    normals = unit_vectors(field(points)[1].astype(np.float64))
+    for start in range(0, len(points), BLOCK):
+        block = np.flatnonzero(known[start : start + BLOCK]) + start
+        if len(block) == 0:
+            continue
+        u, v = tangents(feet.normals[block])
+        b, h = feet.points[block], step[block]
+        along_u = detail.move(b + h * u) - detail.move(b - h * u)
+        along_v = detail.move(b + h * v) - detail.move(b - h * v)
+        normals[block] = unit_vectors(np.cross(along_u, along_v))
+    return normals, known
+
+
+def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
+    """normals (N, 3) of points (N, 3) at length 1 and looking outwards; prints what it changed.
+
+    Raises UserError for normals that are zero or not finite.
+    """
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    bad = ~(np.isfinite(length) & (length > 0))
+    if bad.any():
+        raise UserError(f"{path}: {bad.sum()} of {len(normals)} normals are zero or not finite; "
+                        "leave out --with-normals or mend them")
+    if np.abs(length - 1).max() > 0.01:
+        print(f"{path}: normals of length {length.min():.3g} to {length.max():.3g}, set to 1")
+    normals = normals / length
+    # over a closed surface the integral of <x, n> is three times the volume
+    if ((points - points.mean(axis=0)) * normals).sum(axis=1).mean() < 0:
+        print(f"{path}: the normals look inwards, turned round")
+        return -normals
+    return normals
+
+
+def tangents(n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors u and v (N, 3) with u x v = n for unit normals n (N, 3) (Duff et al. 2017)."""
+    x, y, z = n.T
+    sign = np.where(z >= 0, 1.0, -1.0)
+    a = -1 / (sign + z)
+    b = x * y * a
+    return (np.stack([1 + sign * x * x * a, sign * b, -sign * x], axis=1),
+            np.stack([b, sign + y * y * a, -y], axis=1))

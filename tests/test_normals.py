@@ -1,0 +1,56 @@
+"""Normals of a cloud against those of the surface that it was made from."""
+
+from igr import detail, normals
+
+import numpy as np
+
+
+def sphere(points):
+    """The distance to the sphere of radius 0.7, and its gradient."""
+    length = np.linalg.norm(points, axis=1)
+    return length - 0.7, points / length[:, None]
+
+
+def bumpy(n, rng):
+    """Points and normals (n, 3) of the surface |x| = 0.7 + 0.02 sin(9 x0 / |x|)."""
+    d = rng.standard_normal((n, 3))
+    d /= np.linalg.norm(d, axis=1)[:, None]
+    r = 0.7 + 0.02 * np.sin(9 * d[:, 0])
+    slope = (0.18 * np.cos(9 * d[:, 0]) / r)[:, None] * (np.eye(3)[0] - d[:, :1] * d)
+    out = d - slope
+    return r[:, None] * d, out / np.linalg.norm(out, axis=1)[:, None]
+
+
+def degrees(a, b):
+    return np.degrees(np.arccos(np.clip((a * b).sum(axis=1), -1, 1)))
+
+
+def test_normals_follow_what_the_network_does_not_know(rng):
+    points, truth = bumpy(6000, rng)
+    found = detail.fit(sphere, points)
+    got, known = normals.normals_of(sphere, found, points)
+    assert known.all() and degrees(got, truth).mean() < 1 and degrees(got, truth).max() < 10
+    assert degrees(sphere(points)[1], truth).mean() > 7
+
+
+def test_a_point_without_a_foot_takes_the_gradient(rng):
+    points, _ = bumpy(2000, rng)
+    points[7] = (1.5, 0, 0)
+    got, known = normals.normals_of(sphere, detail.fit(sphere, points), points)
+    assert not known[7] and known.sum() == 1999
+    np.testing.assert_allclose(got[7], (1, 0, 0), atol=1e-12)
+
+
+def test_without_detail_they_are_the_gradient_at_the_foot(rng):
+    points, _ = bumpy(2000, rng)
+    got, _ = normals.normals_of(sphere, detail.fit(sphere, points, rounds=0), points)
+    np.testing.assert_allclose(got, sphere(points)[1], atol=1e-6)
+
+
+def test_tangents(rng):
+    n = rng.standard_normal((100, 3))
+    n /= np.linalg.norm(n, axis=1)[:, None]
+    n[0] = (0, 0, -1)
+    u, v = normals.tangents(n)
+    np.testing.assert_allclose(np.cross(u, v), n, atol=1e-12)
+    np.testing.assert_allclose((u * v).sum(axis=1), 0, atol=1e-12)

@@ -1,0 +1,47 @@
+"""Fewer faces: how many, how near, and that changes of the topology are told."""
+
+from helper import UserError
+from igr import meshes, metrics, shapes
+from igr.frames import Geometry
+from igr.simplification import simplified
+
+import numpy as np
+import pytest
+
+
+def test_a_knot_keeps_its_place_and_topology():
+    mesh = shapes.mesh("knot")
+    small, text = simplified(mesh, 3000, scale=2.0)
+    found = meshes.topology(small)
+    assert found["faces"] <= 3000 and found["watertight"] and found["euler_characteristic"] == 0
+    samples = meshes.sample_mesh(mesh, 20_000, np.random.default_rng(1)).points
+    error = metrics.point_to_surface(samples, small).mean()
+    assert error < 0.005 * np.ptp(mesh.points, axis=0).max() / 2
+    said = float(text.split("mean distance ")[1].split()[0])
+    assert said == pytest.approx(2 * error, rel=0.05) and text.endswith("watertight")
+    assert text.startswith(f"{found['faces']} of {len(mesh.faces)} faces")
+
+
+def test_a_lost_piece_is_told(rng):
+    """A speck of a tetrahedron beside a sphere goes before the sphere does."""
+    ball = shapes.mesh("sphere")
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]) * 1e-4 + 3
+    speck = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]) + len(ball.points)
+    both = Geometry(np.concatenate([ball.points, corners]), None,
+                    np.concatenate([ball.faces, speck]))
+    small, text = simplified(both, 200)
+    assert meshes.topology(small)["components"] == 1
+    assert "; changed: " in text and "components 2 -> 1" in text
+
+
+def test_an_open_mesh_is_not_called_watertight():
+    ball = shapes.mesh("sphere")
+    cap = meshes.keep_faces(ball, ball.points[ball.faces][:, :, 2].min(axis=1) > 0)
+    small, text = simplified(cap, 500)
+    assert meshes.topology(small)["boundary_edges"] > 0 and "watertight" not in text
+
+
+def test_too_few_faces_to_simplify():
+    mesh = shapes.mesh("letter")
+    with pytest.raises(UserError, match="has 36 faces, not more than 36"):
+        simplified(mesh, 36)
