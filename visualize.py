@@ -21,9 +21,21 @@ import argparse
 from pathlib import Path
 
 import helper
-from igr import cameras, charts, checkpoints, colors, files, images, meshes, render, viewer, windows
+from igr import (
+    cameras,
+    charts,
+    checkpoints,
+    colors,
+    files,
+    images,
+    meshes,
+    metrics,
+    render,
+    viewer,
+    windows,
+)
 from igr.cameras import Camera
-from igr.frames import Geometry
+from igr.frames import Frame, Geometry
 from igr.looks import Look
 from igr.render import Style
 
@@ -195,17 +207,26 @@ def draw_comparison(paths: list, output: str | None, look: Look) -> None:
 
 
 def run_html(args: argparse.Namespace) -> None:
-    write_page(Path(args.fpath), args.output, args.look)
+    write_page(Path(args.fpath), args.output, args.reference, args.look)
 
 
-def write_page(path: Path, output: str | None, look: Look) -> None:
-    """Write a mesh's html page."""
+def write_page(path: Path, output: str | None, cloud: str | None, look: Look) -> None:
+    """Write a mesh's html page, with a cloud's points coloured by their distance to the mesh."""
     output = files.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"],
-                                  [path])
+                                  [path, cloud])
     mesh = read_mesh(path)
+    dots = None
+    if cloud:
+        points = read_shape(cloud).points
+        frame = Frame.of(mesh.points)  # float32 has no room for an offset
+        distances = frame.scale * metrics.point_to_surface(frame.to_unit(points),
+                                                           frame.geometry_to_unit(mesh))
+        top = colors.scale_top(distances)
+        dots = viewer.Dots(points, colors.color_map(distances, top),
+                           f"points: distance to the mesh, 0 (dark) to {top:g}")
     title = path.name.encode(errors="replace").decode()
     text = viewer.page(mesh, title, colors.vertex_colors(mesh, look.color), look.azimuth,
-                       look.elevation, look.zoom, look.up)
+                       look.elevation, look.zoom, look.up, dots)
     with helper.replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(output)
@@ -330,6 +351,8 @@ def add_file_modes(add_mode) -> None:
     mode = add_mode("html", run_html, "a mesh as one html file that turns it in a browser",
                     "mesh to show")
     add_look_flags(mode, "<mesh>.html")
+    mode.add_argument("-r", "--reference", metavar="CLOUD", help="show this cloud as well, "
+                      "coloured by its points' distance to the mesh")
 
 
 def add_training_modes(add_mode) -> None:

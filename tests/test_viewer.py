@@ -19,20 +19,27 @@ import numpy as np
 import pytest
 
 
-def unpacked(page: str):
-    """Points as on the page, faces and colours of an html page, by viewer.py's description."""
+def parts(page: str):
+    """The settings and the unpacked bytes of an html page."""
     settings = json.loads(re.search(r"const SETTINGS = (\{.*\});", page)[1])
-    data = zlib.decompress(base64.b64decode(re.search(r'const DATA = "([^"]*)"', page)[1]))
+    data = re.search(r'const DATA = "([^"]*)"', page)[1]
+    return settings, zlib.decompress(base64.b64decode(data))
+
+
+def column(data: bytes, start: int, count: int, size: int):
+    """Numbers by viewer.py's description."""
+    split = np.frombuffer(data, np.uint8, count * size, start).reshape(size, count)
+    steps = sum(part.astype(np.uint64) << np.uint64(8 * i) for i, part in enumerate(split))
+    return np.cumsum(steps) % np.uint64(1 << 8 * size)
+
+
+def unpacked(page: str):
+    """Points as on the page, faces and colours of an html page."""
+    settings, data = parts(page)
     n = settings["vertices"]
     m = settings["faces"]
-
-    def column(start, count, size):
-        parts = np.frombuffer(data, np.uint8, count * size, start).reshape(size, count)
-        steps = sum(part.astype(np.uint64) << np.uint64(8 * i) for i, part in enumerate(parts))
-        return np.cumsum(steps) % np.uint64(1 << 8 * size)
-
-    points = np.stack([column(2 * n * axis, n, 2) for axis in range(3)], axis=1)
-    faces = column(6 * n, 3 * m, 4).reshape(m, 3).astype(int)
+    points = np.stack([column(data, 2 * n * axis, n, 2) for axis in range(3)], axis=1)
+    faces = column(data, 6 * n, 3 * m, 4).reshape(m, 3).astype(int)
     colors = np.frombuffer(data, np.uint8, offset=6 * n + 12 * m).reshape(-1, 3)
     return points * settings["step"] + settings["low"], faces, colors
 
@@ -50,6 +57,31 @@ def test_page_holds_the_mesh(name):
     assert np.abs(points[faces] - true).max() < 2e-5
     assert np.abs(found[faces] / 255 - colors[mesh.faces]).max() < 0.003
     assert np.linalg.norm(points, axis=1).max() == pytest.approx(1, abs=1e-4)
+
+
+def test_page_holds_a_cloud_beside_the_mesh(rng):
+    """Its points near the mesh, thinned where they are many, behind the mesh's colours or none."""
+    mesh = shapes.mesh("letter")
+    cloud = shapes.sample("letter", 300).points
+    of_points = rng.uniform(size=cloud.shape)
+    far = np.array([[40.0, 0, 0]])
+    dots = viewer.Dots(np.concatenate([cloud, far]), np.concatenate([of_points, far]), "a <note>")
+    for colors in (CLAY, rng.uniform(size=mesh.points.shape)):
+        page = viewer.page(mesh, "t", colors, dots=dots)
+        settings, data = parts(page)
+        assert settings["points"] == 300 and "a &lt;note&gt;" in page
+        start = 6 * settings["vertices"] + 12 * settings["faces"]
+        start += 3 * settings["vertices"] if settings["colored"] else 0
+        steps = np.stack([column(data, start + 600 * axis, 300, 2) for axis in range(3)], axis=1)
+        center = (mesh.points.min(axis=0) + mesh.points.max(axis=0)) / 2
+        scale = np.linalg.norm(mesh.points - center, axis=1).max()
+        found = (steps * settings["step"] + settings["low"]) * scale + center
+        assert np.abs(found - cloud).max() < 1e-3
+        last = np.frombuffer(data, np.uint8, offset=start + 1800).reshape(-1, 3)
+        assert np.abs(last / 255 - of_points).max() < 0.003
+    many = viewer.Dots(rng.uniform(-1, 1, (300_000, 3)), np.zeros((300_000, 3)), "")
+    settings = parts(viewer.page(shapes.mesh("sphere"), "t", dots=many))[0]
+    assert settings["points"] == viewer.MOST_POINTS
 
 
 def test_page_needs_no_network_and_escapes_its_title():
@@ -91,6 +123,11 @@ PROBE = """<script>
   await frames(); out.back = shot();
   canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: 400 }));
   await frames(); out.smaller = shot();
+  canvas.dispatchEvent(new MouseEvent("dblclick"));
+  for (const button of document.querySelectorAll("button")) {
+    button.click();
+    await frames(); out[button.textContent] = shot();
+  }
   await fetch("/done", { method: "POST", body: JSON.stringify(out) });
 })();
 </script></body>"""
@@ -173,6 +210,26 @@ def test_a_browser_turns_the_mesh(tmp_path):
     assert columns[1] - columns[0] == pytest.approx(60, abs=6)
     assert (shots["back"] == shots["first"]).all()
     assert dark["smaller"].sum() == pytest.approx(np.exp(-1.2) * dark["first"].sum(), rel=0.1)
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
+def test_a_browser_shows_mesh_points_or_both(tmp_path):
+    """Red points of half a sphere, the blue mesh of a whole one, a little smaller."""
+    cloud = shapes.sample("sphere", 20_000).points
+    dots = viewer.Dots(cloud[cloud[:, 0] > 0], np.tile([1.0, 0, 0], ((cloud[:, 0] > 0).sum(), 1)),
+                       "")
+    mesh = shapes.mesh("sphere")
+    page = viewer.page(mesh._replace(points=0.99 * mesh.points), "", np.array([0, 0, 1.0]),
+                       azimuth=0, dots=dots)
+    found = in_chromium(page, tmp_path)
+    red, blue = {}, {}
+    for name in ("mesh", "points", "both"):
+        image = picture(found[name]).astype(int)
+        red[name] = (image[..., 0] > image[..., 2] + 100).sum()
+        blue[name] = (image[..., 2] > image[..., 0] + 100).sum()
+    assert red["mesh"] == 0 and blue["mesh"] > 10_000
+    assert blue["points"] == 0 and red["points"] > 0.2 * blue["mesh"]
+    assert red["both"] > 0.07 * blue["mesh"] and blue["both"] > 0.4 * blue["mesh"]
 
 
 @pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
