@@ -2,6 +2,10 @@
 # Everything by name. The first call sets the project up in .venv; later ones start at once.
 #
 #   bash commands.sh demo          the main job on a built-in shape: cloud, network, mesh, figures
+#   bash commands.sh reconstruct CLOUD... [-o MESH] [--quality draft|normal|fine] [--trim]
+#                    [--faces N] [--with-normals]
+#                                  a scan, or several with their alignment, to a mesh, a page and a
+#                                  report; goes on where it was stopped
 #   bash commands.sh test          the tests
 #   bash commands.sh results [shape ...]
 #                                  measure every shape, case and method for the README's tables:
@@ -12,6 +16,7 @@
 #                                  name is passed to train.py
 #   bash commands.sh all [...]     all of them, one after the other
 set -euo pipefail
+HERE=$PWD  # relative paths of the user's begin here
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 die() {
@@ -134,6 +139,77 @@ demo() {
         "or demo/knot_mesh.ply in any viewer"
 }
 
+# --------------------------------------------------------------------------- from scan to mesh
+
+absolute() { # absolute PATH: it, as seen from where the user is
+    case $1 in
+        /*) echo "$1" ;;
+        *) echo "$HERE/$1" ;;
+    esac
+}
+
+value() { # value FLAG VALUE ...: the value of a flag
+    [ $# -gt 1 ] || die "$1 needs a value"
+    echo "$2"
+}
+
+PARTS=""  # a line for each part that ran, with its seconds
+
+part() { # part NAME COMMAND ...: run it, remember how long it took
+    local name=$1 start=$SECONDS
+    shift
+    run "$@"
+    PARTS+="  $name: $((SECONDS - start)) s
+"
+}
+
+reconstruct() {
+    local mesh="" quality=normal grid=512 clouds=() of_training=() of_mesh=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -o | --output) mesh=$(absolute "$(value "$@")") && shift ;;
+            --quality) quality=$(value "$@") && shift ;;
+            --faces) of_mesh+=(--faces "$(value "$@")") && shift ;;
+            --trim) of_mesh+=(--trim auto) ;;
+            --with-normals) of_training+=(--with-normals) ;;
+            -*) die "reconstruct has no flag $1; it has -o, --quality, --trim, --faces and" \
+                "--with-normals. The scripts have more: see the README" ;;
+            *) clouds+=("$(absolute "$1")") ;;
+        esac
+        shift
+    done
+    [ ${#clouds[@]} -gt 0 ] || die "reconstruct needs a cloud, or several scans"
+    [ -n "$mesh" ] || mesh=${clouds[0]%.*}_mesh.ply
+    [ "$quality" != draft ] || grid=256
+    of_training+=(--quality "$quality")
+    local folder=${mesh%.*}_run cloud checkpoint look='clay'
+    mkdir -p "$folder"
+
+    cloud=${clouds[0]}
+    if [ ${#clouds[@]} -gt 1 ] || [[ $cloud == *.conf || $cloud == *.aln ]]; then
+        part merging python datasets.py merge -f "${clouds[@]}" -o "$folder/merged.ply"
+        cloud=$folder/merged.ply
+    fi
+    part cleaning python datasets.py clean -f "$cloud" -o "$folder/cleaned.ply"
+    cloud=$folder/cloud.ply
+    if cmp -s "$folder/cleaned.ply" "$cloud" && compgen -G "$folder/param_*.h5" >/dev/null &&
+        [ "$(cat "$folder/flags")" = "${of_training[*]}" ]; then
+        rm "$folder/cleaned.ply"
+        part training python train.py --resume -m "$folder"
+    else
+        mv "$folder/cleaned.ply" "$cloud"
+        echo "${of_training[*]}" >"$folder/flags"
+        part training python train.py -f "$cloud" -m "$folder" "${of_training[@]}" --overwrite
+    fi
+    checkpoint=$(printf '%s\n' "$folder"/param_*.h5 | tail -n 1)
+    part meshing python infer.py -mlp "$checkpoint" --grid-size "$grid" -o "$mesh" \
+        ${of_mesh[@]+"${of_mesh[@]}"}
+    ! head -c 1000 "$mesh" | grep -qa 'uchar red' || look='file'
+    part page python visualize.py html -f "$mesh" -r "$cloud" --color "$look" -o "${mesh%.*}.html"
+    part measuring python evaluate.py -f "$cloud" -mdp "$mesh" -o "$folder/report.json"
+    printf '\n%s%s\n%s\n' "$PARTS" "$mesh" "${mesh%.*}.html"
+}
+
 # -------------------------------------------------------------------------------- the reproduction
 
 STANFORD=stanford_3d_scanning_datasets
@@ -199,11 +275,15 @@ main() {
     local command=${1:-help} name
     [ $# -eq 0 ] || shift
     case $command in
-        help | -h | --help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+        help | -h | --help) sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         setup) setup ;;
         demo)
             setup
             demo
+            ;;
+        reconstruct)
+            setup
+            reconstruct "$@"
             ;;
         test)
             setup
@@ -222,7 +302,7 @@ main() {
             ;;
         *)
             shapes | grep -q "^$command " ||
-                die "unknown command '$command'; known are demo, test, results, setup, list, all and" \
+                die "unknown command '$command'; known are demo, reconstruct, test, results, setup, list, all and" \
                     "$(shapes | cut -d' ' -f1 | tr '\n' ' ')"
             setup
             train_shape "$command" "$@"

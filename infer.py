@@ -207,7 +207,7 @@ def finished(mesh: Geometry, cloud: datasets.TrainingPoints | None, grid: surfac
     grid's box, and with at most `faces` faces, if these are asked for; with the colours of the
     cloud, if that has some. Says what that cost; scale: of the frame."""
     if smooth_rims:
-        say(f"--smooth-rims: {trimming.boundary_loops(mesh)} rims")
+        say(f"--smooth-rims: {meshes.boundary_loops(mesh)} rims")
         mesh = trimming.smooth_rims(mesh, on_side(mesh, grid).any(axis=1))
     if faces:
         mesh, report = simplified(mesh, faces, scale)

@@ -149,24 +149,43 @@ def connected_sets(one: np.ndarray, other: np.ndarray, n: int) -> np.ndarray:
 
 
 def topology(mesh: Geometry) -> dict:
-    """Counts: vertices (used ones), faces, components, boundary edges (one face), non-manifold
-    edges (more than two), Euler characteristic, whether the mesh is watertight, and if so, whether
-    it is inside out."""
+    """Counts: vertices (used ones), faces, components, boundary edges (one face) and the rims that
+    they form, non-manifold edges (more than two), Euler characteristic, whether the mesh is
+    watertight, and if so, its genus (handles of all components) and whether it is inside out."""
     edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
     keys = edges[:, 0] * len(mesh.points) + edges[:, 1]
     faces_of_edge = np.unique(keys, return_counts=True)[1]
     vertices = len(np.unique(mesh.faces))
     watertight = bool((faces_of_edge == 2).all())
+    pieces = int(components(mesh).max()) + 1
+    euler = vertices - len(faces_of_edge) + len(mesh.faces)
     return {
         "vertices": vertices,
         "faces": len(mesh.faces),
-        "components": int(components(mesh).max()) + 1,
+        "components": pieces,
         "boundary_edges": int((faces_of_edge == 1).sum()),
+        "rims": boundary_loops(mesh),
         "nonmanifold_edges": int((faces_of_edge > 2).sum()),
-        "euler_characteristic": vertices - len(faces_of_edge) + len(mesh.faces),
+        "euler_characteristic": euler,
         "watertight": watertight,
+        "genus": pieces - euler // 2 if watertight else None,
         "inside_out": signed_volume(mesh) < 0 if watertight else None,
     }
+
+
+def boundary_loops(mesh: Geometry) -> int:
+    """The number of rims: lines of edges with one face. Rims that touch count as one."""
+    vertices, ends = np.unique(boundary_edges(mesh), return_inverse=True)
+    ends = ends.reshape(2, -1)
+    return len(np.unique(connected_sets(ends[0], ends[1], len(vertices))))
+
+
+def boundary_edges(mesh: Geometry) -> np.ndarray:
+    """The vertices (2, E) of the edges with one face."""
+    edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
+    keys, faces_of_edge = np.unique(edges[:, 0] * len(mesh.points) + edges[:, 1],
+                                    return_counts=True)
+    return np.stack(np.divmod(keys[faces_of_edge == 1], len(mesh.points)))
 
 
 def signed_volume(mesh: Geometry) -> float:

@@ -9,7 +9,7 @@ full mesh, by least squares, which takes another fifth of the error away.
 from __future__ import annotations
 
 from helper import UserError, open3d
-from igr import meshes, metrics, trimming
+from igr import meshes, metrics
 from igr.frames import Geometry
 
 import numpy as np
@@ -83,6 +83,6 @@ def _changes(mesh: Geometry, small: Geometry) -> str:
 
 def _counts(mesh: Geometry) -> dict:
     found = meshes.topology(mesh)
-    return {"components": found["components"], "rims": trimming.boundary_loops(mesh),
+    return {"components": found["components"], "rims": found["rims"],
             "non-manifold edges": found["nonmanifold_edges"],
             "Euler characteristic": found["euler_characteristic"]}

@@ -80,7 +80,7 @@ def trim(mesh: Geometry, values: np.ndarray, limit: float,
     share = far_share(mesh, values, limit)
     pieces = _count(mesh.faces, values > limit)
     return kept, (f"cut off {100 * share:.2g} % of the area; pieces: {pieces}, "
-                  f"rims now: {boundary_loops(kept)}")
+                  f"rims now: {meshes.boundary_loops(kept)}")
 
 
 def cut(mesh: Geometry, values: np.ndarray, limit: float) -> Geometry:
@@ -126,21 +126,6 @@ def _crossing(here: np.ndarray, there: np.ndarray, limit: float) -> np.ndarray:
 
 
 # -------------------------------------------------------------------------------- rims and regions
-
-
-def boundary_loops(mesh: Geometry) -> int:
-    """The number of rims: lines of edges with one face. Rims that touch count as one."""
-    vertices, ends = np.unique(_boundary_edges(mesh), return_inverse=True)
-    ends = ends.reshape(2, -1)
-    return len(np.unique(meshes.connected_sets(ends[0], ends[1], len(vertices))))
-
-
-def _boundary_edges(mesh: Geometry) -> np.ndarray:
-    """The vertices (2, E) of the edges with one face."""
-    edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
-    keys, faces_of_edge = np.unique(edges[:, 0] * len(mesh.points) + edges[:, 1],
-                                    return_counts=True)
-    return np.stack(np.divmod(keys[faces_of_edge == 1], len(mesh.points)))
 
 
 def _regions(faces: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -296,7 +281,7 @@ def smooth_rims(mesh: Geometry, fixed: np.ndarray) -> Geometry:
     Each rim takes an implicit step S of the heat equation along itself, and a second one that gives
     back what the first took too much: 2 S - S^2 leaves a circle its size to the second order.
     """
-    ends = _boundary_edges(mesh)
+    ends = meshes.boundary_edges(mesh)
     ends = ends[:, ~fixed[ends].all(axis=0)]
     if ends.size == 0:
         return mesh._replace(normals=None)

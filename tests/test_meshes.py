@@ -25,6 +25,7 @@ def test_components_and_topology():
     found = meshes.topology(mesh)
     assert found["components"] == 2 and found["euler_characteristic"] == 0 + 2
     assert found["watertight"] and found["boundary_edges"] == found["nonmanifold_edges"] == 0
+    assert found["genus"] == 1 and found["rims"] == 0
 
 
 def test_volume_has_the_sign_of_the_faces():
@@ -36,7 +37,9 @@ def test_volume_has_the_sign_of_the_faces():
     assert meshes.topology(turned)["inside_out"] is True
     assert meshes.topology(far)["inside_out"] is False
     opened = meshes.keep_faces(turned, np.arange(len(turned.faces)) > 0)
-    assert meshes.topology(opened)["inside_out"] is None  # it has no inside
+    open_topology = meshes.topology(opened)
+    assert open_topology["inside_out"] is None and open_topology["genus"] is None
+    assert open_topology["rims"] == 1
 
 
 def test_topology_of_a_mesh_that_is_open_and_branches():

@@ -102,6 +102,90 @@ def test_where_cuda_cannot_be_installed_the_cpu_is_used(copy):
     assert setup_with(copy, smi)[0].count("requirements-cuda.txt") == 2  # tried again
 
 
+# --- reconstruct
+
+SCRIPTS = r"""#!/bin/bash
+# a Python whose scripts only say that they ran, and make the files that they would make
+case "$*" in
+    *version_info*) echo 3.10; exit ;;
+    *"-m igr ready"*) exit ;;
+    *.py\ *) echo "$*" >>"$CALLS" ;;
+    *) exit ;;
+esac
+while [ $# -gt 0 ]; do
+    case $1 in
+        -o) output=$2 ;;
+        -f) [ -n "${cloud:-}" ] || cloud=$2 ;;
+        -m) folder=$2 ;;
+    esac
+    shift
+done
+[ -z "${output:-}" ] || cp "$cloud" "$output" 2>/dev/null || touch "$output"
+[ -z "${folder:-}" ] || touch "$folder/param_00003.h5" "$folder/param_00012.h5"
+[ -z "${FAIL:-}" ] || ! grep -q "$FAIL" "$CALLS" || exit 1
+"""
+
+
+@pytest.fixture
+def reconstruct(copy, tmp_path):
+    """A function: runs `reconstruct` with flags from the folder scans/, returns the calls."""
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    program = copy / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(SCRIPTS)
+    program.chmod(0o755)
+    (scans / "a.ply").write_text("a cloud")
+    (scans / "b.ply").write_text("another")
+
+    def run(line, status=0, **environment):
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        done = subprocess.run(
+            ["bash", str(copy / "commands.sh"), "reconstruct", *line.split()], cwd=scans,
+            capture_output=True, text=True, timeout=60,
+            env={**os.environ, "CALLS": str(calls), **environment})
+        assert done.returncode == status, done.stdout + done.stderr
+        return calls.read_text().replace(f"{scans}/", "").splitlines(), done
+
+    return run
+
+
+def test_reconstruct_takes_a_scan_through_every_script(reconstruct):
+    calls, done = reconstruct("a.ply --trim --faces 2000 --with-normals --quality fine")
+    assert calls == [
+        "datasets.py clean -f a.ply -o a_mesh_run/cleaned.ply",
+        "train.py -f a_mesh_run/cloud.ply -m a_mesh_run --with-normals --quality fine --overwrite",
+        "infer.py -mlp a_mesh_run/param_00012.h5 --grid-size 512 -o a_mesh.ply --trim auto "
+        "--faces 2000",
+        "visualize.py html -f a_mesh.ply -r a_mesh_run/cloud.ply --color clay -o a_mesh.html",
+        "evaluate.py -f a_mesh_run/cloud.ply -mdp a_mesh.ply -o a_mesh_run/report.json"]
+    assert "  training: 0 s\n" in done.stdout and done.stdout.endswith("a_mesh.html\n")
+
+
+def test_reconstruct_merges_scans_and_names_the_mesh(reconstruct):
+    calls, _ = reconstruct("a.ply b.ply -o out.glb --quality draft")
+    assert calls[0] == "datasets.py merge -f a.ply b.ply -o out_run/merged.ply"
+    assert calls[1] == "datasets.py clean -f out_run/merged.ply -o out_run/cleaned.ply"
+    assert "--grid-size 256 -o out.glb" in calls[3]
+
+
+def test_reconstruct_goes_on_with_the_same_cloud_and_flags_only(reconstruct, tmp_path):
+    assert "--overwrite" in reconstruct("a.ply", status=1, FAIL="infer")[0][1]
+    assert reconstruct("a.ply --trim")[0][1] == "train.py --resume -m a_mesh_run"
+    assert "--overwrite" in reconstruct("a.ply --quality fine")[0][1]
+    assert "--resume" in reconstruct("a.ply --quality fine")[0][1]
+    (tmp_path / "scans" / "a.ply").write_text("changed")
+    assert "--overwrite" in reconstruct("a.ply --quality fine")[0][1]
+
+
+@pytest.mark.parametrize("line, said", [
+    ("", "needs a cloud"), ("a.ply -o", "-o needs a value"), ("a.ply --grid 3", "no flag --grid")])
+def test_reconstruct_refuses_in_one_line(reconstruct, line, said):
+    calls, done = reconstruct(line, status=1)
+    assert not calls and said in done.stderr and done.stderr.count("\n") == 1
+
+
 # --- downloads.sh
 
 

@@ -75,7 +75,7 @@ def test_tube_is_cut_at_the_ends_of_its_cloud(tube, n, rng):
     kept, text = trimming.trim(tube, ratio, LIMIT)
     assert_sound(kept)
     found = meshes.topology(kept)
-    assert trimming.boundary_loops(kept) == 2 and found["components"] == 1
+    assert meshes.boundary_loops(kept) == 2 and found["components"] == 1
     assert found["euler_characteristic"] == 0  # a tube: closed but for its two rims
     rim = rim_points(kept)
     for side in (-1, 1):
@@ -143,9 +143,9 @@ def test_small_hole_in_the_cloud_stays_closed(radius, rims):
     assert trimming.far_share(mesh, ratio, LIMIT) > 0
     kept, _ = trimming.trim(mesh, ratio, LIMIT)
     assert_sound(kept)
-    assert trimming.boundary_loops(kept) == rims
+    assert meshes.boundary_loops(kept) == rims
     assert meshes.topology(kept)["watertight"] == (rims == 0)
-    assert trimming.boundary_loops(trimming.trim(mesh, ratio, LIMIT, smallest=0.0)[0]) == 1
+    assert meshes.boundary_loops(trimming.trim(mesh, ratio, LIMIT, smallest=0.0)[0]) == 1
 
 
 def test_small_islands_go_and_large_ones_stay():
@@ -230,7 +230,7 @@ def test_empty_part():
     mesh = shapes.mesh("sphere")
     part = trimming.cut(mesh, np.ones(len(mesh.points)), 0.5)
     assert part.points.shape == part.faces.shape == (0, 3)
-    assert trimming.boundary_loops(part) == 0
+    assert meshes.boundary_loops(part) == 0
 
 
 def test_mesh_that_branches_and_is_open(rng):
@@ -250,7 +250,7 @@ def test_cut_of_an_int32_mesh_with_many_vertices():
     values = mesh.points[:, 2]
     part = trimming.cut(mesh._replace(faces=mesh.faces.astype(np.int32)), values, 0.1)
     assert np.array_equal(part.points, trimming.cut(mesh, values, 0.1).points)
-    assert trimming.boundary_loops(part) == 2
+    assert meshes.boundary_loops(part) == 2
 
 
 # ------------------------------------------------------------------------------------- the measures
@@ -262,11 +262,11 @@ def test_share_of_a_sphere_above_a_plane():
 
 
 def test_loops():
-    assert trimming.boundary_loops(shapes.mesh("sphere")) == 0
+    assert meshes.boundary_loops(shapes.mesh("sphere")) == 0
     fan = np.array([[0, 1, 2], [0, 1, 3], [0, 1, 4]])  # the edges of its rim meet in 0 and 1
-    assert trimming.boundary_loops(Geometry(np.zeros((5, 3)), None, fan)) == 1
+    assert meshes.boundary_loops(Geometry(np.zeros((5, 3)), None, fan)) == 1
     two = np.array([[0, 1, 2], [3, 4, 5]])
-    assert trimming.boundary_loops(Geometry(np.zeros((6, 3)), None, two)) == 2
+    assert meshes.boundary_loops(Geometry(np.zeros((6, 3)), None, two)) == 2
 
 
 def test_ratio_is_the_distance_over_the_spacing():
