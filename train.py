@@ -7,6 +7,8 @@ writes demo/knot/param_NNNNN.h5 (N: epoch), log.jsonl and nnabla's monitor serie
 checkpoint. A run that was stopped, in whatever way, is continued by
 
     python train.py --resume -m demo/knot
+
+and a finished one taken further, to 20,000 steps in all, by --resume -ti 20000.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ def fit(cloud_path: str | Path, folder: str | Path, settings: Settings | None = 
 def resume(folder: str | Path, **flags: Any) -> Path:
     """Continue the run in a folder from its newest good checkpoint. Returns the last checkpoint.
 
-    flags: entries of Options to change; fpath, where the cloud has moved; entries of Settings only
+    flags: entries of Options to change; fpath, where the cloud has moved; train_iter, to take a
+    finished run further: the rate rises to a third and falls again; other entries of Settings only
     as the run has them. Raises as fit does.
     """
     unknown = flags.keys() - DEFAULTS.keys()
@@ -116,7 +119,7 @@ def resume(folder: str | Path, **flags: Any) -> Path:
         checkpoint = run.newest()
         flags = runs.flags_to_resume(checkpoint.info, flags, fixed=Settings._fields)
         job = build(flags["fpath"], run, entries_of(Settings, flags), entries_of(Options, flags),
-                    checkpoint)
+                    checkpoint, finished=flags.get("finished", 0))
         return train(job, run)
 
 
@@ -126,8 +129,11 @@ def entries_of(kind: type, flags: dict[str, Any]) -> Any:
 
 
 def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: Options,
-          checkpoint: Checkpoint | None = None, overwrite: bool = False) -> Job:
+          checkpoint: Checkpoint | None = None, overwrite: bool = False,
+          finished: int = 0) -> Job:
     """Read the cloud; make the network, the samples, the loss and the solver. Writes nothing.
+
+    finished: the steps of the run that is taken further, 0 for another.
 
     Raises UserError where the checkpoint's run had another cloud or another number of ranks.
     """
@@ -143,7 +149,7 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
                                  cloud.sigma, group.size)
     flags = {**DEFAULTS, "fpath": str(cloud_path), "monitor_path": str(run.folder),
              **settings._asdict(), **options._asdict(), "resume": checkpoint is not None,
-             "overwrite": overwrite}
+             "overwrite": overwrite, "finished": finished}
     info = info_of(cloud_path, cloud, group.size, flags)
     if checkpoint:
         runs.check_same(info, checkpoint.info, run.folder)
@@ -156,7 +162,7 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
     if settings.mu:  # its batches do not depend on an option, which may change f's last bits
         zero_set = ZeroSet(lambda points: mlp.evaluate(points, device.rows), cloud.points,
                            cloud.sigma, settings.volume_factor, settings.seed)
-    plan = plan_of(settings, options, len(cloud.points), group.size)
+    plan = plan_of(settings, options, len(cloud.points), group.size)._replace(finished=finished)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
                              options.grid_size, settings.volume_factor)

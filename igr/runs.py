@@ -202,12 +202,16 @@ def fingerprint(*arrays: np.ndarray | None) -> str:
 def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -> dict[str, Any]:
     """The flags of a checkpoint's run, with the given ones in their place.
 
-    info: the checkpoint's; given: the new flags; fixed: the names of those that a run keeps.
+    info: the checkpoint's; given: the new flags; fixed: the names of those that a run keeps. A
+    finished run may be given more steps: then "finished" says how many it had.
     Raises UserError naming each given flag that is fixed and contradicts the run.
     """
     saved = {**FORMER_DEFAULTS, **info["flags"]}
     if not (saved.get("train_iter") or saved.get("train_epoch")):
         saved["train_iter"] = FORMER_STEPS
+    done = info["step"]
+    if done == saved["train_iter"] and (given.get("train_iter") or 0) > done:
+        saved = {**saved, "train_iter": given["train_iter"], "finished": done}
     contradicting = [f"--{name.replace('_', '-')} {given[name]} (the run has {saved.get(name)})"
                      for name in sorted(given)
                      if name in fixed and given[name] != saved.get(name)]

@@ -23,6 +23,7 @@ from igr.zeroset import ZeroSet
 import numpy as np
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
+AGAIN = 1 / 3  # of the rate, to which it rises again where a finished run is continued
 OPENING = 0.5  # share of the run during which the frequencies open
 POOL_EVERY = 500  # steps that a pool of the zero set's points serves, at most
 HALVING = 2000  # steps between two halvings of the rate, in the paper's schedule
@@ -88,11 +89,13 @@ class Plan(NamedTuple):
     preview_every: int  # steps; 0: never
     rate: float
     decay: str = "cosine"  # or "halving"
+    finished: int = 0  # steps of the run that this one continues, after which it was finished
 
     def rate_at(self, step: int) -> float:
         if self.decay == "halving":
             return self.rate * 0.5 ** (step // HALVING)
-        return cosine_rate(self.rate, step, self.steps)
+        rate = self.rate * AGAIN if self.finished else self.rate
+        return cosine_rate(rate, step - self.finished, self.steps - self.finished)
 
     def epoch_at(self, done: int) -> int:
         """The epoch, counted from 1, that the last of `done` steps belongs to."""
@@ -100,6 +103,8 @@ class Plan(NamedTuple):
 
     def opened_at(self, step: int, frequencies: int) -> float:
         """How many frequencies of the encoding are open at a step: all after half of the run."""
+        if self.finished:
+            return frequencies
         return min(1.0, step / (OPENING * self.steps)) * frequencies
 
     def needs_pool(self, step: int) -> bool:
@@ -107,8 +112,8 @@ class Plan(NamedTuple):
 
         The first after a fifth of the run, when the surface has its shape; none in the last 1 %.
         """
-        start = self.steps // 5
-        every = max(1, min(POOL_EVERY, self.steps // 10))
+        start = self.finished or self.steps // 5
+        every = max(1, min(POOL_EVERY, (self.steps - self.finished) // 10))
         return start <= step < 0.99 * self.steps and (step - start) % every == 0
 
     def due(self, done: int, stopping: bool) -> Due:

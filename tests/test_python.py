@@ -1,5 +1,7 @@
 """What notebooks call: train.fit, train.resume and infer.mesh_of, without a command line."""
 
+import json
+
 import fields
 from helper import UserError
 from igr import checkpoints, files, runs, shapes, threads
@@ -74,7 +76,8 @@ def test_defaults_are_those_of_the_command_line(capsys):
 
 
 def test_a_run_keeps_its_settings_and_may_change_its_options():
-    info = {"flags": {**train.DEFAULTS, "dims": 64, "quiet": True}, "cloud": "/a/c.ply"}
+    info = {"flags": {**train.DEFAULTS, "dims": 64, "quiet": True, "train_iter": 50}, "step": 40,
+            "cloud": "/a/c.ply"}
     fixed = train.Settings._fields
     flags = runs.flags_to_resume(info, {"dims": 64, "grid_size": 99}, fixed)
     assert flags["dims"] == 64 and flags["grid_size"] == 99 and flags["fpath"] == "/a/c.ply"
@@ -84,6 +87,31 @@ def test_a_run_keeps_its_settings_and_may_change_its_options():
     with pytest.raises(UserError) as error:
         runs.flags_to_resume(info, {"dims": 65, "lam": 1.0, "threads": 1}, fixed)
     assert "--dims 65 (the run has 64), --lam 1.0 (the run has 0.1); leave" in str(error.value)
+    with pytest.raises(UserError, match="train-iter 60"):  # it is not finished
+        runs.flags_to_resume(info, {"train_iter": 60}, fixed)
+
+
+def test_a_finished_run_goes_on_bit_for_bit(cloud, tmp_path):
+    """Its rate rises to a third and falls again, its frequencies stay open. A part of it that is
+    made again is the same."""
+    settings = SETTINGS._replace(frequencies=2)
+    train.fit(cloud, tmp_path / "run", settings, OPTIONS)
+    first = train.resume(tmp_path / "run", train_iter=100, quiet=True, save_interval_epoch=1)
+    rows = [json.loads(row) for row in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "rate" in row] == [40, 50, 100]
+    weights = checkpoints.load_checkpoint(first)[0]
+    plan = train.plan_of(settings._replace(learning_rate=0.3, train_iter=100), OPTIONS, 100,
+                         1)._replace(finished=40)
+    rates = [plan.rate_at(step) for step in range(40, 100)]
+    assert max(rates) == pytest.approx(0.1, rel=0.05) and rates[-1] < 0.002
+    assert plan.opened_at(40, 2) == 2 and plan.needs_pool(40) and not plan.needs_pool(99)
+    first.unlink()
+    again = train.resume(tmp_path / "run", quiet=True)
+    assert again == first
+    assert all(np.array_equal(a, weights[name])
+               for name, a in checkpoints.load_checkpoint(again)[0].items())
+    with pytest.raises(UserError, match="train-iter 90"):
+        train.resume(tmp_path / "run", train_iter=90)
 
 
 def test_sparse_equals_dense_with_detail_and_outliers(cloud, tmp_path, rng):

@@ -212,7 +212,7 @@ def test_a_second_signal_exits_at_once(tmp_path):
 
 
 def test_threads_of_another_machine_are_not_taken_over():
-    info = {"flags": {**train.DEFAULTS, "threads": 4096}, "cloud": "c.ply"}
+    info = {"flags": {**train.DEFAULTS, "threads": 4096}, "cloud": "c.ply", "step": 1}
     for given, threads in (({}, helper.cores()), ({"threads": 3}, 3)):
         flags = runs.flags_to_resume(info, given, train.Settings._fields)
         assert flags["threads"] == threads and flags["fpath"] == "c.ply"
