@@ -34,6 +34,7 @@ from scipy.spatial import cKDTree
 
 # a round: points that are averaged to one sample, the samples of a fit, its degree
 ROUNDS = ((8, 128, 2), (4, 96, 2), (2, 96, 2), (1, 48, 2), (1, 24, 2), (1, 16, 2), (1, 12, 2))
+CLEAN_ROUNDS = ROUNDS[3:]  # where there is hardly any noise
 INTERPOLATION = (12, 2)  # neighbours and degree between the feet
 REST = (8, 1)  # the same for what the interpolation leaves at the feet
 REACH = 0.1  # a height above that is no detail
@@ -45,6 +46,7 @@ SPACING = 10  # that neighbour
 CLEAN = 0.5  # if a fit leaves less than this share of the left-out error, there is hardly any noise
 CHECKED = 100_000  # points of the cross-validation at most
 NEWTON_STEPS = 3
+THERE = 1e-6  # |f| at a foot: no further step
 FEWEST = 100  # points with a foot: fewer tell nothing
 NEAR = 0.75  # share of the points that must have a foot: else the cloud is another surface's
 
@@ -103,13 +105,18 @@ def project(field: Field, points: np.ndarray, steps: int = NEWTON_STEPS):
     """Points (N, 3) on {f = 0} near points (N, 3), by Newton's method along the gradient, and the
     unit normals (N, 3) and |f| (N,) there."""
     at = np.array(points, np.float64)
-    for _ in range(steps):
-        f, gradient = field(at)
-        slope = np.maximum((gradient.astype(np.float64) ** 2).sum(axis=1), 0.1)
-        step = np.clip(f / slope, -REACH, REACH)
-        at -= step[:, None] * gradient
     f, gradient = field(at)
-    return at, unit_vectors(gradient.astype(np.float64)), np.abs(f)
+    off = np.abs(f)
+    gradient = gradient.astype(np.float64)
+    for _ in range(steps):
+        going = np.flatnonzero(~(off <= THERE))
+        if len(going) == 0:
+            break
+        slope = np.maximum((gradient[going] ** 2).sum(axis=1), 0.1)
+        at[going] -= np.clip(f[going] / slope, -REACH, REACH)[:, None] * gradient[going]
+        f[going], gradient[going] = field(at[going])
+        off[going] = np.abs(f[going])
+    return at, unit_vectors(gradient), off
 
 
 def feet_of(field: Field, points: np.ndarray) -> Feet:
@@ -197,13 +204,17 @@ def smoothed(feet: Feet, others: Feet, rounds):
     there = np.zeros(len(others.points))
     for size, neighbours, degree in rounds:
         samples = averages(feet, feet.heights - total, size)
+        if size > 1:  # what so many neighbours leave is smooth: fitted at the averages only
+            samples = samples._replace(heights=_fit_or_0(samples, samples, neighbours, degree),
+                                       weights=np.ones(len(samples.points)))
+            neighbours, degree = INTERPOLATION
         total = total + _fit_or_0(samples, feet, neighbours, degree)
         if len(others.points):
             there = there + _fit_or_0(samples, others, neighbours, degree)
         yield total, there
 
 
-def _fit_or_0(samples: Samples, at: Feet, neighbours: int, degree: int) -> np.ndarray:
+def _fit_or_0(samples: Samples, at: Feet | Samples, neighbours: int, degree: int) -> np.ndarray:
     return np.nan_to_num(samples.fit(at.points, at.normals, neighbours, degree), nan=0.0)
 
 
@@ -230,13 +241,14 @@ def left_out_errors(feet: Feet, held_out: np.ndarray):
     return errors, residuals
 
 
-def best_rounds(errors: list, residuals: list) -> int:
-    """How many rounds to take: those after which the left-out points are nearest; all, where the
-    others are then so near that they have hardly any noise."""
+def best_rounds(errors: list, residuals: list) -> tuple:
+    """The rounds to take: those after which the left-out points are nearest. Where the others are
+    then so near that they have hardly any noise, all that do not average points: they alone lead
+    to the same heights."""
     best = int(np.argmin(errors))
     if best and residuals[best] < CLEAN * errors[best]:
-        return len(ROUNDS)
-    return best
+        return CLEAN_ROUNDS
+    return ROUNDS[:best]
 
 
 # ------------------------------------------------------------------------------------ the detail
@@ -304,20 +316,21 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     near = float(has_foot.mean())
     enough = bool(has_foot.sum() >= FEWEST)
     feet = weigh_outliers(feet)
-    errors, residuals, taken = [0.0], [0.0], 0
+    errors, residuals, taken = [0.0], [0.0], ()
     if enough and near >= NEAR:
         checked = slice(None)
         if len(points) > CHECKED:
             checked = np.random.default_rng(seed).permutation(len(points))[:CHECKED]
         errors, residuals = left_out_errors(feet.some(checked), held_out[checked])
-        taken = best_rounds(errors, residuals) if rounds is None else min(rounds, len(ROUNDS))
+        taken = best_rounds(errors, residuals) if rounds is None else ROUNDS[:rounds]
     heights = np.zeros(len(feet.points))
-    for heights, _ in smoothed(feet, feet.some(slice(0)), ROUNDS[:taken]):  # noqa: B007  the last
+    for heights, _ in smoothed(feet, feet.some(slice(0)), taken):  # noqa: B007  the last
         pass
-    size, neighbours, _ = ROUNDS[max(taken - 1, 0)]
+    size, neighbours, _ = taken[-1] if taken else (0, 0, 0)
     rest = np.abs(feet.heights - heights)[feet.weights > 0.5]
-    is_noisy = rounds is None and 0 < taken < len(ROUNDS) and len(rest) > 0
+    is_noisy = rounds is None and taken not in ((), CLEAN_ROUNDS) and len(rest) > 0
     noise = 1.4826 * float(np.median(rest)) if is_noisy else 0.0
     outliers = int((has_foot & (feet.weights < 0.5)).sum())
-    report = Report(taken, rounds is None, errors, size * neighbours, noise, outliers, near, enough)
+    report = Report(len(taken), rounds is None, errors, size * neighbours, noise, outliers, near,
+                    enough)
     return Detail(field, feet._replace(heights=heights), report)

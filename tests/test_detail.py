@@ -49,7 +49,7 @@ BARE = 0.0058  # of the sphere itself, about
 
 def test_clean_points_are_met(rng):
     found = detail.fit(sphere, cloud(rng))
-    assert found.report.rounds == len(detail.ROUNDS) and found.report.outliers < 100
+    assert found.report.rounds == len(detail.CLEAN_ROUNDS) and found.report.outliers < 100
     assert error(vertices(rng)) == pytest.approx(BARE, rel=0.2)
     assert error(found.move(vertices(rng))) < 1e-4
     assert "rounds, left-out points" in str(found.report) and "noise" not in str(found.report)
@@ -109,7 +109,7 @@ def test_held_out_points_decide(rng):
     """Those that are named: where they contradict the others, no round is taken."""
     points = cloud(rng, 4000)
     held_out = np.arange(4000) < 800
-    assert detail.fit(sphere, points, held_out=held_out).report.rounds == len(detail.ROUNDS)
+    assert detail.fit(sphere, points, held_out=held_out).report.rounds == len(detail.CLEAN_ROUNDS)
     points[held_out] = RADIUS * even(800, rng)
     assert detail.fit(sphere, points, held_out=held_out).report.rounds == 0
     assert detail.fit(sphere, points, rounds=3, held_out=held_out).report.rounds == 3
