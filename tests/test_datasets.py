@@ -6,6 +6,7 @@ import datasets
 from helper import UserError
 from igr import files, shapes
 from igr.frames import Frame, Geometry
+from igr.surface import Grid
 import infer
 
 import numpy as np
@@ -86,10 +87,14 @@ def test_the_clouds_colours_come_with_its_points(tmp_path):
     frame = Frame.of(ball.points)
     cloud = datasets.training_points(tmp_path / "a.ply", {}, frame, named=True)
     assert np.abs(cloud.colors - (frame.to_world(cloud.points) + 1) / 2).max() < 0.003
-    colored = infer.with_colors(shapes.mesh("sphere"), cloud, lambda line: None)
+
+    def colored_by(cloud):
+        grid = Grid.of([-1.5] * 3, [1.5] * 3, 8)
+        return infer.finished(shapes.mesh("sphere"), cloud, grid, False, None, 1.0, print)
+
+    colored = colored_by(cloud)
     assert np.abs(colored.colors - (colored.points + 1) / 2).mean() < 0.05
-    bare = cloud._replace(colors=None)
-    assert infer.with_colors(colored._replace(colors=None), bare, print).colors is None
+    assert colored_by(cloud._replace(colors=None)).colors is None
 
 
 def test_a_pipe_is_no_cloud_to_come_back_to(tmp_path):

@@ -178,6 +178,8 @@ def test_compiles_without_a_folder_for_the_cache(monkeypatch):
         return real(**options)
 
     monkeypatch.setattr(numba, "njit", njit)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(threads, "private_folder", str)
     assert threads.compiled()(lambda a: a + 1)(1) == 2
 
 

@@ -47,7 +47,7 @@ def test_a_perfect_surface_is_at_the_floor():
 def test_a_training_says_both_in_few_lines(script, tmp_path):
     files.write(tmp_path / "c.ply", shapes.sample("sphere", 400))
     done = script("train.py -f c.ply -m run --dims 16 -b 32 -k 5 -ti 40 --grid-size 16 "
-                  "--threads 1 -sie 100")
+                  "--threads 1 -sie 100 -tr 0.25")
     steps = [line for line in done.stderr.splitlines() if line.startswith("step ")]
     assert len(steps) == 10 and "\r" not in done.stderr
     assert re.search(r"Chamfer 0\.\d{5} \(a perfect surface has about 0\.\d{5}\)", done.stdout)

@@ -228,7 +228,8 @@ def test_damaged_files_are_read_or_refused(tmp_path, suffix):
     """100 of the 2000 of benchmarks/fuzz.py."""
     found = fuzz.campaign(suffix, 100, tmp_path, seed=2)
     assert found["tracebacks"] == 0, found["failures"]
-    assert found["slowest"] < 10 and found["grown_MiB"] < 200 and found["read"] > 0
+    assert found["slowest"] < 10 and found["grown_MiB"] < 200
+    assert found["read"] > 0 or suffix == ".e57"  # whose pages have checksums
 
 
 def test_a_flipped_byte_is_noticed(script, cloud):

@@ -56,7 +56,7 @@ def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
 def test_training_writes_what_it_promises(script, tmp_path):
     script("datasets.py create --shape torus -n 800 -o torus_pcd.ply")
     assert (tmp_path / "torus.ply").is_file()
-    line = "train.py -f torus_pcd.ply --dims 32 -b 64 -k 10 -te 3 -sie 2 --grid-size 32 -m"
+    line = "train.py -f torus_pcd.ply --dims 32 -b 64 -k 10 -te 3 -sie 2 -tr 0.25 --grid-size 32 -m"
     script(f"{line} a/b")
     run = tmp_path / "a" / "b"
     assert {p.name for p in run.glob("param_*.h5")} == {"param_00002.h5", "param_00003.h5"}
