@@ -82,7 +82,8 @@ def main(args: argparse.Namespace) -> None:
     reference = Path(args.fpath) if args.fpath else checkpoints.trained_cloud(path)
     files.check_writable(output, [".json"], [path, reference, args.model_load_path])
     truth = files.read(reference)
-    result = {"mesh": str(path), "reference": str(reference)}
+    note = files.note_of(path)
+    result = {"mesh": str(path), "note": note, "reference": str(reference)}
     if args.model_load_path:
         if truth.faces is None:
             raise UserError(f"{reference}: -mlp needs a mesh to measure the distance to")
@@ -94,7 +95,8 @@ def main(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(result, indent=2))
         return
-    print(f"mesh       {path}\nreference  {reference}" + ("" if args.fpath else " (trained on it)"))
+    print(f"mesh       {path}\n" + (f"           {note}\n" if note else "")
+          + f"reference  {reference}" + ("" if args.fpath else " (trained on it)"))
     for title in ["topology", *args.protocol, *(["field"] if args.model_load_path else [])]:
         print(f"\n{'protocol ' if title in metrics.PROTOCOLS else ''}{title}")
         for name, text in figures(result[title]):

@@ -135,6 +135,7 @@ def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: flo
             mesh = keep_and_report(mesh, supported, "pieces without points (--keep-all keeps them)",
                                    say)
     if detail == "off":
+        say("detail: off, this is the network's surface")
         return mesh, 0.0
     rounds = None if detail == "auto" else int(detail)
     found = fit(network.mlp.evaluate_with_gradient, cloud.points, rounds, cloud.held_out)
@@ -306,7 +307,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     device, group = ranks.start(args.context, args.device_id)
 
+    notes = []
+
     def say(line: str) -> None:
+        if line.startswith(("detail", "no detail")):
+            notes.append(line)
         if not args.quiet and group.rank == 0:
             print(line)
 
@@ -327,7 +332,7 @@ def main(args: argparse.Namespace) -> None:
         overrides={"activation": args.activation, "skip_scale": args.skip_scale},
         where=(device, group), say=say)
     if group.rank == 0:
-        files.write(output, mesh)
+        files.write(output, mesh, "; ".join(notes))  # evaluate.py tells what it measures
         say(description(mesh))
         print(output)
 

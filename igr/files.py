@@ -47,6 +47,15 @@ def read(path) -> Geometry:
         raise UserError(f"{path}: the gzip data is damaged or cut short") from None
 
 
+def note_of(path) -> str:
+    """The note that write() left in a ply file; empty where there is none."""
+    path = Path(path)
+    if path.suffix.lower() != ".ply" or not path.is_file():  # a pipe gives its bytes only once
+        return ""
+    with open(path, "rb") as file:
+        return ply.note_of(file.read(1 << 16))
+
+
 def read_mesh(path) -> Geometry:
     """read(), and UserError where the file has no faces."""
     geometry = read(path)
@@ -138,13 +147,20 @@ def check_writable(path, suffixes, inputs=()) -> Path:
     return check_output(path, inputs)
 
 
-def write(path, geometry: Geometry) -> None:
-    """Write a mesh or cloud in the format of the suffix; float32, or float64 where that loses."""
+def write(path, geometry: Geometry, note: str = "") -> None:
+    """Write a mesh or cloud in the format of the suffix; float32, or float64 where that loses.
+
+    note: a line on what it is, which only a ply file keeps.
+    """
     writers = CLOUD_WRITERS if geometry.faces is None else MESH_WRITERS
     path = check_writable(path, writers)
+    suffix = path.suffix.lower()
     with replacing(path) as temporary:
         try:
-            writers[path.suffix.lower()](temporary, geometry)
+            if note and suffix == ".ply":
+                temporary.write_bytes(ply.to_bytes(geometry, note))
+            else:
+                writers[suffix](temporary, geometry)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 

@@ -16,6 +16,7 @@ _TYPES = {
     "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
     "int32": "i4", "uint32": "u4", "int64": "i8", "uint64": "u8", "float32": "f4", "float64": "f8",
 }
+NOTE = "comment igr: "
 
 
 class _Property(NamedTuple):
@@ -178,9 +179,9 @@ def _list_length(body: bytes, position: int, kind: str, short: UserError) -> int
 # ------------------------------------------------------------------------------------------ writing
 
 
-def to_bytes(geometry: Geometry) -> bytes:
+def to_bytes(geometry: Geometry, note: str = "") -> bytes:
     """The binary ply file of a cloud or mesh, float32 or, where that loses, float64; colours are
-    rounded to 8 bits."""
+    rounded to 8 bits. note: a line that the header keeps, see note_of."""
     points, faces = geometry.points, geometry.faces
     kind, word = ("<f4", "float") if fits_float32(points) else ("<f8", "double")
     columns = [(name, word, kind, points[:, i]) for i, name in enumerate("xyz")]
@@ -192,7 +193,8 @@ def to_bytes(geometry: Geometry) -> bytes:
                     for i, name in enumerate(("red", "green", "blue"))]
     if geometry.intensity is not None:
         columns.append(("intensity", "float", "<f4", geometry.intensity))
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    header = ["ply", "format binary_little_endian 1.0", *[f"{NOTE}{note}"] * bool(note),
+              f"element vertex {len(points)}"]
     header += [f"property {word} {name}" for name, word, _, _ in columns]
     table = np.empty(len(points), [(name, kind) for name, _, kind, _ in columns])
     for name, _, _, values in columns:
@@ -205,6 +207,12 @@ def to_bytes(geometry: Geometry) -> bytes:
         rows["vertices"] = faces
         body += rows.tobytes()
     return "\n".join([*header, "end_header", ""]).encode() + body
+
+
+def note_of(data: bytes) -> str:
+    """The note in the header of a file's first bytes; empty where there is none."""
+    header = data.partition(b"end_header")[0].decode(errors="replace").splitlines()
+    return next((line[len(NOTE) :] for line in header if line.startswith(NOTE)), "")
 
 
 def fits_float32(points: np.ndarray) -> bool:

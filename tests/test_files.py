@@ -375,3 +375,14 @@ def test_the_real_shapes_are_read(data):
     assert files.read(data("srb/scans/gargoyle.ply")).normals.shape == (95435, 3)
     assert files.read(data("armadillo/Armadillo_fullres_points.pcd")).points.shape == (172974, 3)
     assert len(files.read(data("dragon/dragon_vrip_res2.ply.gz")).faces) == 202520
+
+
+def test_a_note_in_a_ply_file(tmp_path):
+    mesh = shapes.mesh("letter")
+    files.write(tmp_path / "a.ply", mesh, "detail: 3 rounds")
+    assert files.note_of(tmp_path / "a.ply") == "detail: 3 rounds"
+    again = files.read(tmp_path / "a.ply")
+    assert np.allclose(again.points, mesh.points) and np.array_equal(again.faces, mesh.faces)
+    files.write(tmp_path / "b.ply", mesh)
+    files.write(tmp_path / "c.obj", mesh, "it has no place for it")
+    assert files.note_of(tmp_path / "b.ply") == files.note_of(tmp_path / "c.obj") == ""

@@ -51,6 +51,9 @@ def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
     said = script(f"evaluate.py -mdp {mesh} --protocol default srb -o out.json --json").stdout
     assert json.loads(said) == json.loads((tmp_path / "out.json").read_text())
     assert json.loads(said)["reference"].endswith("cloud.ply")
+    assert json.loads(said)["note"].startswith("detail: ")
+    script(f"infer.py --grid-size 16 -mlp {checkpoint} --detail off -o plain.ply")
+    assert "  detail: off, this" in script("evaluate.py -mdp plain.ply -f cloud.ply").stdout
 
 
 def test_training_writes_what_it_promises(script, tmp_path):
