@@ -16,7 +16,7 @@ import zlib
 
 from helper import UserError, check_output, existing_file, replacing
 from igr import formats, ply, scans, text, vtk
-from igr.frames import Geometry
+from igr.frames import LARGEST, Geometry
 
 import numpy as np
 
@@ -132,6 +132,8 @@ def _checked_points(points) -> np.ndarray:
             f"{bad.sum()} of {len(points)} points are NaN or infinite (the first is point "
             f"{bad.argmax()}); remove them"
         )
+    if np.abs(points).max() > LARGEST:
+        raise UserError(f"coordinates beyond {LARGEST:g}: scale the shape down")
     return points
 
 

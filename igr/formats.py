@@ -206,7 +206,11 @@ def _numpy_load(data: bytes):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files of Python 2, which can be read
             loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        return loaded if isinstance(loaded, np.lib.npyio.NpzFile) else loaded.astype(np.float64)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            return loaded
+        if np.iscomplexobj(loaded):
+            raise ValueError("its numbers are complex")
+        return loaded.astype(np.float64)
     except Exception as error:  # its header is parsed as Python: any type
         raise UserError(f"not an array that numpy reads ({str(error)[:80]})") from None
 

@@ -8,7 +8,7 @@ from helper import UserError
 
 import numpy as np
 
-LARGEST = 1e100  # coordinate
+LARGEST = 1e100  # coordinate of a file: areas and volumes must not overflow
 
 
 class Geometry(NamedTuple):
@@ -40,10 +40,7 @@ class Frame(NamedTuple):
 
     @classmethod
     def of(cls, pts_world: np.ndarray) -> Frame:
-        """The frame of points (N, 3). Raises UserError where they span no size, or lie so far out
-        that areas and volumes overflow."""
-        if np.abs(pts_world).max() > LARGEST:
-            raise UserError(f"coordinates beyond {LARGEST:g}: scale the shape down")
+        """The frame of points (N, 3). Raises UserError where they span no size."""
         low = pts_world.min(axis=0)
         high = pts_world.max(axis=0)
         scale = float((high / 2 - low / 2).max())

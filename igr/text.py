@@ -15,6 +15,7 @@ from igr.frames import Geometry
 
 import numpy as np
 
+MOST_COLUMNS = 16  # of a table that does not name them: a point has no more to it
 COMMENTS = ("#", "//", ";")
 NAMES = {  # of columns in a file's header, lower case: what they are called here
     "normal_x": "nx", "normal_y": "ny", "normal_z": "nz", "red": "r", "green": "g", "blue": "b",
@@ -116,6 +117,9 @@ def split_columns(table: np.ndarray, names=()) -> Geometry:
         raise UserError(f"needs rows of x y z, found an array of shape {table.shape}")
     names = [NAMES.get(name, name) for name in names]
     if len(names) != table.shape[1] or not {"x", "y", "z"} <= set(names):
+        if table.shape[1] > MOST_COLUMNS:
+            raise UserError(f"{table.shape[1]} columns without a header that names x, y and z: "
+                            "which are they?")
         names = _guessed_names(table)
     return geometry_of({name: table[:, i] for i, name in enumerate(names)})
 

@@ -386,3 +386,12 @@ def test_a_note_in_a_ply_file(tmp_path):
     files.write(tmp_path / "b.ply", mesh)
     files.write(tmp_path / "c.obj", mesh, "it has no place for it")
     assert files.note_of(tmp_path / "b.ply") == files.note_of(tmp_path / "c.obj") == ""
+
+
+def test_numbers_that_are_no_coordinates_are_refused(tmp_path):
+    points = np.random.default_rng(0).random((9, 3))
+    for name, array, why in (("complex", points + 1j, "its numbers are complex"),
+                             ("far", 1e300 * points, "coordinates beyond 1e.100")):
+        np.save(tmp_path / f"{name}.npy", array)
+        with pytest.raises(helper.UserError, match=why):
+            files.read(tmp_path / f"{name}.npy")

@@ -88,3 +88,11 @@ def test_long_lines_take_no_long_time():
 
 def test_numbers_end_at_a_word():
     assert np.array_equal(text.parse_numbers(b"1 2.5 -3e2 word 4"), [1, 2.5, -300])
+
+
+def test_many_columns_need_names(tmp_path):
+    table = np.random.default_rng(0).random((9, 40))
+    with pytest.raises(UserError, match="40 columns without a header"):
+        text.split_columns(table)
+    names = [f"c{i}" for i in range(37)] + ["x", "y", "z"]
+    assert np.array_equal(text.split_columns(table, names).points, table[:, 37:])
