@@ -57,11 +57,12 @@ def has_pool(folder: Path) -> bool:
     return "pool/s" in runs.RunFolder(folder).newest().state
 
 
-def kill_training(folder: Path, truth: np.ndarray, rng, most: int) -> tuple[int, int]:
+def kill_training(folder: Path, truth: np.ndarray, seconds: float, rng,
+                  most: int) -> tuple[int, int]:
     """Kill one training again and again, `most` times at most, until it ends; returns the kills,
     and how many of them after it had made a coarse mesh.
 
-    truth: the weights of an undisturbed run.
+    truth, seconds: the weights of an undisturbed run, and how long it took.
     """
     run = folder / "run"
     kills = past_pool = 0
@@ -72,7 +73,7 @@ def kill_training(folder: Path, truth: np.ndarray, rng, most: int) -> tuple[int,
         line = "--resume -m run --quiet" if step else f"{TRAIN} -m run --overwrite"
         process = start(folder, "train.py", line)
         if kills < most:
-            time.sleep(rng.uniform(0.7, 2.0))
+            time.sleep(rng.uniform(0.3, 1.1) * seconds)  # from the imports to the end
             process.kill()
         status = process.wait()
         if status == 0:
@@ -112,14 +113,16 @@ def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
     """
     rng = np.random.default_rng(seed)
     files.write(folder / "cloud.ply", shapes.sample("sphere", 200))
+    begin = time.perf_counter()
     assert start(folder, "train.py", f"{TRAIN} -m truth").wait() == 0
+    seconds = time.perf_counter() - begin
     truth = final_weights(folder / "truth")
     assert has_pool(folder / "truth")
     of_inference = kills // 5
     of_training = past_pool = 0
     trainings = 0
     while of_training < kills - of_inference:
-        found = kill_training(folder, truth, rng, kills - of_inference - of_training)
+        found = kill_training(folder, truth, seconds, rng, kills - of_inference - of_training)
         of_training += found[0]
         past_pool += found[1]
         trainings += 1
