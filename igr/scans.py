@@ -16,6 +16,8 @@ from igr.text import unit_colors
 import numpy as np
 
 RECORD = 54  # bytes of a LAS file's variable length record, at least
+LAYERED = b"\3\0"  # of LASzip's compressors, that of the point formats from 6 on
+LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}  # of its items but the last kind, which has one a byte
 BLOCK = 1_000_000  # points that are unpacked at a time, to spare memory
 
 
@@ -60,18 +62,30 @@ def _las_count(header, data: bytes) -> int:
     packed = header.are_points_compressed
     if count * header.point_format.size > (formats.unpacked_limit(data) if packed else len(data)):
         raise UserError(f"cut short: {count} points were promised, the data ends earlier")
-    if packed and _laz_chunks(data, header.offset_to_point_data) > count:
-        raise UserError("the laz file's table of chunks is damaged")
+    if packed:
+        _check_chunks(data, header.offset_to_point_data, header.point_format.size, count)
     return count
 
 
-def _laz_chunks(data: bytes, start: int) -> int:
-    """The number of chunks in a laz file's table. Its place stands where the points begin, or, as
-    -1 there says, in the last 8 bytes. lazrs would end the process for want of memory."""
-    place = int.from_bytes(data[start : start + 8], "little", signed=True)
-    if place == -1:
-        place = int.from_bytes(data[-8:], "little", signed=True)
-    return int.from_bytes(data[place + 4 : place + 8], "little") if place > 0 else 0
+def _check_chunks(data: bytes, start: int, size: int, count: int) -> None:
+    """Raises UserError where a laz file of `count` points of `size` bytes, which begin at `start`,
+    promises more chunks than points, or layers of a chunk that are longer than the file. lazrs
+    would take the memory for them first, and end the process where there is none."""
+    table = int.from_bytes(data[start : start + 8], "little", signed=True)
+    if table == -1:  # it stands at the end
+        table = int.from_bytes(data[-8:], "little", signed=True)
+    record = data.find(b"laszip encoded") - 2 + RECORD  # as the LASzip specification has it
+    at = start + 8
+    if data[record : record + 2] == LAYERED:
+        number = int.from_bytes(data[record + 32 : record + 34], "little")
+        items = np.frombuffer(data[record + 34 : record + 34 + 6 * number], "<u2").reshape(-1, 3)
+        layers = sum(LAYERS.get(int(kind), int(length)) for kind, length, _ in items)
+        while at < table:  # a first point as it is, the number of points, the layers
+            sizes = np.frombuffer(data[at + size + 4 : at + size + 4 + 4 * layers], "<u4")
+            at += size + 4 + 4 * layers + int(sizes.sum(dtype=np.int64))
+    chunks = int.from_bytes(data[table + 4 : table + 8], "little") if table > 0 else 0
+    if chunks > count or at > max(table, start + 8):
+        raise UserError("the laz file's chunks are damaged")
 
 
 def _las_points(file, count: int) -> Geometry:

@@ -1,5 +1,6 @@
 """LAS, LAZ and E57: files that their own libraries write, and broken ones."""
 
+import io
 import sys
 
 from helper import UserError
@@ -104,6 +105,21 @@ def test_a_scale_of_zero_is_refused(tmp_path, points):
     path.write_bytes(data)
     with pytest.raises(UserError, match="scale is 0 "):
         files.read(path)
+
+
+def test_layers_longer_than_the_file_are_refused_at_once(points):
+    """The first layer of a chunk says 4 GB: lazrs would take the memory."""
+    header = laspy.LasHeader(version="1.4", point_format=7)
+    made = laspy.LasData(header)
+    made.x, made.y, made.z = points.T
+    buffer = io.BytesIO()
+    made.write(buffer, do_compress=True)
+    data = bytearray(buffer.getvalue())
+    assert len(scans.read_las(bytes(data)).points) == len(points)
+    start = int.from_bytes(data[96:100], "little") + 8 + header.point_format.size + 4
+    data[start : start + 4] = b"\xff" * 4
+    with pytest.raises(UserError, match="chunks are damaged"):
+        scans.read_las(bytes(data))
 
 
 @pytest.mark.parametrize("suffix, place", [(".las", 100), (".laz", 100), (".laz", None)])
