@@ -231,8 +231,16 @@ def whole(path: Path) -> bool:
     return True
 
 
-def findings(ended: Ended, before: dict, after: dict, inputs: Path) -> list[tuple[str, str]]:
-    """(kind, text) of everything that should not have been. before, after: state_of the folder."""
+def untouchable(words: list[str], made: set, folder: Path) -> set:
+    """Those of the input files `made` that a command must leave as they are: all but one that only
+    its -o names."""
+    named = {words[i + 1] for i, word in enumerate(words[:-1]) if word == "-o"}
+    return made - {folder / word for word in named if words.count(word) == 1}
+
+
+def findings(ended: Ended, before: dict, after: dict, inputs: set) -> list[tuple[str, str]]:
+    """(kind, text) of everything that should not have been. before, after: state_of the folder;
+    inputs: paths that were not to change."""
     last = (ended.errors.strip().splitlines() or [""])[-1]
     found = []
     if ended.status is None:
@@ -242,7 +250,7 @@ def findings(ended: Ended, before: dict, after: dict, inputs: Path) -> list[tupl
     elif ended.status not in (0, 1, 2):
         found.append(("status", f"{ended.status}: {last}"))
     for path, checksum in before.items():
-        if inputs in path.parents and after.get(path) != checksum:
+        if path in inputs and after.get(path) != checksum:
             found.append(("input changed", str(path.name)))
     for path, checksum in after.items():
         if before.get(path) != checksum and not whole(path):
@@ -267,12 +275,14 @@ def campaign(folder: Path, minutes: float, seed: int = 0, limit: float = 120,
     slowest = (0.0, "")
     end = time.monotonic() + 60 * minutes
     state = state_of(folder)
+    made = set(state)
     while time.monotonic() < end and (most is None or sum(statuses.values()) < most):
         words = SCRIPTS[rng.integers(len(SCRIPTS))](draw)
         ended = run(words, folder, limit)
         after = state_of(folder)
         found += [{"command": shlex.join(words), "kind": kind, "text": text}
-                  for kind, text in findings(ended, state, after, folder / "in")]
+                  for kind, text in findings(ended, state, after,
+                                             untouchable(words, made, folder))]
         statuses[str(ended.status)] += 1
         slowest = max(slowest, (round(ended.seconds, 1), shlex.join(words)))
         state = after

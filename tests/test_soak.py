@@ -53,12 +53,19 @@ def test_what_should_not_be_is_found(folder, monkeypatch, program):
     (folder / "script.py").write_text(program)
     before = soak.state_of(folder)
     ended = soak.run(["script.py"], folder, 3 if "sleep" in program else 60)
-    found = soak.findings(ended, before, soak.state_of(folder), folder / "in")
+    found = soak.findings(ended, before, soak.state_of(folder), set(before))
     if BROKEN[program] is None:
         assert found == []
     else:
         (kind, text), = found
         assert kind == BROKEN[program][0] and BROKEN[program][1] in text
+
+
+def test_an_output_may_be_a_file_that_is_no_input(tmp_path):
+    made = {tmp_path / "in" / name for name in ("a.ply", "b.ply")}
+    line = "infer.py -f in/a.ply -o in/"
+    assert soak.untouchable(f"{line}b.ply".split(), made, tmp_path) == {tmp_path / "in/a.ply"}
+    assert soak.untouchable(f"{line}a.ply".split(), made, tmp_path) == made
 
 
 def test_its_exit_status(tmp_path, monkeypatch, capsys):
