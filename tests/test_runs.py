@@ -143,7 +143,7 @@ def test_what_resuming_refuses(script, cloud):
     before = {p.name: p.read_bytes() for p in (cloud / "run").iterdir()}
     for line, message in [
         ("--resume -m run --dims 32", "--dims 32 (the run has 16)"),
-        ("--resume -m run --lam 1 -ti 80", "--lam 1.0 (the run has 0.1), --train-iter 80"),
+        ("--resume -m run --lam 1 -ti 30", "--lam 1.0 (the run has 0.1), --train-iter 30"),
         ("--resume -m nowhere", "no such run"),
         (f"{LINE} -m run", "holds another run"),
     ]:

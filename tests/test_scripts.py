@@ -148,7 +148,7 @@ def bad_files(folder):
     ("visualize.py mesh -f cloud.ply -o old.png", "mesh with faces"),
     ("visualize.py mesh -f what.doc -o old.png", "unknown format"),
     ("datasets.py create -f flat.off -o old.ply", "no area"),
-    ("evaluate.py -mdp huge.off -f cloud.ply", "no area, or more"),
+    ("evaluate.py -mdp huge.off -f cloud.ply", "huge.off: coordinates beyond 1e+100"),
 ])
 def test_bad_input_gets_one_line(script, tmp_path, line, message):
     bad_files(tmp_path)

@@ -44,7 +44,7 @@ PICTURE = {"size", "background", "ground", "samples", "point_size"}
     ("images -f a", LOOK | PICTURE | {"fpath", "number", "seed", "turntable", "movie"}),
     ("error -f a", LOOK | PICTURE | {"fpath", "cpath", "reference", "max"}),
     ("compare a b", LOOK | PICTURE | {"files", "cpath"}),
-    ("html -f a", LOOK | {"fpath"}),
+    ("html -f a", LOOK | {"fpath", "reference"}),
     ("curves -f a", {"fpath", "output"}),
     ("slices", {"model_load_path", "output", "device_id", "threads", "context"})])
 def test_each_mode_has_its_own_flags(mode, flags):
