@@ -164,7 +164,7 @@ part() { # part NAME COMMAND ...: run it, remember how long it took
 }
 
 reconstruct() {
-    local mesh="" quality=normal grid=512 clouds=() of_training=() of_mesh=()
+    local mesh="" quality=normal grid=512 clouds=() of_training=() of_mesh=() cloud
     while [ $# -gt 0 ]; do
         case $1 in
             -o | --output) mesh=$(absolute "$(value "$@")") && shift ;;
@@ -180,9 +180,12 @@ reconstruct() {
     done
     [ ${#clouds[@]} -gt 0 ] || die "reconstruct needs a cloud, or several scans"
     [ -n "$mesh" ] || mesh=${clouds[0]%.*}_mesh.ply
+    for cloud in "${clouds[@]}"; do
+        [ ! "$mesh" -ef "$cloud" ] || die "$mesh is the cloud itself, and would be replaced"
+    done
     [ "$quality" != draft ] || grid=256
     of_training+=(--quality "$quality")
-    local folder=${mesh%.*}_run cloud checkpoint look='clay'
+    local folder=${mesh%.*}_run checkpoint look='clay'
     mkdir -p "$folder"
 
     cloud=${clouds[0]}

@@ -180,7 +180,8 @@ def test_reconstruct_goes_on_with_the_same_cloud_and_flags_only(reconstruct, tmp
 
 
 @pytest.mark.parametrize("line, said", [
-    ("", "needs a cloud"), ("a.ply -o", "-o needs a value"), ("a.ply --grid 3", "no flag --grid")])
+    ("", "needs a cloud"), ("a.ply -o", "-o needs a value"), ("a.ply --grid 3", "no flag --grid"),
+    ("b.ply a.ply -o a.ply", "a.ply is the cloud itself")])
 def test_reconstruct_refuses_in_one_line(reconstruct, line, said):
     calls, done = reconstruct(line, status=1)
     assert not calls and said in done.stderr and done.stderr.count("\n") == 1
