@@ -33,6 +33,7 @@ from igr import (
     meshes,
     metrics,
     ranks,
+    schedule,
     shapes,
     surface,
     threads,
@@ -45,7 +46,6 @@ import numpy as np
 
 FARTHEST = 1e6  # unit frame; beyond it searches for neighbours may find none
 TEST_RATE = 0.25  # of the points are held out
-FEW = 5_000  # points of which none is to be missed by the training
 FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes some of its own
 
 # ------------------------------------------------------------------------------- for the training
@@ -67,7 +67,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     """Read a cloud (or a mesh's vertices) and split it at random into training and test part.
 
     knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out;
-        None: TEST_RATE, or 0 of fewer than FEW points.
+        None: TEST_RATE, or 0 of fewer than schedule.FEW points.
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
@@ -83,7 +83,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if test_rate is None:
-        test_rate = TEST_RATE if len(pts_unit) >= FEW else 0.0
+        test_rate = TEST_RATE if len(pts_unit) >= schedule.FEW else 0.0
     test, train = split(len(pts_unit), test_rate, seed)
     if len(train) <= knn:
         raise UserError(

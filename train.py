@@ -160,8 +160,9 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
     trainer = make_trainer(mlp, cloud, settings, group, checkpoint)
     zero_set = None
     if settings.mu:  # its batches do not depend on an option, which may change f's last bits
+        dead_zone = schedule.dead_zone(cloud.points, cloud.sigma, settings.knn)
         zero_set = ZeroSet(lambda points: mlp.evaluate(points, device.rows), cloud.points,
-                           cloud.sigma, settings.volume_factor, settings.seed)
+                           dead_zone, settings.volume_factor, settings.seed)
     plan = plan_of(settings, options, len(cloud.points), group.size)._replace(finished=finished)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,

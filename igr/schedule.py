@@ -20,6 +20,8 @@ RATE = 0.00125  # Muon's
 SHORT = 4_000  # steps, up to which it is twice that
 ADAM_RATE = 0.005  # results/study.md
 
+FEW = 5_000  # points of which each counts
+
 NEIGHBOURS = 12  # through which scatter fits a quadric, in the frame of the next
 FRAME_NEIGHBOURS = 64
 SAMPLE = 1_000  # points that scatter looks at
@@ -32,9 +34,9 @@ def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -
     """
     noisy = False
     if settings.frequencies is None or not (settings.train_epoch or settings.train_iter):
-        spacing = float(np.median(sigma)) / settings.knn**0.5
-        noisy = scatter(points) > NOISY * spacing
+        noisy = is_noisy(points, sigma, settings.knn)
     if settings.frequencies is None:
+        spacing = spacing_of(sigma, settings.knn)
         settings = settings._replace(frequencies=0 if noisy else frequencies_for(spacing))
     if not (settings.train_epoch or settings.train_iter):
         settings = settings._replace(train_iter=NOISY_STEPS if noisy else STEPS)
@@ -50,6 +52,28 @@ def rate_for(solver: str, steps: int) -> float:
     if solver == "adam":
         return ADAM_RATE
     return 2 * RATE if steps <= SHORT else RATE
+
+
+def dead_zone(points: np.ndarray, sigma: np.ndarray, knn: int) -> np.ndarray:
+    """The distance (N, 1) from each of points (N, 3) up to which the surface-to-point term leaves
+    the surface as it is.
+
+    The surface lies at dense and exact points: 0. Between few points it bends, and noisy ones lie
+    beside it: their k-th neighbours' distance sigma (N, 1).
+    """
+    loose = len(points) < FEW or is_noisy(points, sigma, knn)
+    return sigma if loose else np.zeros_like(sigma)
+
+
+def is_noisy(points: np.ndarray, sigma: np.ndarray, knn: int) -> bool:
+    """Do points (N, 3), whose k-th neighbours are sigma (N, 1) away, scatter about a surface?"""
+    return scatter(points) > NOISY * spacing_of(sigma, knn)
+
+
+def spacing_of(sigma: np.ndarray, knn: int) -> float:
+    """The usual distance of neighbours whose k-th ones are sigma (N, 1) away: on a surface their
+    number grows with the square of the distance."""
+    return float(np.median(sigma)) / knn**0.5
 
 
 def scatter(points: np.ndarray, seed: int = 0) -> float:

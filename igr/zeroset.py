@@ -1,11 +1,11 @@
 """Points of the network's zero set, for the loss term that pulls it to the cloud.
 
 The zero set moves little from step to step. So its points come from a pool that serves for some
-hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. Only
-those s are taken that are farther from p than its k-th neighbour: the right surface is between the
-points, too, and where it is pulled to them it gets flat in between. The loss moves the points that
-a step draws onto the zero set of that step. A state file keeps the pool, so a resumed run has the
-one that it would have had without the stop.
+hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. Those
+s are left out that are in the dead zone of p (igr/schedule.py): pulled to few or noisy points, the
+surface gets flat between them. The loss moves the points that a step draws onto the zero set of
+that step. A state file keeps the pool, so a resumed run has the one that it would have had without
+the stop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from igr.meshes import sample_mesh
 
 import numpy as np
 
-SAMPLE = 32_768  # points of the coarse mesh, of which those far from the cloud's make the pool
+SAMPLE = 32_768  # points of the coarse mesh, of which those outside the dead zones make the pool
 SIZE = 8192  # points of a pool
 PER_STEP = 128  # points that a step draws from it
 GRID = 96  # points along a side of the grid that the coarse mesh is made on
@@ -36,16 +36,16 @@ class Pool(NamedTuple):
 class ZeroSet:
     """The network's zero set as it is, seen from a cloud."""
 
-    def __init__(self, f: Callable[[np.ndarray], np.ndarray], points: np.ndarray, sigma: np.ndarray,
-                 half_side: float, seed: int):
-        """f: the network, points (N, 3) to values (N,); points (N, 3) float32: the cloud's; sigma
-        (N, 1): the distance of each to its k-th neighbour; half_side: of the cube that is searched;
-        lengths in the unit frame."""
+    def __init__(self, f: Callable[[np.ndarray], np.ndarray], points: np.ndarray,
+                 dead_zone: np.ndarray, half_side: float, seed: int):
+        """f: the network, points (N, 3) to values (N,); points (N, 3) float32: the cloud's;
+        dead_zone (N, 1): the distance from each up to which the zero set is left as it is;
+        half_side: of the cube that is searched; lengths in the unit frame."""
         from scipy.spatial import cKDTree
 
         self.f = f
         self.points = points
-        self.sigma = sigma[:, 0]
+        self.dead_zone = dead_zone[:, 0]
         self.half_side = half_side
         self.seed = seed
         self.tree = cKDTree(points)
@@ -59,7 +59,7 @@ class ZeroSet:
         rng = np.random.default_rng((self.seed, 2, step))
         s = sample_mesh(mesh, SAMPLE, rng).points.astype(np.float32)
         distance, nearest = self.tree.query(s)
-        far = np.flatnonzero(distance > self.sigma[nearest])
+        far = np.flatnonzero(distance > self.dead_zone[nearest])
         if len(far) == 0:
             return None
         some = np.resize(far, SIZE)

@@ -46,6 +46,14 @@ def test_degenerate_clouds_have_no_scatter():
     assert scatter(np.linspace(0, 1, 300).reshape(100, 3)) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("n, noise, loose", [
+    (20_000, 0.0, False), (20_000, 0.02, True), (4_000, 0.0, True)])
+def test_few_and_noisy_points_have_a_dead_zone(rng, n, noise, loose):
+    points = sphere(n, rng, noise)
+    sigma = np.full((n, 1), 10**0.5 * spacing_of(points))
+    assert np.array_equal(schedule.dead_zone(points, sigma, 10), loose * sigma)
+
+
 def completed(points, **given):
     points = points.astype(np.float32)
     sigma = np.full((len(points), 1), 10**0.5 * spacing_of(points))

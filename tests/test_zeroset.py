@@ -11,9 +11,10 @@ import pytest
 from scipy.spatial.distance import cdist
 
 
-def zero_set(points, seed=0, f=fields.sphere, sigma=0.0):
-    """Of a field, for points (N, 3) whose k-th neighbours are all at the distance sigma."""
-    return ZeroSet(f, points.astype(np.float32), np.full((len(points), 1), sigma), 1.5, seed)
+def zero_set(points, seed=0, f=fields.sphere, dead_zone=0.0):
+    """Of a field, for points (N, 3) with the same dead zone around each."""
+    return ZeroSet(f, points.astype(np.float32), np.full((len(points), 1), dead_zone), 1.5,
+                   seed)
 
 
 def test_a_pool_lies_on_the_zero_set_by_area(rng):
@@ -38,14 +39,14 @@ def test_a_pool_depends_on_seed_and_step_only():
 
 
 def test_a_pool_is_of_what_is_far_from_the_points(rng):
-    """Points on the half of a sphere with z > 0, dense; sigma reaches a bit below."""
+    """Points on the half of a sphere with z > 0, dense; their dead zone reaches a bit below."""
     points = rng.standard_normal((20_000, 3))
     points *= 0.7 / np.linalg.norm(points, axis=1, keepdims=True)
     half = points[points[:, 2] > 0]
-    pool = zero_set(half, sigma=0.1).pool(0)
+    pool = zero_set(half, dead_zone=0.1).pool(0)
     assert pool.s[:, 2].max() < -0.07 and np.linalg.norm(pool.s - pool.p, axis=1).min() > 0.1
     assert pool.weight == pytest.approx(0.43, abs=0.02)  # by Archimedes: (1 - 0.1 / 0.7) / 2
-    assert zero_set(points, sigma=0.1).pool(0) is None
+    assert zero_set(points, dead_zone=0.1).pool(0) is None
 
 
 def test_without_a_zero_set_there_is_no_pool():
