@@ -328,7 +328,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="half the side of the cube of free space; the shape's half side is 1")
     add("-tr", "--test-rate", type=number(float, 0, below=1),
         help="share of the points that is held out for evaluation; default: "
-        f"{datasets.TEST_RATE:g}, of fewer than {datasets.FEW} points 0")
+        f"{datasets.TEST_RATE:g}, of fewer than {schedule.FEW} points 0")
     add("--seed", type=number(int, 0), help="of the weights, the split, the order and the samples")
 
 
