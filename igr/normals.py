@@ -7,7 +7,8 @@ The network's gradient at a point is a smoothed normal. The surface with detail,
 
 has the normal  dS/du x dS/dv  of two tangents u, v at the foot b, taken as central differences: so
 it follows what the points say beyond the network, and a side of a thin sheet keeps its direction.
-Lengths are in the unit frame.
+Points without noise know their surface better still: the normal is then that of the quadric through
+a point's neighbours, those whose normals agree with its own. Lengths are in the unit frame.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from helper import UserError
 from igr import threads
 from igr.detail import Detail, Field, feet_of
 from igr.meshes import unit_vectors
+from igr.regression import AGREEMENT, RIDGE
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -23,11 +25,12 @@ from scipy.spatial import cKDTree
 STEP = 0.5  # of the differences, in spacings of the feet
 NEIGHBOUR = 10  # whose distance is the spacing times the root of its number
 BLOCK = 1 << 17  # points at a time, to spare memory
+QUADRIC = 12  # neighbours that it is fitted to
 
 
 def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unit normals (N, 3) of points (N, 3), towards larger f, and the mask (N,) of those that have
-    a foot on the surface; the others take the gradient where they are.
+    a foot on the surface; the others begin with the gradient where they are.
 
     field: f and its gradient; detail: of these points over {f = 0}.
     """
@@ -46,7 +49,38 @@ def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.nda
         along_u = detail.move(b + h * u) - detail.move(b - h * u)
         along_v = detail.move(b + h * v) - detail.move(b - h * v)
         normals[block] = unit_vectors(np.cross(along_u, along_v))
+    if detail.report.rounds and not detail.report.noise:
+        normals = of_quadrics(np.asarray(points, np.float64), normals)
     return normals, known
+
+
+def of_quadrics(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Unit normals (N, 3) at points (N, 3) of the quadrics through their neighbours, as heights
+    over the tangent planes of rough unit normals (N, 3); weights as in igr/regression.py."""
+    k = min(QUADRIC, len(points) - 1)
+    found = np.array(normals)
+    tree = cKDTree(points)
+    for start in range(0, len(points) if k > 5 else 0, BLOCK):  # a quadric has six unknowns
+        block = slice(start, start + BLOCK)
+        n = normals[block]
+        distance, index = tree.query(points[block], k=k + 1, workers=threads.count())
+        radius = np.maximum(distance[:, k:], 1e-30)
+        index = index[:, :k]
+        t = distance[:, :k] / radius
+        agreement = np.einsum("nki,ni->nk", normals[index], n) - AGREEMENT
+        weight = (1 - t) ** 4 * (4 * t + 1) * np.maximum(agreement, 0)
+        away = (points[index] - points[block][:, None]) / radius[:, :, None]
+        u, v = tangents(n)
+        x, y, height = (np.einsum("nki,ni->nk", away, axis) for axis in (u, v, n))
+        basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2)
+        weighted = basis * weight[:, :, None]
+        A = weighted.transpose(0, 2, 1) @ basis
+        diagonal = np.arange(1, 6)
+        A[:, diagonal, diagonal] += RIDGE * A[:, :1, 0] + 1e-30
+        A[:, 0, 0] += 1e-30
+        z = np.linalg.solve(A, weighted.transpose(0, 2, 1) @ height[:, :, None])
+        found[block] = unit_vectors(n - z[:, 1] * u - z[:, 2] * v)
+    return found
 
 
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
