@@ -179,7 +179,10 @@ reconstruct() {
         shift
     done
     [ ${#clouds[@]} -gt 0 ] || die "reconstruct needs a cloud, or several scans"
-    [ -n "$mesh" ] || mesh=${clouds[0]%.*}_mesh.ply
+    if [ -z "$mesh" ]; then
+        mesh=${clouds[0]%.gz}
+        mesh=${mesh%.*}_mesh.ply
+    fi
     for cloud in "${clouds[@]}"; do
         [ ! "$mesh" -ef "$cloud" ] || die "$mesh is the cloud itself, and would be replaced"
     done

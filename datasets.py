@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-import subprocess
 import sys
 import tempfile
 from typing import NamedTuple
@@ -286,10 +285,10 @@ def draft_of(path, folder: str, flags: argparse.Namespace) -> Path:
     own. Raises UserError, with train.py's line, where it cannot."""
     print("no -mlp: training a draft")
     run = Path(folder) / "run"
-    done = subprocess.run(
+    done = helper.run_child(
         [sys.executable, str(Path(__file__).with_name("train.py")), "-f", str(path), "-m", str(run),
          "--quality", "draft", "--quiet", "-d", flags.device_id, "--context", flags.context,
-         "--threads", str(flags.threads)], stderr=subprocess.PIPE, text=True)
+         "--threads", str(flags.threads)])
     if done.returncode:
         raise UserError(done.stderr.strip().splitlines()[-1].replace("train.py: ", "", 1))
     sys.stderr.write(done.stderr)

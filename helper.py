@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 from types import ModuleType
@@ -120,6 +121,23 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for signum, old in before.items():
             signal.signal(signum, old or signal.SIG_DFL)
+
+
+def run_child(command: list[str]) -> subprocess.CompletedProcess:
+    """Run a command to its end; its stderr is kept as text. STOP_SIGNALS stop it, too: then
+    Interrupted is raised."""
+    with stop_signals() as caught:
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        while True:
+            try:
+                _, errors = child.communicate(timeout=0.2)
+                break
+            except subprocess.TimeoutExpired:
+                if caught:
+                    child.terminate()
+    if caught:
+        raise Interrupted(caught[0], "stopped")
+    return subprocess.CompletedProcess(command, child.returncode, stderr=errors)
 
 
 # ------------------------------------------------------------------------------------ safe writing

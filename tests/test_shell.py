@@ -170,6 +170,11 @@ def test_reconstruct_merges_scans_and_names_the_mesh(reconstruct):
     assert "--grid-size 256 -o out.glb" in calls[3]
 
 
+def test_reconstruct_names_the_mesh_of_a_packed_scan(reconstruct, tmp_path):
+    (tmp_path / "scans" / "a.xyz.gz").write_text("a cloud")
+    assert "-o a_mesh.ply" in reconstruct("a.xyz.gz")[0][2]
+
+
 def test_reconstruct_goes_on_with_the_same_cloud_and_flags_only(reconstruct, tmp_path):
     assert "--overwrite" in reconstruct("a.ply", status=1, FAIL="infer")[0][1]
     assert reconstruct("a.ply --trim")[0][1] == "train.py --resume -m a_mesh_run"
