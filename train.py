@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     uniform: int | None = None
     train_epoch: int | None = None
     train_iter: int | None = None
+    quality: str = "normal"
     solver: str = "muon"
     learning_rate: float | None = None
     decay: str = "cosine"
@@ -56,9 +57,6 @@ class Settings(NamedTuple):
     seed: int = 0
 
 
-# what --quality names; "normal" is the default
-QUALITIES = {"draft": Settings(train_iter=1_000), "normal": Settings(),
-             "fine": Settings(train_iter=20_000)}
 # those of the authors' code for one shape (amosgropp/IGR, code/reconstruction: setup.conf, run.py
 # and the NormalPerPoint sampler); they use all points
 PAPER = Settings(batch_size=16_384, uniform=2_048, train_iter=100_000, solver="adam",
@@ -274,10 +272,11 @@ def make_parser() -> argparse.ArgumentParser:
     options = parser.add_argument_group("options, which may change when a run is resumed")
     helper.add_device_flags(options)
     add_options(options.add_argument)
-    lengths = ", ".join(f"{name} {s.train_iter or schedule.STEPS}" for name, s in QUALITIES.items())
+    lengths = ", ".join(f"{name} {steps}" for name, steps in schedule.STEPS.items())
     preset = parser.add_mutually_exclusive_group()
-    preset.add_argument("--quality", choices=list(QUALITIES),
-                        help=f"length of the run in steps: {lengths}; default: normal")
+    preset.add_argument("--quality", choices=list(schedule.STEPS),
+                        help=f"length of the run in steps: {lengths}; for noisy points at most "
+                        f"{schedule.NOISY_STEPS}, more would learn the noise")
     preset.add_argument("--paper", action="store_true",
                         help="the settings of the paper's authors: 8 x 512, Adam, 100,000 steps of "
                         "16,384 points, no term, encoding or detail of ours; other flags change "
@@ -295,8 +294,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="points per step anywhere in the cube of free space; default: as many as -b")
     add("-te", "--train-epoch", type=number(int, 1), help="epochs to train")
     add("-ti", "--train-iter", type=number(int, 1),
-        help=f"steps to train, instead of -te; default, without -te: {schedule.STEPS}, for "
-        f"noisy points {schedule.NOISY_STEPS}")
+        help="steps to train, instead of -te; default, without -te: by --quality")
     add("--solver", choices=["muon", "adam"],
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0),
@@ -355,14 +353,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     --resume takes them from the run."""
     parser = make_parser()
     absent = object()  # argparse fills in a default only where there is nothing yet
-    everything = argparse.Namespace(**dict.fromkeys([*DEFAULTS, "quality", "paper"], absent))
+    everything = argparse.Namespace(**dict.fromkeys([*DEFAULTS, "paper"], absent))
     args = vars(parser.parse_args(argv, everything))
     given = {name: value for name, value in args.items() if value is not absent}
     if "resume" in given and given.keys() & {"quality", "paper"}:
         parser.error("--resume keeps the run's settings: leave out --quality and --paper")
-    preset = QUALITIES[given.pop("quality", "normal")]
-    if given.pop("paper", False):
-        preset = PAPER
+    preset = PAPER if given.pop("paper", False) else Settings()
     own = {"train_iter"} if "train_epoch" in given else set()
     if given.get("solver", preset.solver) != preset.solver:
         own.add("learning_rate")  # the preset's is another solver's

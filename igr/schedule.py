@@ -13,8 +13,8 @@ from igr.encoding import frequencies_for
 import numpy as np
 from scipy.spatial import cKDTree
 
-STEPS = 8_000  # some three core minutes with the mesh
-NOISY_STEPS = 2_000
+STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: three core minutes, with mesh
+NOISY_STEPS = 2_000  # at most
 NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
 RATE = 0.00125  # Muon's
 SHORT = 4_000  # steps, up to which it is twice that
@@ -39,7 +39,8 @@ def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -
         spacing = spacing_of(sigma, settings.knn)
         settings = settings._replace(frequencies=0 if noisy else frequencies_for(spacing))
     if not (settings.train_epoch or settings.train_iter):
-        settings = settings._replace(train_iter=NOISY_STEPS if noisy else STEPS)
+        steps = STEPS[settings.quality]
+        settings = settings._replace(train_iter=min(steps, NOISY_STEPS) if noisy else steps)
     if settings.learning_rate is None:
         per_epoch = max(1, len(points) // (settings.batch_size * ranks))
         steps = settings.train_iter or settings.train_epoch * per_epoch

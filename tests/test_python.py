@@ -158,14 +158,6 @@ def test_frequencies_follow_the_points(cloud, tmp_path):
     assert 0 < info["flags"]["frequencies"] == info["architecture"]["frequencies"] < 8
 
 
-def test_qualities_are_lengths():
-    for name, steps in (("draft", 1000), ("normal", None), ("fine", 20_000)):
-        given = vars(train.parse_args(["-f", "c.ply", "--quality", name]))
-        assert given.get("train_iter") == steps
-    typed = vars(train.parse_args("-f c.ply --quality draft -te 3 -lr 0.1".split()))
-    assert "train_iter" not in typed and typed["learning_rate"] == 0.1
-
-
 def test_a_cloud_that_has_changed_gives_the_networks_mesh(cloud, tmp_path):
     last = train.fit(cloud, tmp_path / "run", SETTINGS, OPTIONS)
     files.write(cloud, shapes.sample("torus", 300))

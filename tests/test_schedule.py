@@ -57,7 +57,7 @@ def test_few_and_noisy_points_have_a_dead_zone(rng, n, noise, loose):
 def completed(points, **given):
     points = points.astype(np.float32)
     sigma = np.full((len(points), 1), 10**0.5 * spacing_of(points))
-    return complete(train.Settings(test_rate=0.25, **given), points, sigma, 1)
+    return complete(train.Settings(**{**given, "test_rate": 0.25}), points, sigma, 1)
 
 
 @pytest.mark.parametrize("n, noise, steps, rate", [
@@ -67,6 +67,15 @@ def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
     found = completed(sphere(n, rng, noise))
     assert (found.train_iter, found.learning_rate) == (steps, rate)
     assert (found.frequencies == 0) == (noise == 0.02)
+
+
+@pytest.mark.parametrize("quality, clean, noisy", [
+    ("draft", 1_000, 1_000), ("normal", 8_000, 2_000), ("fine", 20_000, 2_000)])
+def test_qualities_are_lengths_and_noise_bounds_them(rng, quality, clean, noisy):
+    for noise, steps in ((0, clean), (0.05, noisy)):
+        flags = ["-f", "c.ply", "--quality", quality]
+        settings = train.entries_of(train.Settings, vars(train.parse_args(flags)))
+        assert completed(sphere(6_000, rng, noise), **settings._asdict()).train_iter == steps
 
 
 def test_what_is_given_stays(rng):
