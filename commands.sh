@@ -173,7 +173,7 @@ reconstruct() {
             --trim) of_mesh+=(--trim auto) ;;
             --with-normals) of_training+=(--with-normals) ;;
             -*) die "reconstruct has no flag $1; it has -o, --quality, --trim, --faces and" \
-                "--with-normals. The scripts have more: see the README" ;;
+                "--with-normals. The scripts have more: see docs/guide.md" ;;
             *) clouds+=("$(absolute "$1")") ;;
         esac
         shift
@@ -273,7 +273,7 @@ train_shape() { # train_shape NAME [flags of train.py]
         [ -e "$mesh" ] || die "$mesh is not there; first: bash downloads.sh $name"
         run python datasets.py create -f "$mesh" --sampling "$(sampling_of "$name")"
     fi
-    [ -e "$cloud" ] || die "$cloud is not there; the README says where the benchmark's clouds are"
+    [ -e "$cloud" ] || die "$cloud is not there; docs/guide.md says where the benchmark's clouds are"
     run python train.py -d 0 -f "$cloud" -m "$name" "$@"
 }
 

@@ -75,7 +75,7 @@ SHAPES = {
                         protocols=UPSTREAM),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
                       methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y",
-                      hint="the README says where it is", course=True),
+                      hint="docs/guide.md says where it is", course=True),
     "sphere": Shape(),
     "torus": Shape(),
     "sponge": Shape(),

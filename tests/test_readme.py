@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 
-@pytest.mark.parametrize("file", ["README.md", "results/README.md"])
-def test_results_tables(file):
+@pytest.mark.parametrize("file, count", [("README.md", 1), ("results/README.md", 8)])
+def test_results_tables(file, count):
     """Writing the tables anew from results/*.json changes nothing, and there are such tables."""
     text = (ROOT / file).read_text()
     found = tables.read(ROOT / "results", results.SHAPES)
-    assert found and text.count("<!-- results: ") >= 3
+    assert found and text.count("<!-- results: ") == count
     assert tables.filled(text, found) == text
 
 
@@ -37,6 +37,14 @@ def test_from_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(program, {})
     assert (tmp_path / "demo" / "run_mesh.ply").stat().st_size > 1000
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    assert len((ROOT / "README.md").read_text().split()) <= 1800
+    pages = [ROOT / place / "README.md" for place in (".", "results", "benchmarks")]
+    for page in [*pages, *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page}: {link}"
 
 
 def test_every_table_stands_in_a_readme():
@@ -93,9 +101,9 @@ def test_extraction_table():
 
 
 def test_pictures_table():
-    """The table, and the README's sentence about the same figures."""
+    """The table, and the sentence of docs/pictures.md about the same figures."""
     table = re.sub(r"\s+", " ", (ROOT / "benchmarks" / "README.md").read_text())
-    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    text = re.sub(r"\s+", " ", (ROOT / "docs" / "pictures.md").read_text())
     rows = json.loads((ROOT / "benchmarks" / "pictures.json").read_text())["rows"]
     for row in rows:
         assert f"| {row['what']} | {row['size']:,} | {row['seconds']:.3g} |" in table
