@@ -50,11 +50,13 @@ class Job(NamedTuple):
         # other flags or points are another run, in another folder
         key = json.dumps([settings.RECIPE, flags, self.info["cloud_sha256"]])
         key = hashlib.sha256(key.encode()).hexdigest()
-        folder = self.folder / f"{self.case}-{self.method}-{key[:8]}"
+        alone = settings.NETWORK_ALONE if self.method == "ours-network" else ""
+        trained = "ours" if alone else self.method
+        folder = self.folder / f"{self.case}-{trained}-{key[:8]}"
         return [["train.py", "-f", cloud, *flags,
                  "-sie", str(max(1, settings.SAVE_STEPS // epoch)), "--quiet", "-m", folder],
                 ["infer.py", "-mlp", folder / "param_NNNNN.h5", *settings.INFER_FLAGS.split(),
-                 *self.infer_flags.split(), "-o", self.mesh, "--quiet"]]
+                 *self.infer_flags.split(), *alone.split(), "-o", self.mesh, "--quiet"]]
 
     def train_flags(self) -> list:
         """The words of train.py's flags for method, shape and case."""

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 RECIPE = 6  # raise it when train.py gives other weights for the same flags: ours is made again
 # flags of train.py in addition to its defaults; one thread, so that two shapes can run at a time
-OURS = {"ours": "--threads 1", "ours-normals": "--threads 1 --with-normals",
+OURS = {"ours": "--threads 1", "ours-network": "--threads 1",  # the same training
+        "ours-normals": "--threads 1 --with-normals",
         "ours-long": "--threads 1 -ti 30000"}
 # more flags by case, of ours in LONG_CASES
 CASE_FLAGS = {}
@@ -18,6 +19,7 @@ LONG_CASE_FLAGS = {"holes": "-ti 45000"}
 PEER_CASE_FLAGS = {"sparse": "--neighbours 10", "noisy": "--depth 6",
                    "noisy-outliers": "--depth 6"}
 INFER_FLAGS = "--grid-size 512 --threads 1"
+NETWORK_ALONE = "--detail off --keep-all"  # of infer.py, for ours-network
 SAVE_STEPS = 1000  # between two checkpoints: a kill loses at most these
 
 # points of a clean cloud: evenly spaced on a mesh, random on a built-in shape; a scan gives all
@@ -41,7 +43,7 @@ class Shape(NamedTuple):
 
     files: tuple = ()  # its reference below a folder of DATA, the first found; (): built-in
     cases: tuple = ("clean",)
-    methods: tuple = ("ours", "ours-normals", "poisson-estimated", "poisson")
+    methods: tuple = ("ours", "ours-network", "ours-normals", "poisson-estimated", "poisson")
     protocols: tuple = ("default",)  # of evaluate.py, for the clean case
     flags: str = ""  # more for train.py
     infer_flags: str = ""  # more for infer.py
@@ -55,7 +57,7 @@ DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets",
 ALL_CASES = ("clean", "noisy", "sparse", "holes", "slightly-noisy", "outliers",
              "noisy-outliers")
 LONG_CASES = ("clean", "holes")  # those with exact points
-ALL_METHODS = ("ours", "ours-normals", *PEERS)
+ALL_METHODS = ("ours", "ours-network", "ours-normals", *PEERS)
 UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,

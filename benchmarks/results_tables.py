@@ -12,7 +12,8 @@ import re
 
 import helper
 
-NAMES = {"ours": "ours", "ours-normals": "ours, with normals", "ours-long": "ours, longer",
+NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "ours, with normals",
+         "ours-long": "ours, longer",
          "poisson-estimated": "Poisson, estimated normals", "poisson": "Poisson, true normals",
          "poisson-winding": "Poisson, winding-number normals",
          "ball-pivoting": "ball pivoting", "truth": "the truth itself"}

@@ -173,6 +173,16 @@ def test_what_is_done_is_not_made_again(counted, tmp_path, monkeypatch):
         one for one in every if one[0] == "noisy"}  # another cloud
 
 
+def test_the_network_alone_is_of_the_same_training(tmp_path):
+    infos = {"clean": {"points": 9, "cloud_sha256": "", "normals": True}}
+    shape = settings.Shape(methods=("ours", "ours-network"), infer_flags="--trim auto")
+    ours, alone = (job.commands() for job in results_jobs.jobs(shape, None, infos, None, tmp_path,
+                                                               tmp_path))
+    assert ours[0] == alone[0] and ours[1][-1] == "--quiet"
+    assert [w for w in alone[1] if w not in ours[1]] == [
+        "--detail", "off", "--keep-all", tmp_path / "clean-ours-network.ply"]
+
+
 def test_methods_and_protocols_of_each_case():
     shape = settings.Shape(("a.ply",), settings.ALL_CASES, (*settings.ALL_METHODS, "ours-long"),
                            settings.UPSTREAM)
