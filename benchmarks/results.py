@@ -14,7 +14,7 @@ instant, goes on from there by the same command.
 
 The parts: results_settings (what is measured), results_clouds (the clouds), results_process (how a
 command is run and what it costs), results_jobs (one method on one cloud), results_pictures,
-results_curves and results_tables (what is shown of it).
+results_overview, results_curves and results_tables (what is shown of it).
 """
 
 from __future__ import annotations

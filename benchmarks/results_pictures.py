@@ -8,6 +8,7 @@ from pathlib import Path
 
 from results_clouds import write_turned_pair
 from results_jobs import newest_checkpoint
+import results_overview as overview
 from results_process import in_own_process, run_checked
 from results_settings import SHAPES
 
@@ -69,7 +70,15 @@ def commands_for(name: str, folder: Path, reference: Path, is_mesh: bool, result
 
 def write(name: str, folder: Path, reference: Path, is_mesh: bool, results: Path, lock) -> None:
     """Make each picture that is missing or older than what it shows. Raises Failed."""
+
+    def is_old(output: Path, source: Path) -> bool:
+        return not output.is_file() or os.path.getmtime(output) < os.path.getmtime(source)
+
     for source, command in commands_for(name, folder, reference, is_mesh, results):
         output = command[-1]
-        if not output.is_file() or output.stat().st_mtime < source.stat().st_mtime:
+        if is_old(output, source):
             run_checked(command, lock)
+    output = results / "overview.jpeg"
+    if name == overview.SHAPE and overview.is_there(folder) and is_old(output,
+                                                                       overview.newest(folder)):
+        in_own_process(overview.write, folder, reference, output)
