@@ -82,6 +82,7 @@ def main(args: argparse.Namespace) -> None:
     reference = Path(args.fpath) if args.fpath else checkpoints.trained_cloud(path)
     files.check_writable(output, [".json"], [path, reference, args.model_load_path])
     truth = files.read(reference)
+    meshes.check_faces(mesh, path)
     note = files.note_of(path)
     result = {"mesh": str(path), "note": note, "reference": str(reference)}
     if args.model_load_path:

@@ -44,21 +44,19 @@ import numpy as np
 SCALAR_SHADING = 0.25  # of a surface whose colour is to be read off a legend
 
 
-def drop_unused_vertices(shape: Geometry) -> Geometry:
-    """A mesh without the vertices that no face uses; a cloud as it is."""
+def read_shape(path, read=files.read) -> Geometry:
+    """A mesh, without the vertices that no face uses, or a cloud. Raises UserError where the
+    memory does not suffice to draw it."""
+    shape = read(path)
+    meshes.check_faces(shape, path)
     if shape.faces is None:
         return shape
     return meshes.keep_faces(shape, np.ones(len(shape.faces), bool))
 
 
-def read_shape(path) -> Geometry:
-    """A mesh or cloud, without the vertices that no face uses."""
-    return drop_unused_vertices(files.read(path))
-
-
 def read_mesh(path) -> Geometry:
     """read_shape(), and UserError where the file has no faces."""
-    return drop_unused_vertices(files.read_mesh(path))
+    return read_shape(path, files.read_mesh)
 
 
 def save_image(path, image: np.ndarray) -> None:
@@ -214,7 +212,7 @@ def write_page(path: Path, output: str | None, cloud: str | None, look: Look) ->
     """Write a mesh's html page, with a cloud's points coloured by their distance to the mesh."""
     output = files.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"],
                                   [path, cloud])
-    mesh = read_mesh(path)
+    mesh, faces = viewer.thinned(read_mesh(path))
     dots = None
     if cloud:
         points = read_shape(cloud).points
@@ -229,7 +227,7 @@ def write_page(path: Path, output: str | None, cloud: str | None, look: Look) ->
                        look.elevation, look.zoom, look.up, dots)
     with helper.replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(output)
+    print(f"{output}{faces}")
 
 
 def run_curves(args: argparse.Namespace) -> None:

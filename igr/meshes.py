@@ -16,6 +16,7 @@ import numpy as np
 
 CREASE = math.cos(math.radians(45))  # an edge with a larger angle is meant to be seen as one
 BYTES_PER_POINT = 250  # that are sampled, at least
+BYTES_PER_FACE = 300  # of a mesh that is measured or drawn
 BLOCK = 1_000_000  # faces whose corners are gathered at a time, to spare memory
 
 # ------------------------------------------------------------------------------ areas and normals
@@ -74,6 +75,13 @@ def moved(mesh: Geometry, shift: np.ndarray) -> Geometry:
 def check_points(n: int, what: str) -> None:
     """Raises UserError where n sampled points would not fit into the memory. what: asks for them"""
     memory.check(BYTES_PER_POINT * n, f"{what}: a cloud of {n} points", "take fewer")
+
+
+def check_faces(mesh: Geometry, path) -> None:
+    """Raises UserError where the mesh of a file is too large for the memory to measure or draw."""
+    if mesh.faces is not None:
+        memory.check(BYTES_PER_FACE * len(mesh.faces), f"{path}: {len(mesh.faces)} faces",
+                     "make fewer (infer.py --faces)")
 
 
 def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:

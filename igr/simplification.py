@@ -49,6 +49,32 @@ def simplified(mesh: Geometry, count: int, scale: float = 1.0) -> tuple[Geometry
                    f"full mesh{_changes(mesh, small)}")
 
 
+def clustered(mesh: Geometry, count: int) -> Geometry:
+    """A mesh of at most `count` faces to look at, quickly, with colours but without normals: all
+    vertices in a cube become one, their mean (Rossignac & Borrel 1993). Not manifold in general.
+    The mesh itself where it has no more.
+    """
+    o3d = open3d()
+    if count >= len(mesh.faces):
+        return mesh
+    full = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(mesh.points),
+                                     o3d.utility.Vector3iVector(mesh.faces.astype(np.int32)))
+    if mesh.colors is not None:
+        full.vertex_colors = o3d.utility.Vector3dVector(mesh.colors)
+    # a surface of area A crosses some 1.5 A / side^2 cubes, and has twice as many faces as vertices
+    side = (3 * meshes.face_areas(mesh).sum() / count) ** 0.5
+    while True:
+        small = full.simplify_vertex_clustering(
+            side, o3d.geometry.SimplificationContraction.Average)
+        if len(small.triangles) <= count:
+            break
+        side *= 1.1
+    found = Geometry(np.asarray(small.vertices), None, np.asarray(small.triangles, np.int64))
+    if mesh.colors is not None:
+        found = found._replace(colors=np.asarray(small.vertex_colors))
+    return found
+
+
 def _fitted(mesh: Geometry, samples: np.ndarray) -> Geometry:
     """A mesh whose vertices moved so that the planes of its faces are nearer to samples (n, 3), by
     one step of Gauss and Newton: each sample pulls the face that is nearest to it along its normal.

@@ -17,13 +17,14 @@ import re
 from typing import NamedTuple
 import zlib
 
-from igr import meshes, render
+from igr import meshes, render, simplification
 from igr.colors import CLAY
 from igr.frames import Geometry
 
 import numpy as np
 
 STEPS = 65535  # of 16 bits
+MOST_FACES = 1_000_000  # that a browser turns without a jerk
 MOST_POINTS = 200_000  # of a cloud; of a larger one some, at random
 BEYOND = 0.1  # of the mesh's longest side: what is farther outside its box is not shown
 
@@ -42,6 +43,15 @@ class Dots(NamedTuple):
         shown = np.random.default_rng(0).permutation(np.flatnonzero(inside))[:MOST_POINTS]
         shown.sort()
         return Dots(self.points[shown], self.colors[shown], self.note)
+
+
+def thinned(mesh: Geometry) -> tuple[Geometry, str]:
+    """A mesh that a browser can turn, and what is to be said of it; "" where it is the given one.
+    """
+    shown = simplification.clustered(mesh, MOST_FACES)
+    if shown is mesh:
+        return mesh, ""
+    return shown, f": {len(mesh.faces):,} faces thinned to {len(shown.faces):,} for the browser"
 
 
 def page(mesh: Geometry, title: str, colors=CLAY, azimuth: float = 30.0, elevation: float = 15.0,

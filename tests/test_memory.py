@@ -1,9 +1,10 @@
 """What does not fit into the memory is refused before the work, with the estimate."""
 
 import datasets
+import evaluate
 from fields import sphere
 from helper import UserError
-from igr import files, memory, monitoring, shapes, surface
+from igr import files, memory, meshes, monitoring, shapes, surface
 from igr.grids import FINEST, Grid, keys_of
 import visualize
 
@@ -67,6 +68,19 @@ def test_pictures_that_cannot_be_are_refused(tmp_path, monkeypatch, line, messag
     files.write("letter.ply", shapes.mesh("letter"))
     with pytest.raises(UserError, match=f"{message} would take about .* 4 GiB are free"):
         visualize.main(visualize.parse_args(line.split()))
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.ply"]
+
+
+@pytest.mark.parametrize("script, line", [
+    (visualize, "mesh -f letter.ply -o a.png"), (visualize, "html -f letter.ply"),
+    (evaluate, "-f letter.ply -mdp letter.ply")])
+def test_meshes_that_are_too_large_to_draw_or_measure_are_refused(tmp_path, monkeypatch, script,
+                                                                  line):
+    monkeypatch.chdir(tmp_path)
+    files.write("letter.ply", shapes.mesh("letter"))
+    monkeypatch.setattr(meshes, "BYTES_PER_FACE", GIB)
+    with pytest.raises(UserError, match=r"letter.ply: 36 faces would take .*infer.py --faces"):
+        script.main(script.parse_args(line.split()))
     assert [path.name for path in tmp_path.iterdir()] == ["letter.ply"]
 
 

@@ -1,12 +1,13 @@
 """Fewer faces: how many, how near, and that changes of the topology are told."""
 
 from helper import UserError
-from igr import meshes, metrics, shapes
+from igr import meshes, metrics, shapes, simplification
 from igr.frames import Geometry
 from igr.simplification import simplified
 
 import numpy as np
 import pytest
+import trimesh
 
 
 def test_a_knot_keeps_its_place_and_topology():
@@ -45,3 +46,16 @@ def test_too_few_faces_to_simplify():
     mesh = shapes.mesh("letter")
     with pytest.raises(UserError, match="has 36 faces, not more than 36"):
         simplified(mesh, 36)
+
+
+def test_clusters_keep_place_and_colours():
+    """Half a sphere red, half of it blue; a mesh of few faces is left as it is."""
+    ball = trimesh.creation.icosphere(5, 1.0)
+    colors = np.where(ball.vertices[:, :1] > 0, (1.0, 0, 0), (0, 0, 1.0))
+    mesh = Geometry(np.array(ball.vertices), None, np.array(ball.faces), colors)
+    small = simplification.clustered(mesh, 2000)
+    assert 1000 < len(small.faces) <= 2000
+    assert np.abs(np.linalg.norm(small.points, axis=1) - 1).max() < 0.02
+    away = np.abs(small.points[:, 0]) > 0.1
+    assert away.any() and (small.colors[away, 0] == (small.points[away, 0] > 0)).all()
+    assert simplification.clustered(mesh, len(mesh.faces)) is mesh

@@ -270,3 +270,15 @@ def test_a_page_of_a_file(tmp_path, monkeypatch):
     points, faces, colors = unpacked(page)
     assert len(faces) == len(shapes.mesh("letter").faces) and len(colors) == len(points)
     assert '"up": "z"' in page
+
+
+def test_a_page_thins_a_large_mesh_and_says_so(tmp_path, monkeypatch, capsys):
+    import visualize
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(viewer, "MOST_FACES", 5000)
+    files.write("sphere.ply", shapes.mesh("sphere"))
+    visualize.main(visualize.parse_args("html -f sphere.ply".split()))
+    faces = unpacked((tmp_path / "sphere.html").read_text())[1]
+    assert 2000 < len(faces) <= 5000
+    assert f"81,920 faces thinned to {len(faces):,} for the browser" in capsys.readouterr().out
