@@ -1,6 +1,5 @@
-"""The picture results/course.png: distances during some trainings, from results/*.json.
-
-See results.py.
+"""The pictures of distances from results/*.json: course.png, over the steps of some trainings, and
+seconds.png, over what they cost, beside the rivals. See results.py.
 """
 
 from __future__ import annotations
@@ -8,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from igr import charts, images
+from results_settings import PEERS
 import results_tables as tables
 
 
@@ -52,8 +52,44 @@ def chart(found: list):
     return figure
 
 
+def costs(results: dict):
+    """Yield (shape, seconds, means, rivals) of each training by the defaults that was measured
+    while it ran.
+
+    seconds: CPU time up to each checkpoint, the mesh's share included; means: truth to mesh;
+    rivals: (name, seconds, mean) of each other method on that cloud.
+    """
+    for name, result in results.items():
+        ours = tables.entry(result, "clean", "ours")
+        if "course" not in ours or "cpu_seconds" not in ours:
+            continue
+        course = ours["course"]
+        seconds = [ours["cpu_seconds"] * row["step"] / course[-1]["step"] for row in course]
+        rivals = [(tables.NAMES[method], found["cpu_seconds"], mean(found))
+                  for case, method, found in tables.entries(result)
+                  if case == "clean" and method in PEERS and "cpu_seconds" in found]
+        yield name, seconds, [mean(row) for row in course], rivals
+
+
+def chart_of_costs(found: list):
+    """Figure of distances (unit frame) over CPU seconds, a panel for each shape of costs()."""
+    figure = charts.new_figure(4.5 * len(found), 4)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for axes, (name, seconds, means, rivals) in zip(panels, found):
+        axes.plot(seconds, means, label="ours", marker="o", markersize=3, linewidth=1.2)
+        for (who, spent, distance), mark in zip(rivals, "sD^vP"):
+            axes.plot(spent, distance, mark, label=who)
+        axes.set(xscale="log", yscale="log", xlabel="core seconds", title=name,
+                 ylabel="truth to mesh, mean, unit frame")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(fontsize=7)
+    return figure
+
+
 def write(folder, order) -> None:
-    """Draw `folder`/course.png, where a training was measured while it ran."""
-    found = list(lines(tables.read(folder, order)))
-    if found:
-        images.save(Path(folder) / "course.png", charts.pixels(chart(found))[..., :3])
+    """Draw `folder`/course.png and seconds.png, where trainings were measured while they ran."""
+    results = tables.read(folder, order)
+    for file, draw, found in (("course.png", chart, list(lines(results))),
+                              ("seconds.png", chart_of_costs, list(costs(results)))):
+        if found:
+            images.save(Path(folder) / file, charts.pixels(draw(found))[..., :3])

@@ -32,7 +32,7 @@ HOLES = 5  # balls cut out of a cloud, each around one of its points
 HOLE_RADIUS = 0.1  # unit frame
 PEER_SECONDS = 900  # a peer that takes longer is killed
 COURSE = 12  # checkpoints of a training whose surface is measured, at most
-COURSE_GRID = 256
+COURSE_GRID = 512
 
 PEERS = ("poisson-estimated", "poisson", "ball-pivoting")
 NEED_NORMALS = ("ours-normals", "poisson")
@@ -61,7 +61,7 @@ ALL_METHODS = ("ours", "ours-network", "ours-normals", *PEERS)
 UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
-                   (*ALL_METHODS, "ours-long"), UPSTREAM),
+                   (*ALL_METHODS, "ours-long"), UPSTREAM, course=True),
     "knot": Shape((), ALL_CASES[:4], ALL_METHODS),
     "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"),
                   methods=(*Shape().methods, "ours-long"), protocols=UPSTREAM,

@@ -355,3 +355,17 @@ def test_course_with_its_targets():
     assert mean == [(steps, [0.1, 0.05, 0.025], "-")] * 2
     assert both == [(steps, [0.2, 0.1, 0.05], "-")] * 2 + [([0, 1], [0.002, 0.002], "--")]
     assert farthest[1] == ([0, 1], [0.068, 0.068], "--")  # the benchmark's 0.68 in the unit frame
+
+
+def test_costs_of_a_course_beside_the_rivals():
+    course = [{"step": 100 * k, **figures(0.1 / k, 0.3 / k)} for k in (1, 2, 4)]
+    case = {"points": 9, "methods": {
+        "ours": {**figures(0.02, 0.06, course=course), "cpu_seconds": 60.0},
+        "poisson": {**figures(0.001, 0.003), "cpu_seconds": 2.0}}}
+    other = {"points": 9, "methods": {"ours": figures(0.02, 0.06)}}
+    found = list(curves.costs({"lucy": {"cases": {"clean": case, "noisy": case}},
+                               "bunny": {"cases": {"clean": other}}}))
+    assert found == [("lucy", [15.0, 30.0, 60.0], [0.1, 0.05, 0.025],
+                      [("Poisson, true normals", 2.0, 0.001)])]
+    lines = curves.chart_of_costs(found).axes[0].lines
+    assert [list(line.get_xdata()) for line in lines] == [[15.0, 30.0, 60.0], [2.0]]
