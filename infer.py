@@ -32,6 +32,8 @@ import numpy as np
 
 FAR = 1.5  # spacings of the points: farther from them than that, the surface is the network's own
 HINT_POINTS = 1_000_000  # of larger clouds nobody is told that --trim auto may serve
+CELL = 0.5  # side of the cells in which points are averaged, in parts of the grid's
+CROWD = 2.0  # points for each of the surface's cells from which on they are averaged
 NOISY_SPACING = 3.0  # the least spacing of noisy points, in standard deviations of their noise
 
 # ------------------------------------------------------------------------------------ from Python
@@ -138,11 +140,14 @@ def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: flo
         say("detail: off, this is the network's surface")
         return mesh, 0.0
     rounds = None if detail == "auto" else int(detail)
-    found = fit(network.mlp.evaluate_with_gradient, cloud.points, rounds, cloud.held_out)
+    cells = len(mesh.points) / CELL**2  # a mesh has about one vertex for each cell of the grid
+    cell = CELL * grid.spacing if len(cloud.points) > CROWD * cells else None
+    found = fit(network.mlp.evaluate_with_gradient, cloud.points, rounds, cloud.held_out, cell=cell,
+                say=say)
     say(str(found.report))
     moved = found.move(mesh.points, level)
-    high = grid.points(grid.shape - 1)
-    moved = np.where(on_side(mesh, grid), mesh.points, np.clip(moved, grid.low, high))
+    np.clip(moved, grid.low, grid.points(grid.shape - 1), out=moved)
+    np.copyto(moved, mesh.points, where=on_side(mesh, grid))
     return mesh._replace(points=moved), found.report.noise
 
 

@@ -15,10 +15,7 @@ each vertex along its normal to the height that is interpolated between the near
 changes no topology: it can add no piece and no handle. Far from all feet the height fades to 0, and
 holes stay the network's.
 
-A point far from what its neighbours say (an outlier) is left out, softly: Tukey's bisquare weight
-of its distance from the neighbours' median, in parts of the usual such distance there.
-
-All lengths are in the unit frame.
+Outliers are left out, softly, see feet.py. All lengths are in the unit frame.
 """
 
 from __future__ import annotations
@@ -26,44 +23,27 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 from igr import threads
+from igr.feet import REACH, Feet, Field, cells_of, feet_of, means, weighed
 from igr.meshes import unit_vectors
-from igr.regression import Samples, agreeing_medians
+from igr.progress import Watch
+from igr.regression import BLOCK, Samples, patches, tree_order, with_rings
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 # a round: points that are averaged to one sample, the samples of a fit, its degree
 ROUNDS = ((8, 128, 2), (4, 96, 2), (2, 96, 2), (1, 48, 2), (1, 24, 2), (1, 16, 2), (1, 12, 2))
 CLEAN_ROUNDS = ROUNDS[3:]  # where there is hardly any noise
 INTERPOLATION = (12, 2)  # neighbours and degree between the feet
 REST = (8, 1)  # the same for what the interpolation leaves at the feet
-REACH = 0.1  # a height above that is no detail
-SLIP = 0.2  # largest sideways offset of a foot, relative to the height
-OUTLIER = 8.0  # bisquare's width, in median deviations
-SMALL = 0.25  # spacing; a point nearer than that to what its neighbours say is no outlier
 FADE = (1.0, 2.0)  # full and no height, at that many times the distance to the 10th neighbour
 SPACING = 10  # that neighbour
 CLEAN = 0.5  # if a fit leaves less than this share of the left-out error, there is hardly any noise
 CHECKED = 100_000  # points of the cross-validation at most
-NEWTON_STEPS = 3
-THERE = 1e-6  # |f| at a foot: no further step
 FEWEST = 100  # points with a foot: fewer tell nothing
 NEAR = 0.75  # share of the points that must have a foot: else the cloud is another surface's
+MOVED = 1 << 20  # vertices that are moved together, to spare memory
 
-Field = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]  # points -> f (N,), grad f (N, 3)
-
-
-class Feet(NamedTuple):
-    """The places on the network's surface below some points."""
-
-    points: np.ndarray  # (N, 3), on {f = 0}
-    normals: np.ndarray  # (N, 3), unit length, towards larger f
-    heights: np.ndarray  # (N,), of the points above them
-    weights: np.ndarray  # (N,), 0 where the foot is none or the point an outlier, else up to 1
-
-    def some(self, index) -> Feet:
-        """Those that an index or mask selects."""
-        return Feet(*(array[index] for array in self))
+Say = Callable[[str], None]
 
 
 class Report(NamedTuple):
@@ -98,104 +78,30 @@ class Report(NamedTuple):
         return text
 
 
-# ------------------------------------------------------------------------------------- the feet
-
-
-def project(field: Field, points: np.ndarray, steps: int = NEWTON_STEPS):
-    """Points (N, 3) on {f = 0} near points (N, 3), by Newton's method along the gradient, and the
-    unit normals (N, 3) and |f| (N,) there."""
-    at = np.array(points, np.float64)
-    f, gradient = field(at)
-    off = np.abs(f)
-    gradient = gradient.astype(np.float64)
-    for _ in range(steps):
-        going = np.flatnonzero(~(off <= THERE))
-        if len(going) == 0:
-            break
-        slope = np.maximum((gradient[going] ** 2).sum(axis=1), 0.1)
-        at[going] -= np.clip(f[going] / slope, -REACH, REACH)[:, None] * gradient[going]
-        f[going], gradient[going] = field(at[going])
-        off[going] = np.abs(f[going])
-    return at, unit_vectors(gradient), off
-
-
-def feet_of(field: Field, points: np.ndarray) -> Feet:
-    """The feet of points (N, 3). A foot has weight 0 where Newton's method found none within REACH,
-    or where the point is not above it."""
-    at, normals, off = project(field, points)
-    away = points - at
-    heights = (away * normals).sum(axis=1)
-    beside = np.linalg.norm(away - heights[:, None] * normals, axis=1)
-    with np.errstate(invalid="ignore"):
-        good = (off < 1e-3) & (np.abs(heights) < REACH)
-        good &= beside <= SLIP * np.abs(heights) + 1e-4
-        good &= np.isfinite(normals).all(axis=1) & (np.abs(normals).max(axis=1) > 0)
-    at[~good] = points[~good]
-    normals[~good] = (0.0, 0.0, 1.0)
-    heights[~good] = 0.0
-    return Feet(at, normals, heights, good.astype(np.float64))
-
-
-def weigh_outliers(feet: Feet, neighbours: int = 12) -> Feet:
-    """The feet with bisquare weights for their heights' distance from the neighbours' median; those
-    without a foot keep weight 0."""
-    used = np.flatnonzero(feet.weights > 0)
-    k = min(neighbours, len(used) - 1)
-    if k < 3:
-        return feet
-    points = feet.points[used]
-    normals = feet.normals[used]
-    heights = feet.heights[used]
-    tree = cKDTree(points, compact_nodes=False, balanced_tree=False)
-    distance, index = tree.query(points, k=k + 1, workers=threads.count())
-    deviation = np.abs(heights - agreeing_medians(index[:, 1:], normals, heights))
-    usual = np.maximum(agreeing_medians(index, normals, deviation), np.median(deviation))
-    width = np.maximum(OUTLIER * usual, SMALL * np.median(distance[:, k]) / k**0.5)
-    t = np.minimum(deviation / (width + 1e-12), 1)
-    weights = np.zeros(len(feet.points))
-    weights[used] = (1 - t**2) ** 2
-    return feet._replace(weights=weights)
-
-
 # ------------------------------------------------------------------------------------ the rounds
 
 
 def averages(feet: Feet, heights: np.ndarray, size: int) -> Samples:
     """Samples that average some `size` feet each with their heights (N,): those in one cell of a
-    grid whose normals point to the same side of a cube, so the sides of a thin sheet stay apart."""
-    used = feet.weights > 0
-    points = feet.points[used]
-    normals = feet.normals[used]
-    weights = feet.weights[used]
-    values = heights[used]
-    if size == 1 or len(points) < 2:
-        return Samples.of(points, normals, values, weights)
-    axis = np.abs(normals).argmax(axis=1)
-    face = 2 * axis + (normals[np.arange(len(axis)), axis] > 0)
-    cell = _cells_of(points, face, size)
-    total = np.bincount(cell, weights)
-
-    def mean(columns):
-        summed = [np.bincount(cell, weights * column) for column in columns.T]
-        return np.stack(summed, axis=1) / total[:, None]
-
-    return Samples.of(mean(points), unit_vectors(mean(normals)), mean(values[:, None])[:, 0], total)
+    grid, see cells_of."""
+    some = feet._replace(heights=heights).some(feet.weights > 0)
+    if size == 1 or len(some.points) < 2:
+        return Samples.of(*some)
+    return Samples.of(*means(some, _cells_of_some(some, size)))
 
 
-def _cells_of(points: np.ndarray, face: np.ndarray, size: int) -> np.ndarray:
-    """The number (N,) of each point's cell, of a grid in which a cell has some `size` points."""
-    low = points.min(axis=0)
-    side = np.ptp(points, axis=0).max()
-    wanted = max(1.0, len(points) / size)
+def _cells_of_some(feet: Feet, size: int) -> np.ndarray:
+    """The number (N,) of each foot's cell, of a grid in which a cell has some `size` feet."""
+    side = np.ptp(feet.points, axis=0).max()
+    wanted = max(1.0, len(feet.points) / size)
     h = side / np.sqrt(wanted)
     for _ in range(4):  # the number of cells falls with the square of their side
-        index = ((points - low) / max(h, 1e-12)).astype(np.int64)
-        key = ((index[:, 0] << 40) | (index[:, 1] << 20) | index[:, 2]) * 6 + face
-        cells, cell = np.unique(key, return_inverse=True)
-        if 0.8 < len(cells) / wanted < 1.25:
+        cell = cells_of(feet.points, feet.normals, h)
+        cells = cell.max() + 1
+        if 0.8 < cells / wanted < 1.25:
             break
-        h = min(side, h * np.sqrt(len(cells) / wanted))
-    return cell.reshape(-1)
+        h = min(side, h * np.sqrt(cells / wanted))
+    return cell
 
 
 def smoothed(feet: Feet, others: Feet, rounds):
@@ -251,41 +157,93 @@ def best_rounds(errors: list, residuals: list) -> tuple:
     return ROUNDS[:best]
 
 
+def boosted(samples: Samples, rounds: tuple, done: Callable[[int], None]):
+    """Rounds of fits at the samples themselves, each of what those before it left: their sums (N,);
+    what the interpolation between the sums leaves at the samples (N,); and the distance (N,) of
+    each sample to the neighbour of number SPACING. Without rounds the heights are the sums.
+
+    rounds: (neighbours, degree). A patch of samples goes through all of them with the rings on
+    which it rests, so that neighbours are found once. done: is called with each patch's samples.
+    """
+    n = len(samples.points)
+    looks = [neighbours for neighbours, _ in (*rounds, INTERPOLATION)]
+    sums = samples.heights
+    if rounds:
+        left = [samples.heights, *(np.empty(n) for _ in rounds)]
+        sums = left[-1]
+    rest, spacing = np.empty((2, n))
+
+    def boost(patch: slice) -> None:
+        rings = with_rings(samples, patch, looks[:0:-1], max(looks))
+        total = np.zeros(len(rings.rows))
+        for r, (neighbours, degree) in enumerate(rounds):
+            rows, near = rings.inner(len(rounds) - r)
+            fitted = samples._replace(heights=left[r]).fit_to(
+                near, samples.points[rows], samples.normals[rows], neighbours, degree)
+            total = total[: len(rows)] + np.nan_to_num(fitted, nan=0.0)
+            # of the rings, too, where other threads write the same numbers
+            left[r + 1][rows] = total if r + 1 == len(rounds) else samples.heights[rows] - total
+        near = rings.inner(0)[1]
+        fitted = samples._replace(heights=sums).fit_to(
+            near, samples.points[patch], samples.normals[patch], *INTERPOLATION)
+        rest[patch] = sums[patch] - np.nan_to_num(fitted, nan=0.0)
+        spacing[patch] = near[0][:, min(SPACING, n - 1)]
+        done(patch.stop - patch.start)
+
+    threads.map_each(boost, patches(n))
+    return sums, rest, spacing
+
+
 # ------------------------------------------------------------------------------------ the detail
 
 
 class Detail:
     """Heights over the network's surface, and what was found when they were made."""
 
-    def __init__(self, field: Field, feet: Feet, report: Report):
-        """feet: with smoothed heights; those with weight 0 are left out."""
-        feet = feet.some(feet.weights > 0)
+    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report, say: Say):
+        """samples: of the heights, in tree order; rounds: of fits (neighbours, degree) that smooth
+        them; say: see fit."""
         self.field = field
         self.report = report
-        self.samples = Samples.of(*feet)
-        self.rest = self.samples
-        if len(feet.points):
-            rest = feet.heights - _fit_or_0(self.samples, feet, *INTERPOLATION)
-            self.rest = self.samples._replace(heights=rest)
-            k = min(SPACING + 1, len(feet.points))
-            self.spacing = self.samples.tree.query(feet.points, k=[k], workers=threads.count())[0]
+        self.say = say
+        if report.rounds:
+            watch = Watch("fitting heights", len(samples.points), say)
+            sums, rest, self.spacing = boosted(samples, rounds, watch.done)
+            self.samples = samples._replace(heights=sums)
+            self.rest = samples._replace(heights=rest)
 
     def heights(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         """Heights (M,) over points (M, 3) of the surface with unit normals (M, 3)."""
-        if self.report.rounds == 0:
-            return np.zeros(len(points))
-        distance, nearest = self.samples.tree.query(points, workers=threads.count())
-        far = distance / np.maximum(self.spacing[nearest, 0], 1e-12)
-        t = np.clip((FADE[1] - far) / (FADE[1] - FADE[0]), 0, 1)
-        fade = t * t * (3 - 2 * t)
-        found = self.samples.fit(points, normals, *INTERPOLATION)
-        found += self.rest.fit(points, normals, *REST)
-        return fade * np.nan_to_num(found, nan=0.0)
+        found = np.zeros(len(points))
+
+        def interpolate(start: int) -> None:
+            block = slice(start, start + BLOCK)
+            some = points[block], normals[block]
+            near = self.samples.nearest(some[0], INTERPOLATION[0])
+            far = near[0][:, 0] / np.maximum(self.spacing[near[1][:, 0]], 1e-12)
+            t = np.clip((FADE[1] - far) / (FADE[1] - FADE[0]), 0, 1)
+            fade = t * t * (3 - 2 * t)
+            height = self.samples.fit_to(near, *some, *INTERPOLATION)
+            height += self.rest.fit_to(near, *some, *REST)
+            found[block] = fade * np.nan_to_num(height, nan=0.0)
+
+        if self.report.rounds:
+            threads.map_each(interpolate, range(0, len(points), BLOCK))
+        return found
 
     def move(self, points: np.ndarray, level: float = 0.0) -> np.ndarray:
         """Vertices (M, 3) of a mesh of {f = level}, moved to the surface with detail: one Newton
         step onto {f = level}, which marching cubes only meets to the second order, and then along
         the normal by the height at the foot."""
+        moved = np.empty((len(points), 3))
+        watch = Watch("moving vertices", len(points), self.say)
+        for start in range(0, len(points), MOVED):
+            block = slice(start, start + MOVED)
+            moved[block] = self._moved(points[block], level)
+            watch.done(len(points[block]))
+        return moved
+
+    def _moved(self, points: np.ndarray, level: float) -> np.ndarray:
         f, gradient = self.field(points)
         gradient = gradient.astype(np.float64)
         slope = np.maximum((gradient**2).sum(axis=1, keepdims=True), 0.1)
@@ -300,37 +258,71 @@ class Detail:
 
 
 def fit(field: Field, points: np.ndarray, rounds: int | None = None,
-        held_out: np.ndarray | None = None, seed: int = 0) -> Detail:
+        held_out: np.ndarray | None = None, seed: int = 0, cell: float | None = None,
+        say: Say = lambda line: None) -> Detail:
     """The detail of points (N, 3) over the surface {f = 0}.
 
     field: f and its gradient. rounds: how many; None: as many as bring the left-out points nearer.
-    held_out: mask (N,) of those; default: a fifth, at random.
+    held_out: mask (N,) of those; default: a fifth, at random. cell: side of the cells whose points
+    are averaged, where there are more of them than is asked for. say: is called with a line now and
+    then where it takes long.
     """
-    points, place = np.unique(points, axis=0, return_inverse=True)
+    points, held_out = distinct(points, held_out)
     if held_out is None:
         held_out = np.random.default_rng(seed).random(len(points)) < 0.2
-    else:  # a point that was held out and seen, too, was seen
-        held_out = np.bincount(place.reshape(-1), ~held_out) == 0
-    feet = feet_of(field, points)
+    feet = feet_of(field, points, Watch("feet of the points", len(points), say).done)
+    del points
     has_foot = feet.weights > 0
     near = float(has_foot.mean())
     enough = bool(has_foot.sum() >= FEWEST)
-    feet = weigh_outliers(feet)
+    fitted, feet = weighed(feet, cell)
+    outliers = int((has_foot & (feet.weights < 0.5)).sum())
     errors, residuals, taken = [0.0], [0.0], ()
+    checked = slice(None)
     if enough and near >= NEAR:
-        checked = slice(None)
-        if len(points) > CHECKED:
-            checked = np.random.default_rng(seed).permutation(len(points))[:CHECKED]
+        if len(has_foot) > CHECKED:
+            checked = np.random.default_rng(seed).permutation(len(has_foot))[:CHECKED]
         errors, residuals = left_out_errors(feet.some(checked), held_out[checked])
         taken = best_rounds(errors, residuals) if rounds is None else ROUNDS[:rounds]
-    heights = np.zeros(len(feet.points))
-    for heights, _ in smoothed(feet, feet.some(slice(0)), taken):  # noqa: B007  the last
-        pass
+    noisy = rounds is None and taken not in ((), CLEAN_ROUNDS)
+    share = len(feet.points) / max(1, len(fitted.points))  # points that one fitted foot stands for
+    sample = feet.some(checked if noisy and cell else np.arange(0))
+    del feet
+    heights, fits = smooth_heights(fitted, taken, share)
+    rest = np.abs(fitted.heights - heights)[fitted.weights > 0.5] if noisy else np.zeros(1)
+    order = np.flatnonzero(fitted.weights > 0)
+    order = order[tree_order(fitted.points[order])]
+    fitted = fitted._replace(heights=heights).some(order)
     size, neighbours, _ = taken[-1] if taken else (0, 0, 0)
-    rest = np.abs(feet.heights - heights)[feet.weights > 0.5]
-    is_noisy = rounds is None and taken not in ((), CLEAN_ROUNDS) and len(rest) > 0
-    noise = 1.4826 * float(np.median(rest)) if is_noisy else 0.0
-    outliers = int((has_foot & (feet.weights < 0.5)).sum())
-    report = Report(len(taken), rounds is None, errors, size * neighbours, noise, outliers, near,
-                    enough)
-    return Detail(field, feet._replace(heights=heights), report)
+    report = Report(len(taken), rounds is None, errors, size * neighbours,
+                    1.4826 * float(np.median(rest)), outliers, near, enough)
+    found = Detail(field, Samples.of(*fitted), fits, report, say)
+    if len(sample.points):  # means have less noise than points
+        rest = np.abs(sample.heights - found.heights(sample.points, sample.normals))
+        noise = 1.4826 * float(np.median(rest[sample.weights > 0.5]))
+        found.report = report._replace(noise=noise)
+    return found
+
+
+def distinct(points: np.ndarray, held_out: np.ndarray | None):
+    """The different ones of points (N, 3), sorted by x, y, z, and which of them were held out, by a
+    mask (N,): not those that were held out and seen, too. None stays None."""
+    order = np.lexsort(points.T[::-1])
+    points = points[order]
+    new = np.ones(len(points), bool)
+    new[1:] = (points[1:] != points[:-1]).any(axis=1)
+    if held_out is not None:
+        held_out = np.bincount(np.cumsum(new) - 1, ~held_out[order]) == 0
+    return points[new], held_out
+
+
+def smooth_heights(feet: Feet, rounds: tuple, share: float):
+    """The feet's heights (N,) and the rounds of fits (neighbours, degree) that still smooth them,
+    after those that average feet. share: points that each foot stands for."""
+    rounds = tuple((max(1, round(size / share)), *fit) for size, *fit in rounds)
+    heights = feet.heights
+    if all(size == 1 for size, _, _ in rounds):
+        return heights, tuple(tuple(fit) for _, *fit in rounds)
+    for heights, _ in smoothed(feet, feet.some(slice(0)), rounds):  # noqa: B007  the last
+        pass
+    return heights, ()

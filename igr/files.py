@@ -160,15 +160,16 @@ def write(path, geometry: Geometry, note: str = "") -> None:
     with replacing(path) as temporary:
         try:
             if note and suffix == ".ply":
-                temporary.write_bytes(ply.to_bytes(geometry, note))
+                _write_ply(temporary, geometry, note)
             else:
                 writers[suffix](temporary, geometry)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
 
-def _write_ply(path: Path, geometry: Geometry) -> None:
-    path.write_bytes(ply.to_bytes(geometry))
+def _write_ply(path: Path, geometry: Geometry, note: str = "") -> None:
+    with open(path, "wb") as file:
+        ply.write(file, geometry, note)
 
 
 def _write_obj(path: Path, mesh: Geometry) -> None:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from helper import UserError
 from igr import threads
-from igr.detail import Detail, Field, feet_of
+from igr.detail import Detail
+from igr.feet import Field, feet_of
 from igr.meshes import unit_vectors
 from igr.regression import AGREEMENT, RIDGE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from helper import UserError
 from igr import formats, text
@@ -17,6 +17,7 @@ _TYPES = {
     "int32": "i4", "uint32": "u4", "int64": "i8", "uint64": "u8", "float32": "f4", "float64": "f8",
 }
 NOTE = "comment igr: "
+ROWS = 1 << 18  # that are written together, to spare memory
 
 
 class _Property(NamedTuple):
@@ -179,34 +180,44 @@ def _list_length(body: bytes, position: int, kind: str, short: UserError) -> int
 # ------------------------------------------------------------------------------------------ writing
 
 
-def to_bytes(geometry: Geometry, note: str = "") -> bytes:
-    """The binary ply file of a cloud or mesh, float32 or, where that loses, float64; colours are
+def write(file: BinaryIO, geometry: Geometry, note: str = "") -> None:
+    """Write a cloud or mesh as binary ply, float32 or, where that loses, float64; colours are
     rounded to 8 bits. note: a line that the header keeps, see note_of."""
     points, faces = geometry.points, geometry.faces
-    kind, word = ("<f4", "float") if fits_float32(points) else ("<f8", "double")
-    columns = [(name, word, kind, points[:, i]) for i, name in enumerate("xyz")]
-    if geometry.normals is not None:
-        columns += [(f"n{name}", word, kind, geometry.normals[:, i])
-                    for i, name in enumerate("xyz")]
-    if geometry.colors is not None:
-        columns += [(name, "uchar", "u1", np.round(255 * geometry.colors[:, i]))
-                    for i, name in enumerate(("red", "green", "blue"))]
-    if geometry.intensity is not None:
-        columns.append(("intensity", "float", "<f4", geometry.intensity))
+    number = ("float", "<f4") if fits_float32(points) else ("double", "<f8")
     header = ["ply", "format binary_little_endian 1.0", *[f"{NOTE}{note}"] * bool(note),
               f"element vertex {len(points)}"]
-    header += [f"property {word} {name}" for name, word, _, _ in columns]
-    table = np.empty(len(points), [(name, kind) for name, _, kind, _ in columns])
-    for name, _, _, values in columns:
-        table[name] = values
-    body = table.tobytes()
+    header += [f"property {word} {name}"
+               for name, word, _, _ in _columns(geometry.part(slice(0)), number)]
     if faces is not None:
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
-        rows = np.empty(len(faces), [("length", "u1"), ("vertices", "<i4", (3,))])
+    file.write("\n".join([*header, "end_header", ""]).encode())
+    for start in range(0, len(points), ROWS):
+        columns = _columns(geometry.part(slice(start, start + ROWS)), number)
+        table = np.empty(len(columns[0][3]), [(name, kind) for name, _, kind, _ in columns])
+        for name, _, _, values in columns:
+            table[name] = values
+        file.write(table.tobytes())
+    for start in range(0, 0 if faces is None else len(faces), ROWS):
+        some = faces[start : start + ROWS]
+        rows = np.empty(len(some), [("length", "u1"), ("vertices", "<i4", (3,))])
         rows["length"] = 3
-        rows["vertices"] = faces
-        body += rows.tobytes()
-    return "\n".join([*header, "end_header", ""]).encode() + body
+        rows["vertices"] = some
+        file.write(rows.tobytes())
+
+
+def _columns(cloud: Geometry, number: tuple) -> list:
+    """(name, ply's type, numpy's type, values) of what a cloud's rows hold; number: both types of
+    coordinates."""
+    columns = [(name, *number, cloud.points[:, i]) for i, name in enumerate("xyz")]
+    if cloud.normals is not None:
+        columns += [(f"n{name}", *number, cloud.normals[:, i]) for i, name in enumerate("xyz")]
+    if cloud.colors is not None:
+        columns += [(name, "uchar", "u1", np.round(255 * cloud.colors[:, i]))
+                    for i, name in enumerate(("red", "green", "blue"))]
+    if cloud.intensity is not None:
+        columns.append(("intensity", "float", "<f4", cloud.intensity))
+    return columns
 
 
 def note_of(data: bytes) -> str:
@@ -217,6 +228,7 @@ def note_of(data: bytes) -> str:
 
 def fits_float32(points: np.ndarray) -> bool:
     """Does float32 move no point of points (N, 3) by more than a millionth of the shape's size?"""
+    size = np.ptp(points, axis=0).max()
+    blocks = (points[start : start + ROWS] for start in range(0, len(points), ROWS))
     with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite and does not fit
-        moved = np.abs(points.astype(np.float32) - points).max()
-    return moved <= 1e-6 * np.ptp(points, axis=0).max()
+        return all(np.abs(some.astype(np.float32) - some).max() <= 1e-6 * size for some in blocks)

@@ -1,14 +1,17 @@
-"""How far a training has come: a bar on a terminal; elsewhere a line every tenth of the run."""
+"""How far a work has come. Of a training: a bar on a terminal, elsewhere a line every tenth of the
+run; of other work that takes long: a line now and then."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from typing import Iterator
+from typing import Callable, Iterator
 
 from tqdm import tqdm
 
 LINES = 10  # of a whole run, where there is no terminal
+EVERY = 20.0  # seconds between two lines on other work
 
 
 class Progress:
@@ -40,3 +43,27 @@ class Progress:
     def write(self, line: str) -> None:
         """Print a line on stdout, without spoiling the bar."""
         self.bar.write(line)
+
+
+class Watch:
+    """Says how far a work is that several threads may share; nothing in the first EVERY seconds."""
+
+    def __init__(self, what: str, total: int, say: Callable[[str], None]):
+        """what: is done; total: its parts; say: is called with each line."""
+        self.what = what
+        self.total = total
+        self.say = say
+        self.lock = threading.Lock()
+        self.finished = 0
+        self.start = self.said = time.perf_counter()
+
+    def done(self, parts: int) -> None:
+        """So many more parts are done."""
+        with self.lock:
+            self.finished += parts
+            now = time.perf_counter()
+            if now - self.said < EVERY or self.finished >= self.total:
+                return
+            self.said = now
+            left = (now - self.start) * (self.total / self.finished - 1)
+            self.say(f"{self.what}: {100 * self.finished // self.total} %, about {left:.0f} s left")

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 BLOCK = 1 << 15  # places that are fitted together: bounds the memory for their neighbours
+PATCH = (1 << 12, 1 << 16)  # fewest and most samples of a patch, without its rings
 AGREEMENT = 0.3  # c: the cosine of 73 degrees
 RIDGE = 1e-3  # on all terms but the constant, in parts of its weight: few or unlucky neighbours
 TERMS = {0: 1, 1: 3, 2: 6}  # of a polynomial in two variables, by degree
@@ -41,30 +42,93 @@ class Samples(NamedTuple):
         tree = cKDTree(points, compact_nodes=False, balanced_tree=False)
         return cls(points, normals, heights, weights, tree)
 
+    def nearest(self, places: np.ndarray, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distance and index, both (M, k + 1), of the samples nearest to places (M, 3): the nearest
+        `neighbours` or all but one, and the next one, which sets the radius."""
+        k = min(neighbours, len(self.points) - 1)
+        return self.tree.query(places, k=[*range(1, k + 2)])
+
     def fit(self, places: np.ndarray, normals: np.ndarray, neighbours: int,
             degree: int) -> np.ndarray:
         """Heights (M,) at places (M, 3) with unit normals (M, 3): a polynomial of degree 0, 1 or 2
         through the nearest `neighbours` samples, at least 1. NaN where none of them agrees."""
-        k = min(neighbours, len(self.points) - 1)
-        if k < 1:
+        if len(self.points) < 2:
             return np.full(len(places), np.nan)
         found = np.empty(len(places))
 
         def fit_block(start: int) -> None:
             block = slice(start, start + BLOCK)
-            distance, index = self.tree.query(places[block], k=k + 1)
-            _fit(places[block], normals[block], index, distance, self.points, self.normals,
-                 self.heights, self.weights, TERMS[degree], found[block])
+            near = self.nearest(places[block], neighbours)
+            found[block] = self.fit_to(near, places[block], normals[block], neighbours, degree)
 
         threads.map_each(fit_block, range(0, len(places), BLOCK))
         return found
 
+    def fit_to(self, near: tuple[np.ndarray, np.ndarray], places: np.ndarray, normals: np.ndarray,
+               neighbours: int, degree: int) -> np.ndarray:
+        """fit() where the nearest samples are known; near: of nearest(), for as many neighbours or
+        more."""
+        distance, index = near
+        found = np.empty(len(places))
+        _fit(places, normals, index, distance, self.points, self.normals, self.heights,
+             self.weights, min(neighbours, index.shape[1] - 1), TERMS[degree], found)
+        return found
+
+
+# ------------------------------------------------------------------------- patches of the samples
+
+
+def tree_order(points: np.ndarray) -> np.ndarray:
+    """Numbers (N,) of points (N, 3) in the order of a search tree: so neighbours lie together in
+    memory, and a slice of such samples is a patch of the surface."""
+    return np.array(cKDTree(points, compact_nodes=False, balanced_tree=False).indices)
+
+
+def patches(n: int) -> list:
+    """Slices that cut n samples into patches: for each thread one at least, but no tiny ones."""
+    size = int(np.clip(-(-n // threads.count()), *PATCH))
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+class Rings(NamedTuple):
+    """A patch of samples and, in rings around it, those on which its results rest."""
+
+    rows: np.ndarray  # (n,) numbers of the samples: the patch, then ring after ring
+    ends: list  # rows[: ends[i]] are the patch and i rings
+    near: tuple  # distance and index (n, k + 1) of their nearest samples
+
+    def inner(self, rings: int) -> tuple:
+        """rows and near of the patch and its first rings."""
+        some = slice(self.ends[rings])
+        return self.rows[some], (self.near[0][some], self.near[1][some])
+
+
+def with_rings(samples: Samples, patch: slice, looks: list, neighbours: int) -> Rings:
+    """A patch with the rings that it looks at: the first looks[0] of the samples nearest to each of
+    the patch, the first looks[1] nearest to each of these, and so on. Their nearest `neighbours`
+    are found once."""
+    rows = np.arange(patch.start, patch.stop)
+    distance, index = samples.nearest(samples.points[patch], neighbours)
+    ends = [len(rows)]
+    for look in looks:
+        seen = index[:, :look]
+        seen = np.unique(seen[(seen < patch.start) | (seen >= patch.stop)])
+        ring = np.setdiff1d(seen, rows[ends[0] :], assume_unique=True)
+        beyond = samples.nearest(samples.points[ring], neighbours)
+        rows = np.concatenate([rows, ring])
+        distance = np.concatenate([distance, beyond[0]])
+        index = np.concatenate([index, beyond[1]])
+        ends.append(len(rows))
+    return Rings(rows, ends, (distance, index))
+
+
+# ------------------------------------------------------------------------------ compiled functions
+
 
 @threads.compiled(fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
-def _fit(places, normals, index, distance, points, sample_normals, heights, weights, terms, out):
-    """out (M,): the fits at places (M, 3); index, distance (M, k + 1) of the nearest samples, of
-    which the last one sets the radius."""
-    k = index.shape[1] - 1
+def _fit(places, normals, index, distance, points, sample_normals, heights, weights, k, terms, out):
+    """out (M,): the fits at places (M, 3); index, distance (M, more than k) of the nearest samples,
+    of which k are fitted and the next one sets the radius."""
     A = np.empty((6, 6))
     b = np.empty(6)
     phi = np.empty(6)
@@ -136,14 +200,16 @@ def _constant_term(A, b, terms):
 
 
 @threads.compiled(error_model="numpy")
-def agreeing_medians(index, normals, values):
-    """The median (N,) of each sample's neighbours' values (N,), of those whose normals (N, 3) agree
-    with its own; its own value where none does. index (N, k): the neighbours."""
-    found = values.copy()
+def agreeing_medians(rows, index, first, normals, values):
+    """The median (M,) of the values (N,) of the neighbours of some samples, rows (M,): of those
+    whose normals (N, 3) agree with its own; its own value where none does. index (M, k): the
+    neighbours, of which the first ones are left out."""
+    found = values[rows]
     some = np.empty(index.shape[1])
-    for i in range(len(index)):
+    for q in range(len(rows)):
+        i = rows[q]
         n = 0
-        for j in index[i]:
+        for j in index[q, first:]:
             agreement = (normals[i, 0] * normals[j, 0] + normals[i, 1] * normals[j, 1]
                          + normals[i, 2] * normals[j, 2])
             if agreement > AGREEMENT:
@@ -154,5 +220,5 @@ def agreeing_medians(index, normals, values):
                 some[place] = values[j]
                 n += 1
         if n:
-            found[i] = 0.5 * (some[(n - 1) // 2] + some[n // 2])
+            found[q] = 0.5 * (some[(n - 1) // 2] + some[n // 2])
     return found

@@ -1,6 +1,7 @@
 """Detail over a sphere whose points say more, or less, than the network knows."""
 
-from igr import detail
+from igr import detail, feet, regression, surface
+from igr.grids import Grid
 from igr.meshes import unit_vectors
 
 import numpy as np
@@ -157,3 +158,50 @@ def test_the_sides_of_a_thin_plate_keep_their_own_detail(rng):
     v = np.column_stack([rng.uniform(-0.9, 0.9, (500, 2)), np.where(side, 0.01, -0.01)])
     expected = np.where(side, 0.012, -0.009)
     np.testing.assert_allclose(found.move(v)[:, 2], expected, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------------- large clouds
+
+
+def test_patches_and_blocks_change_nothing(rng, monkeypatch):
+    """Seams are exact: a cloud in small patches gets the very heights that it gets in one."""
+    points = cloud(rng, 6000)
+    points[:60] += 0.1 * rng.standard_normal((60, 3))
+    v = vertices(rng)
+    whole = detail.fit(sphere, points)
+    expected = whole.move(v)
+    monkeypatch.setattr(regression, "PATCH", (300, 500))
+    monkeypatch.setattr(feet, "BLOCK", 1000)
+    monkeypatch.setattr(detail, "MOVED", 700)
+    monkeypatch.setattr(detail, "BLOCK", 90)
+    found = detail.fit(sphere, points)
+    assert found.report == whole.report and found.report.outliers > 30
+    assert np.array_equal(found.move(v), expected)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.004])
+def test_crowded_points_are_averaged_and_the_mesh_is_no_worse(rng, noise):
+    """Cells of half the grid's, some three points in each: its mesh errs as much between its
+    vertices, where the points' own detail would not show."""
+    grid = Grid.of([-1] * 3, [1] * 3, 32)
+    mesh, _ = surface.extract(lambda p: sphere(p)[0], grid)
+    points = cloud(rng, 24_000, noise)
+    points[:240] += 0.1 * rng.standard_normal((240, 3))
+    alone = detail.fit(sphere, points)
+    together = detail.fit(sphere, points, cell=grid.spacing / 2)
+    assert len(together.samples.points) < 0.5 * len(alone.samples.points)
+    assert 120 < together.report.outliers < 480
+    assert together.report.noise == pytest.approx(noise, rel=0.2)
+
+    def mesh_error(found):
+        return error(found.move(mesh.points)[mesh.faces].mean(axis=1))
+
+    assert mesh_error(together) < 1.05 * mesh_error(alone)
+
+
+def test_cells_with_a_point_each_change_hardly_anything(rng):
+    points = cloud(rng, 4000)
+    v = vertices(rng)
+    alone = detail.fit(sphere, points).move(v)
+    together = detail.fit(sphere, points, cell=1e-6).move(v)
+    assert error(together) < 1.05 * error(alone)

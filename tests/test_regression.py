@@ -84,6 +84,24 @@ def test_blocks_and_threads_change_nothing(rng, monkeypatch):
     assert np.array_equal(samples.fit(places, normals, 12, 2), whole)
 
 
+def test_a_patch_with_its_rings_holds_all_that_it_looks_at(rng):
+    points = np.column_stack([rng.uniform(-1, 1, (3000, 2)), np.zeros(3000)])
+    points = points[regression.tree_order(points)]
+    samples = Samples.of(points, np.tile(UP, (3000, 1)), np.zeros(3000), np.ones(3000))
+    distance, index = samples.tree.query(points, k=13)
+    patch = slice(1000, 1200)
+    looks = [12, 4, 8]
+    rings = regression.with_rings(samples, patch, looks, 12)
+    seen = set(range(1000, 1200))
+    for ring, look in enumerate([0, *looks]):
+        seen |= set(index[sorted(seen), :look].ravel())
+        rows, near = rings.inner(ring)
+        assert len(rows) == len(seen) == rings.ends[ring] and set(rows) == seen
+        np.testing.assert_array_equal(near[0], distance[rows])
+        np.testing.assert_array_equal(near[1], index[rows])
+    assert rings.ends[0] == 200 < rings.ends[3] < 600  # a patch lies together
+
+
 def test_where_there_is_nothing_to_fit(rng):
     samples = plane(rng, 30)
     assert np.isnan(samples.fit(np.zeros((1, 3)), -UP[None], 12, 2)).all()  # none agrees
