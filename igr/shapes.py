@@ -3,17 +3,21 @@
     sphere   genus 0
     torus    genus 1
     knot     genus 1, a tube around a trefoil (the demo)
+    rope     genus 1, the knot's tube as three twisted strands with fine grooves, see igr/rope.py
     sponge   genus 5, a cube with three crossing shafts; flat faces, sharp edges
     letter   genus 0, a tapered letter F: no symmetry at all, so it shows a turned or mirrored frame
 
 The curved ones are sampled on the true surface (not on their mesh). Their meshes follow it within
-1e-4 of half the longest side; the meshes of sponge and letter are exact.
+1.1e-4 of half the longest side; the meshes of sponge and letter are exact. Rope.distance is the
+exact distance to the rope.
 """
 
 from __future__ import annotations
 
 from igr.frames import Geometry
 from igr.meshes import sample_mesh
+from igr.rope import Rope
+from igr.tubes import Tube, circle, trefoil
 
 import numpy as np
 
@@ -42,86 +46,6 @@ def _sphere_mesh() -> Geometry:
 
     ball = trimesh.creation.icosphere(subdivisions=6)
     return Geometry(np.array(ball.vertices), None, np.array(ball.faces))
-
-
-# --- tubes of radius r around a closed curve c(t), t in [0, 2 pi)
-
-
-class _Tube:
-    """x(t, u) = c(t) + r (cos u N(t) + sin u B(t)), with N and B of the curve's Frenet frame.
-
-    Its area element is r |c'| (1 - r k cos u), k the curvature: N points to the centre of
-    curvature, where the tube is narrower.
-    """
-
-    def __init__(self, curve, radius: float):
-        """curve: t (n,) -> c, c', c'', each (n, 3); radius: r."""
-        self.curve = curve
-        self.radius = radius
-
-    def __call__(self, t: np.ndarray, u: np.ndarray):
-        """Points (n, 3), outward unit normals (n, 3) and area elements (n,) at t and u (n,)."""
-        c, c1, c2 = self.curve(t)
-        speed = np.linalg.norm(c1, axis=1, keepdims=True)
-        B = np.cross(c1, c2)
-        length = np.linalg.norm(B, axis=1, keepdims=True)
-        curvature = (length / speed**3)[:, 0]
-        B /= length
-        N = np.cross(B, c1 / speed)
-        outward = np.cos(u)[:, None] * N + np.sin(u)[:, None] * B
-        area = self.radius * speed[:, 0] * (1 - self.radius * curvature * np.cos(u))
-        return c + self.radius * outward, outward, area
-
-    def sample(self, n: int, rng: np.random.Generator) -> Geometry:
-        """n points by rejection: (t, u) uniform, kept with a chance in proportion to the area
-        element."""
-        angles = np.linspace(0, 2 * np.pi, 400)
-        t, u = (angle.ravel() for angle in np.meshgrid(angles, angles))
-        largest = 1.01 * self(t, u)[2].max()
-        batches = []
-        have = 0
-        while have < n:
-            t, u = rng.uniform(0, 2 * np.pi, (2, 2 * n + 64))
-            points, normals, area = self(t, u)
-            keep = rng.uniform(0, largest, len(t)) < area
-            batches.append(np.concatenate([points[keep], normals[keep]], axis=1))
-            have += keep.sum()
-        table = np.concatenate(batches)[:n]
-        return Geometry(table[:, :3], table[:, 3:])
-
-    def mesh(self, along: int = 1024, around: int = 128) -> Geometry:
-        """A closed mesh of along x around vertices."""
-        t = np.repeat(np.arange(along), around)
-        u = np.tile(np.arange(around), along)
-        points = self(2 * np.pi * t / along, 2 * np.pi * u / around)[0]
-
-        def vertex(dt, du):
-            return (t + dt) % along * around + (u + du) % around
-
-        quads = np.stack([vertex(0, 0), vertex(1, 0), vertex(1, 1), vertex(0, 1)], axis=1)
-        return Geometry(points, None, np.concatenate([quads[:, [0, 2, 1]], quads[:, [0, 3, 2]]]))
-
-
-def _circle(t: np.ndarray):
-    """The unit circle at t (n,): c, c', c'', each (n, 3)."""
-    zero = np.zeros_like(t)
-    c = np.stack([np.cos(t), np.sin(t), zero], axis=1)
-    c1 = np.stack([-np.sin(t), np.cos(t), zero], axis=1)
-    return c, c1, -c
-
-
-def _trefoil(t: np.ndarray):
-    """(sin t + 2 sin 2t, cos t - 2 cos 2t, -sin 3t) at t (n,): c, c', c'', each (n, 3)."""
-    sin1 = np.sin(t)
-    sin2 = np.sin(2 * t)
-    sin3 = np.sin(3 * t)
-    cos1 = np.cos(t)
-    cos2 = np.cos(2 * t)
-    cos3 = np.cos(3 * t)
-    c = np.stack([sin1 + 2 * sin2, cos1 - 2 * cos2, -sin3], axis=1)
-    c1 = np.stack([cos1 + 4 * cos2, -sin1 + 4 * sin2, -3 * cos3], axis=1)
-    c2 = np.stack([-sin1 - 8 * sin2, -cos1 + 8 * cos2, 9 * sin3], axis=1)
-    return c, c1, c2
 
 
 # --- solids with flat faces
@@ -173,12 +97,14 @@ def _letter_mesh() -> Geometry:
     return Geometry(np.concatenate([bottom, top]), None, faces)
 
 
-_torus = _Tube(_circle, 0.4)
-_knot = _Tube(_trefoil, 0.45)
+_torus = Tube(circle, 0.4)
+_knot = Tube(trefoil, 0.45)
+_rope = Rope()
 SHAPES = {  # name: (points of n and a random generator, the mesh)
     "sphere": (_sphere_sample, _sphere_mesh),
     "torus": (_torus.sample, _torus.mesh),
     "knot": (_knot.sample, _knot.mesh),
+    "rope": (_rope.sample, _rope.mesh),
     "sponge": (_flat_sample(_sponge_mesh), _sponge_mesh),
     "letter": (_flat_sample(_letter_mesh), _letter_mesh),
 }

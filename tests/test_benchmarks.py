@@ -3,11 +3,14 @@
 import argparse
 
 import common
-from igr import devices
+from igr import devices, files, shapes
+from igr.rope import Rope
 import networks
+import scale
 import step
 import surfaces
 
+import numpy as np
 import pytest
 
 
@@ -41,3 +44,31 @@ def test_table_of_the_surfaces():
     line = "| lucy | `--mu 0` | 1.500 / 0.337 | 0.360 / 0.337 | 1 | 0 | 141 | 12 |"
     assert surfaces.table([row]).splitlines()[-1] == line
     assert line in surfaces.render(page, [row])
+
+
+def test_a_mesh_of_the_rope_is_measured_against_the_rope(tmp_path, monkeypatch):
+    """In half longest sides of the other points: a coarse mesh's distance is a groove's height."""
+    monkeypatch.setattr(scale, "SAMPLES", 2000)
+    files.write(tmp_path / "truth.ply", shapes.sample("rope", 2000, seed=1))
+    mesh = Rope(0).mesh(1024, 256)
+    files.write(tmp_path / "mesh.ply", mesh)
+    found = scale.mesh_to_truth(tmp_path / "mesh.ply", tmp_path / "truth.ply")
+    half_side = np.ptp(mesh.points, axis=0).max() / 2
+    assert found["mean"] == pytest.approx(0.0016 * 2 / np.pi / half_side, rel=0.1)
+    assert found["mean"] < found["p99"] < found["max"]
+
+
+def test_table_of_the_scale():
+    """benchmarks/README.md shows the rows of benchmarks/scale.json."""
+    page = scale.PAGE.read_text()
+    assert scale.render(page, scale.known()) == page
+    cost = {"seconds": 12.4, "cpu_seconds": 7.6, "peak_mib": 1234.5}
+    row = {"points": 500_000, "grid": 513, "steps": 2000, "faces": 999_999,
+           "truth_to_mesh": {"mean": 1.234e-4}, "mesh_to_truth": {"mean": 5e-5},
+           "costs": dict.fromkeys(scale.PARTS, cost)}
+    line = ("| 500,000 | 513 | 2,000 | 0.000123 | 0.000050 | 999,999 "
+            + "| 8, 12, 1,234 " * 4 + "|")
+    assert scale.table([row]).splitlines()[-1] == line
+    assert line in scale.render(page, [row])
+    axes = scale.chart([row, {**row, "points": 5_000_000}]).axes
+    assert [len(axis.lines) for axis in axes] == [2, len(scale.PARTS)]
