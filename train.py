@@ -175,7 +175,7 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group
              settings.volume_factor, settings.seed, checkpoint.info["step"] if checkpoint else 0)
     count = zeroset.PER_STEP if settings.mu else 0
     if mlp.kernel:
-        samples = HostSamples(*sizes, on_zero_set=count)
+        samples = HostSamples(*sizes, group.rank, group.size, on_zero_set=count)
     else:
         samples = GraphSamples(*sizes, group.rank, on_zero_set=count)
     terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, settings.lam, settings.tau,

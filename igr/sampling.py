@@ -54,9 +54,10 @@ class HostZeroSamples:
     weight () is the pool's; 0, and s and p mean nothing, as long as there is no pool.
     """
 
-    def __init__(self, count: int, seed: int):
+    def __init__(self, count: int, seed: int, rank: int = 0):
         """count: S."""
         self.seed = seed
+        self.rank = rank
         self.pool: zeroset.Pool | None = None
         self.s = _constant(np.zeros((count, 3)))
         self.p = _constant(np.zeros((count, 3)))
@@ -71,35 +72,38 @@ class HostZeroSamples:
         """Put the samples of a step into s and p."""
         if self.pool is None:
             return
-        rng = np.random.default_rng((self.seed, 3, step))
+        rng = _generator(self.seed, 3, step, self.rank)
         index = rng.integers(0, zeroset.SIZE, self.s.shape[0])
         self.s.d = self.pool.s[index]
         self.p.d = self.pool.p[index]
 
 
 class HostSamples:
-    """Batches that pass through a fresh permutation of the cloud each epoch. All random numbers
-    depend on seed and step only."""
+    """Batches that pass through a fresh permutation of the cloud each epoch, of which each rank
+    has its part. All random numbers depend on seed, step and rank only."""
 
     def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
-                 on_zero_set: int = 0):
+                 rank: int = 0, ranks: int = 1, on_zero_set: int = 0):
         """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for;
-        on_zero_set: S, or 0 where the loss has no such term."""
+        rank: of `ranks`, which share each batch of B points a rank; on_zero_set: S, or 0 where the
+        loss has no such term."""
         self.cloud = cloud
+        self.rank = rank
+        self.part = slice(rank * batch, (rank + 1) * batch)  # of the points of all ranks
         self.uniform = uniform
         self.volume_factor = volume_factor
         self.seed = seed
         self.step = step
-        self.order = batches(len(cloud.points), batch, seed, step)
+        self.order = batches(len(cloud.points), batch * ranks, seed, step)
         self.x = nn.Variable((batch, 3))
         self.y = nn.Variable((uniform + batch, 3))
         self.n = None if cloud.normals is None else nn.Variable((batch, 3))
-        self.zero_set = HostZeroSamples(on_zero_set, seed) if on_zero_set else None
+        self.zero_set = HostZeroSamples(on_zero_set, seed, rank) if on_zero_set else None
 
     def draw(self) -> None:
         """Put the next step's samples into x, y, n and zero_set."""
-        index = next(self.order)
-        rng = np.random.default_rng((self.seed, 1, self.step))
+        index = next(self.order)[self.part]
+        rng = _generator(self.seed, 1, self.step, self.rank)
         x = self.cloud.points[index]
         self.x.d = x
         self.y.d = free_space(x, self.cloud.sigma[index], self.volume_factor, rng, self.uniform)
@@ -108,6 +112,11 @@ class HostSamples:
         if self.zero_set is not None:
             self.zero_set.draw(self.step)
         self.step += 1
+
+
+def _generator(seed: int, use: int, step: int, rank: int) -> np.random.Generator:
+    """Random numbers for a use, a step and a rank; those of a process alone are rank 0's."""
+    return np.random.default_rng((seed, use, step, *[rank] * bool(rank)))
 
 
 # ----------------------------------------------------------------------------------- in the graph

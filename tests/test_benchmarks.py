@@ -5,6 +5,7 @@ import argparse
 import common
 from igr import devices, files, shapes
 from igr.rope import Rope
+import mpi_step
 import networks
 import scale
 import step
@@ -72,3 +73,10 @@ def test_table_of_the_scale():
     assert line in scale.render(page, [row])
     axes = scale.chart([row, {**row, "points": 5_000_000}]).axes
     assert [len(axis.lines) for axis in axes] == [2, len(scale.PARTS)]
+
+
+def test_medians_of_the_ranks_steps():
+    rounds = [{"step": [0.01, 0.03], "averaging": [0.001]}, {"step": [0.02], "averaging": []}]
+    assert mpi_step.row_of("2x1x256", rounds) == {
+        "ranks": 2, "threads": 1, "batch": 256, "together": 512,
+        "step_ms": pytest.approx(20), "averaging_ms": pytest.approx(1)}

@@ -1,7 +1,9 @@
 """Several ranks, simulated: a stand-in for nnabla's communicator between threads of a process."""
 
 from concurrent.futures import ThreadPoolExecutor
+import sys
 import threading
+from types import SimpleNamespace
 
 from helper import Interrupted, UserError
 from igr import devices, ranks, runs
@@ -112,23 +114,41 @@ def test_a_rank_that_fails_does_not_wait_for_the_others(monkeypatch, capsys, err
     assert left == [status]
 
 
-def test_a_start_that_cannot_be(monkeypatch):
-    monkeypatch.setenv("PMI_SIZE", "2")
-    with pytest.raises(UserError, match="not Open MPI's"):
-        ranks.start("cpu", "0")
+@pytest.fixture
+def two_ranks(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "1")
-    with pytest.raises(UserError, match="2 ranks need a GPU each, but this one runs on cpu"):
-        ranks.start("cpu", "0")
+
+
+def test_a_start_that_cannot_be(monkeypatch, two_ranks):
     gpu = devices.Device("cuda, device 1, float32", kernel=False, cuda=True, rows=8)
     asked = []
     monkeypatch.setattr(devices, "set_context", lambda *args: asked.append(args) or gpu)
     with pytest.raises(UserError, match="communicator does not start"):
         ranks.start("auto", "0", "tf32")
     assert asked == [("auto", "1", "tf32")]
+    cpu = gpu._replace(text="cpu (no CUDA: no device 1)", cuda=False)
+    monkeypatch.setattr(devices, "set_context", lambda context, device="0", *_: (gpu, cpu)[
+        int(device)])
+    with pytest.raises(UserError, match="2 ranks need a GPU each, but this one runs on cpu"):
+        ranks.start("auto", "0")
     monkeypatch.delenv("OMPI_COMM_WORLD_SIZE")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(UserError, match="not Open MPI's"):
+        ranks.start("cpu", "0")
     monkeypatch.delenv("PMI_SIZE")
-    assert ranks.start("auto", "3")[0] is gpu and asked[-1] == ("auto", "3", "float32")
+    assert ranks.start("auto", "1")[0] is cpu
+
+
+@pytest.mark.parametrize("module, message", [
+    (None, "2 ranks on CPUs need mpi4py: pip install -r requirements-mpi.txt"),
+    (SimpleNamespace(), "mpi4py does not start"),
+    (SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 1))),
+     "mpirun started 2 ranks, mpi4py sees 1")])
+def test_ranks_on_cpus_that_cannot_start(monkeypatch, two_ranks, module, message):
+    monkeypatch.setitem(sys.modules, "mpi4py", module)
+    with pytest.raises(UserError, match=message):
+        ranks.start("cpu", "0")
 
 
 def test_a_run_goes_on_with_as_many_ranks():

@@ -131,6 +131,18 @@ def test_ranks_draw_their_own(rng):
     assert not np.array_equal(x[0], x[1]) and not (y[0] == y[1]).any()
 
 
+def test_ranks_share_a_batch(rng):
+    """An epoch of two ranks has each point once; together they see the points that one rank with a
+    batch of both does, and free space of their own."""
+    data = cloud(4 * B, rng)
+    (x0, y0, _), (x1, y1, _) = (drawn(sampling.HostSamples(data, B, U, 1.5, 3, 0, rank, 2), 2)
+                                for rank in range(2))
+    whole = drawn(sampling.HostSamples(data, 2 * B, U, 1.5, 3, 0), 2)[0]
+    assert np.array_equal(np.concatenate([x0, x1], axis=1), whole)
+    assert sorted(index_of(data.points, whole).ravel()) == list(range(4 * B))
+    assert not (y0 == y1).any()
+
+
 def test_without_normals(rng):
     for make in (sampling.HostSamples, sampling.GraphSamples):
         assert make(cloud(100, rng, normals=False), B, U, 1.5, 0, 0).n is None
