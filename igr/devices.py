@@ -49,7 +49,7 @@ def set_context(context: str, device_id: str = "0", precision: str = "float32") 
             if context != "auto":
                 raise UserError(
                     f"--context {context} does not work here: {reason}; "
-                    "see the README's CUDA section, or use --context cpu"
+                    "see docs/cuda.md, or use --context cpu"
                 ) from None
             why = f"no CUDA: {reason}"
     if precision != "float32":
