@@ -32,6 +32,8 @@ from igr import (
     meshes,
     metrics,
     ranks,
+    runs,
+    sampling,
     schedule,
     shapes,
     surface,
@@ -51,7 +53,8 @@ FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes s
 
 
 class PointCloud(NamedTuple):
-    """What a training sees of a cloud, all in the unit frame."""
+    """What a training sees of a cloud, all in the unit frame. Of a large cloud that is a sample,
+    see sampling.some_of: sigma is the distance within it."""
 
     points: np.ndarray  # (N, 3) float32, the training part
     normals: np.ndarray | None  # (N, 3) float32 unit vectors, or None
@@ -59,49 +62,50 @@ class PointCloud(NamedTuple):
     held_out: np.ndarray  # (M, 3) float32, the test part
     frame: Frame
     test_rate: float = 0.0  # the share that is held out
+    whole: str = ""  # fingerprint of all points, where these are a sample
 
 
 def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
                seed: int) -> PointCloud:
-    """Read a cloud (or a mesh's vertices) and split it at random into training and test part.
+    """Read a cloud (or a mesh's vertices) and split it, or a sample of a large one, at random into
+    training and test part.
 
     knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out;
         None: TEST_RATE, or 0 of fewer than schedule.FEW points.
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
-    cloud = files.read(path)
+    cloud = cleaning.cloud_of(files.read(path))
     if with_normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals (a table needs them in columns 4 to 6, with "
                         "length 1); leave out --with-normals or add them")
-    pts_world = cloud.surface_points
     try:
-        frame = Frame.of(pts_world)
-        pts_unit = frame.to_unit(pts_world)
+        frame = Frame.of(cloud.points)
+        pts_unit = frame.to_unit(cloud.points, np.float32)
         doubts = checks.doubts(pts_unit)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if test_rate is None:
         test_rate = TEST_RATE if len(pts_unit) >= schedule.FEW else 0.0
     test, train = split(len(pts_unit), test_rate, seed)
+    whole = runs.fingerprint(pts_unit) if len(pts_unit) > sampling.MOST else ""
+    if whole:
+        test, train = sampling.some_of(test, train)
+        print(f"{path}: of {len(pts_unit)} points, a random sample of {sampling.MOST} is trained "
+              "on; the detail takes all", file=sys.stderr)
     if len(train) <= knn:
-        raise UserError(
-            f"{path}: {len(train)} training points are too few for -k {knn}; "
-            "take a smaller -k or -tr, or more points"
-        )
-    points = pts_unit[train].astype(np.float32)
-    held_out = pts_unit[test].astype(np.float32)
+        raise UserError(f"{path}: {len(train)} training points are too few for -k {knn}; take a "
+                        "smaller -k or -tr, or more points")
+    points = pts_unit[train]
     normals = None
     if with_normals:
-        given = cloud.normals if cloud.faces is None else cloud.normals[np.unique(cloud.faces)]
-        normals = unit_normals(pts_unit, given, path)[train].astype(np.float32)
+        seen = np.concatenate([train, test])
+        normals = unit_normals(pts_unit[seen], cloud.normals[seen], path)
+        normals = normals[: len(train)].astype(np.float32)
     sigma = neighbour_distance(points, knn)
     doubts += checks.strays(sigma)
-    for doubt in doubts:
-        print(f"warning: {path}: {doubt}", file=sys.stderr)
-    if any("duplicates" in doubt or "far from" in doubt for doubt in doubts):
-        print(f"python datasets.py clean -f {path} removes them", file=sys.stderr)
-    return PointCloud(points, normals, sigma, held_out, frame, test_rate)
+    checks.report(doubts, path)
+    return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole)
 
 
 def split(n: int, test_rate: float, seed: int):

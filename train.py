@@ -192,7 +192,7 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group
 def info_of(cloud_path: str | Path, cloud: datasets.PointCloud, size: int,
             flags: dict[str, Any]) -> dict[str, Any]:
     """What every checkpoint says of a run of `size` ranks."""
-    digest = runs.fingerprint(cloud.points, cloud.held_out, cloud.sigma, cloud.normals)
+    digest = runs.fingerprint(cloud.points, cloud.held_out, cloud.sigma, cloud.normals, cloud.whole)
     return {"cloud": str(Path(cloud_path).resolve()), "cloud_sha256": digest,
             "cloud_file_sha256": helper.sha256_of_file(cloud_path),
             "frame": cloud.frame._asdict(), "volume_factor": flags["volume_factor"],

@@ -217,7 +217,7 @@ def whole(path: Path) -> bool:
             return False
         if path.suffix == ".h5":
             checkpoints.load_arrays(path)
-        elif path.suffix in files.READERS:
+        elif path.suffix in files.FORMATS:
             files.read(path)
         elif path.suffix == ".json":
             json.loads(path.read_text())

@@ -74,7 +74,7 @@ def cloud_of(geometry: Geometry) -> Geometry:
     """A cloud itself, or the vertices that a mesh's faces use, with what belongs to them."""
     if geometry.faces is None:
         return geometry
-    return geometry.part(np.unique(geometry.faces))
+    return geometry.part(geometry.used)
 
 
 def spacing(points: np.ndarray) -> float:

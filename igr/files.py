@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import mmap
 from pathlib import Path
 import tempfile
+from typing import BinaryIO
 import zlib
 
 from helper import UserError, check_output, existing_file, replacing
@@ -35,12 +37,12 @@ def read(path) -> Geometry:
     try:
         if suffix in PATH_READERS and path.is_file() and not zipped:
             return _checked(PATH_READERS[suffix](path))
-        data = path.read_bytes()
-        if not data:
-            raise UserError("no data")  # a pipe's: a file's size is known before
-        if zipped or (not suffix and data.startswith(b"\x1f\x8b")):
-            data = _unzipped(data)
-        return _checked(_parsed(data, suffix or _suffix_for(data)))
+        with open(path, "rb") if path.is_file() else io.BytesIO(path.read_bytes()) as file:
+            start = _start_of(file)
+            if zipped or (not suffix and start.startswith(b"\x1f\x8b")):
+                file = _Unzipped(file)
+                start = _start_of(file)
+            return _checked(_parsed(file, suffix or _suffix_for(start)))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -64,13 +66,28 @@ def read_mesh(path) -> Geometry:
     return geometry
 
 
-def _parsed(data: bytes, suffix: str) -> Geometry:
+def _parsed(file: BinaryIO, suffix: str) -> Geometry:
+    """What an open file holds, unchecked. Formats of large clouds are read without a copy of the
+    file in memory."""
+    if suffix in TABLES:
+        return text.read_table(file)
+    if suffix in MAPPED and isinstance(file, io.BufferedReader):
+        return READERS[suffix](mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if suffix in READERS:
-        return READERS[suffix](data)
+        return READERS[suffix](file.read())
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / f"copy{suffix}"
-        copy.write_bytes(data)
+        copy.write_bytes(file.read())
         return PATH_READERS[suffix](copy)
+
+
+def _start_of(file: BinaryIO) -> bytes:
+    """The first bytes of an open file, which is then at its start again."""
+    start = file.read(16)
+    if not start:
+        raise UserError("no data")  # a pipe's: a file's size is known before
+    file.seek(0)
+    return start
 
 
 def _suffix_for(data: bytes) -> str:
@@ -78,14 +95,27 @@ def _suffix_for(data: bytes) -> str:
     return next((suffix for start, suffix in STARTS.items() if data.startswith(start)), ".xyz")
 
 
-def _unzipped(data: bytes) -> bytes:
-    """The content of gzip data, unless it grows beyond what geometry does (a bomb)."""
-    limit = formats.unpacked_limit(data)
-    with gzip.open(io.BytesIO(data)) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise UserError(f"unzips to more than {limit >> 20} MiB from {len(data)} bytes: refused")
-    return content
+class _Unzipped(gzip.GzipFile):
+    """The content of a gzip file. Raises UserError where it grows beyond what geometry does (a
+    bomb)."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(fileobj=file)
+        self.packed = file.seek(0, io.SEEK_END)
+        self.limit = formats.unpacked_limit(self.packed)
+        file.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._limited(super().read(size if size >= 0 else self.limit + 1))
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._limited(super().readline(size if size >= 0 else self.limit + 1))
+
+    def _limited(self, data: bytes) -> bytes:
+        if self.tell() > self.limit:
+            raise UserError(f"unzips to more than {self.limit >> 20} MiB from {self.packed} bytes: "
+                            "refused")
+        return data
 
 
 def _checked(geometry: Geometry) -> Geometry:
@@ -94,7 +124,7 @@ def _checked(geometry: Geometry) -> Geometry:
     normals = geometry.normals
     if normals is not None:
         with np.errstate(invalid="ignore"):
-            normals = np.array(normals, np.float64)
+            normals = np.require(normals, np.float64, ["C", "W"])
         if normals.shape != points.shape:
             raise UserError(f"{len(points)} points but normals of shape {normals.shape}")
         normals[~np.isfinite(normals).all(axis=1)] = 0  # refused where normals are needed
@@ -132,7 +162,7 @@ def _checked_points(points) -> np.ndarray:
             f"{bad.sum()} of {len(points)} points are NaN or infinite (the first is point "
             f"{bad.argmax()}); remove them"
         )
-    if np.abs(points).max() > LARGEST:
+    if max(points.max(), -points.min()) > LARGEST:
         raise UserError(f"coordinates beyond {LARGEST:g}: scale the shape down")
     return points
 
@@ -229,12 +259,13 @@ def _table(cloud: Geometry) -> np.ndarray:
 READERS = {  # suffix: bytes of a file -> Geometry, unchecked
     ".ply": ply.read, ".obj": formats.read_obj, ".pcd": formats.read_pcd,
     ".off": formats.read_with_trimesh("off"), ".stl": formats.read_with_trimesh("stl"),
-    ".xyz": text.read_table, ".pts": text.read_table,
     ".npy": formats.read_npy, ".npz": formats.read_npz, ".vtk": vtk.read,
     ".glb": formats.read_glb, ".las": scans.read_las, ".laz": scans.read_las,
 }
+TABLES = (".xyz", ".pts")  # which text.read_table() reads
+MAPPED = (".ply", ".npy", ".pcd")  # whose readers also take a map of a file
 PATH_READERS = {".e57": scans.read_e57, ".gltf": formats.read_gltf}  # suffix: path -> Geometry
-FORMATS = (*READERS, *PATH_READERS)
+FORMATS = (*READERS, *TABLES, *PATH_READERS)
 # how files of a format begin
 STARTS = {b"ply": ".ply", b"OFF": ".off", b"solid": ".stl", b"v ": ".obj", b"# .PCD": ".pcd",
           b"VERSION": ".pcd", b"\x93NUMPY": ".npy", b"PK": ".npz",

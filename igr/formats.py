@@ -7,6 +7,7 @@ UserError, without the file's name, where the bytes are not of its format.
 from __future__ import annotations
 
 import io
+from mmap import mmap
 from typing import NamedTuple
 import warnings
 
@@ -20,15 +21,17 @@ import numpy as np
 # ----------------------------------------------------------------------------- parts of the readers
 
 
-def unpacked_limit(data: bytes) -> int:
-    """Bytes that compressed data may grow to: 64 times its own, or 64 MiB if that is more."""
-    return max(64 * len(data), 1 << 26)
+def unpacked_limit(size: int) -> int:
+    """Bytes that so many compressed ones may grow to: 64 times, or 64 MiB if that is more."""
+    return max(64 * size, 1 << 26)
 
 
 def split_polygons(polygons) -> np.ndarray:
     """Fans of triangles (M, 3) int64 for polygons given as an array (n, k) or a list of arrays."""
     if isinstance(polygons, np.ndarray):
         polygons = polygons.astype(np.int64)
+        if polygons.shape[1] == 3:
+            return polygons
         fans = [polygons[:, [0, i, i + 1]] for i in range(1, polygons.shape[1] - 1)]
         return np.stack(fans, axis=1).reshape(-1, 3) if fans else np.empty((0, 3), np.int64)
     lengths = np.array([len(p) for p in polygons])
@@ -47,7 +50,7 @@ class _PcdHeader(NamedTuple):
     encoding: str
 
 
-def read_pcd(data: bytes) -> Geometry:
+def read_pcd(data: bytes | mmap) -> Geometry:
     """Point Cloud Library's format: ascii, binary and binary_compressed."""
     header, body = _pcd_header(data)
     names = set(header.names)
@@ -70,7 +73,7 @@ def _unpacked_colors(packed: np.ndarray, header: _PcdHeader) -> np.ndarray:
     return np.stack([bits >> 16, bits >> 8, bits]).astype(np.uint8)
 
 
-def _pcd_header(data: bytes):
+def _pcd_header(data: bytes | mmap):
     """(_PcdHeader, the bytes behind it)."""
     mark = data.find(b"\nDATA ", 0, 1 << 16)
     newline = data.find(b"\n", mark + 1)
@@ -93,10 +96,10 @@ def _pcd_header(data: bytes):
             raise ValueError
     except (KeyError, ValueError, IndexError, TypeError):
         raise UserError("the pcd header is damaged") from None
-    return _PcdHeader(names, dtype, rows, encoding), data[newline + 1 :]
+    return _PcdHeader(names, dtype, rows, encoding), memoryview(data)[newline + 1 :]
 
 
-def _pcd_columns(body: bytes, header: _PcdHeader) -> dict:
+def _pcd_columns(body: memoryview, header: _PcdHeader) -> dict:
     """First value of every field, {name: (rows,)}."""
     _, dtype, rows, encoding = header
     short = UserError(f"cut short: {rows} points were promised, the data ends earlier")
@@ -118,7 +121,7 @@ def _pcd_columns(body: bytes, header: _PcdHeader) -> dict:
     raise UserError(f"unknown pcd encoding '{encoding}'")
 
 
-def _pcd_compressed(body: bytes, dtype: np.dtype, rows: int, short: UserError) -> dict:
+def _pcd_compressed(body: memoryview, dtype: np.dtype, rows: int, short: UserError) -> dict:
     """As _pcd_columns(): here field follows field, not point follows point."""
     if len(body) < 8:
         raise short
@@ -137,7 +140,7 @@ def _pcd_compressed(body: bytes, dtype: np.dtype, rows: int, short: UserError) -
     return columns
 
 
-def _lzf(data: bytes, size: int) -> bytes:
+def _lzf(data: memoryview, size: int) -> bytes:
     """Decompress LibLZF data to `size` bytes."""
     out = bytearray()
     i = 0
@@ -169,7 +172,7 @@ def _lzf(data: bytes, size: int) -> bytes:
 # -------------------------------------------------------------------------------------------- numpy
 
 
-def read_npy(data: bytes) -> Geometry:
+def read_npy(data: bytes | mmap) -> Geometry:
     """An array of rows as text.read_table() has them."""
     return split_columns(_numpy_load(data))
 
@@ -179,7 +182,7 @@ def read_npz(data: bytes) -> Geometry:
     one lone array."""
     with _numpy_load(data) as arrays:
         try:
-            if sum(entry.file_size for entry in arrays.zip.infolist()) > unpacked_limit(data):
+            if sum(entry.file_size for entry in arrays.zip.infolist()) > unpacked_limit(len(data)):
                 raise UserError("the npz file promises too much for its size: refused")
             return _named_arrays(arrays)
         except UserError:
@@ -201,16 +204,17 @@ def _named_arrays(arrays) -> Geometry:
     return Geometry(arrays[key], **rest)
 
 
-def _numpy_load(data: bytes):
+def _numpy_load(data: bytes | mmap):
+    file = data if isinstance(data, mmap) else io.BytesIO(data)  # a map is read in blocks
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files of Python 2, which can be read
-            loaded = np.load(io.BytesIO(data), allow_pickle=False)
+            loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             return loaded
         if np.iscomplexobj(loaded):
             raise ValueError("its numbers are complex")
-        return loaded.astype(np.float64)
+        return loaded.astype(np.float64, copy=False)
     except Exception as error:  # its header is parsed as Python: any type
         raise UserError(f"not an array that numpy reads ({str(error)[:80]})") from None
 

@@ -9,6 +9,7 @@ from helper import UserError
 import numpy as np
 
 LARGEST = 1e100  # coordinate of a file: areas and volumes must not overflow
+BLOCK = 1 << 18  # points that are moved at a time, to spare memory
 
 
 class Geometry(NamedTuple):
@@ -24,7 +25,14 @@ class Geometry(NamedTuple):
     @property
     def surface_points(self) -> np.ndarray:
         """The points (n, 3) that belong to the shape; in a mesh, only those that a face uses."""
-        return self.points if self.faces is None else self.points[np.unique(self.faces)]
+        return self.points if self.faces is None else self.points[self.used]
+
+    @property
+    def used(self) -> np.ndarray:
+        """Mask (N,) of a mesh's points that a face uses."""
+        used = np.zeros(len(self.points), bool)
+        used[self.faces.ravel()] = True
+        return used
 
     def part(self, index: np.ndarray) -> Geometry:
         """The cloud of the points of an index or mask, with all that belongs to them."""
@@ -48,9 +56,13 @@ class Frame(NamedTuple):
             raise UserError("all points are equal: there is no shape to see")
         return cls(tuple((low / 2 + high / 2).tolist()), scale)
 
-    def to_unit(self, pts_world: np.ndarray) -> np.ndarray:
-        """Points (N, 3) of the world in the unit frame, float64."""
-        return (np.asarray(pts_world, np.float64) - self.center) / self.scale
+    def to_unit(self, pts_world: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+        """Points (N, 3) of the world in the unit frame, computed in float64."""
+        pts_unit = np.empty(np.shape(pts_world), dtype)
+        for start in range(0, len(pts_unit), BLOCK):
+            block = np.asarray(pts_world[start : start + BLOCK], np.float64)
+            pts_unit[start : start + BLOCK] = (block - self.center) / self.scale
+        return pts_unit
 
     def to_world(self, pts_unit: np.ndarray) -> np.ndarray:
         """The reverse of to_unit()."""

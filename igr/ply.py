@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 import re
 from typing import BinaryIO, NamedTuple
 
@@ -35,13 +36,13 @@ class _Element(NamedTuple):
 # ------------------------------------------------------------------------------------------ reading
 
 
-def read(data: bytes) -> Geometry:
+def read(data: bytes | mmap) -> Geometry:
     """The cloud or mesh of a file's bytes, unchecked. Raises UserError where they are no ply."""
-    data = data[3:] if data.startswith(b"\xef\xbb\xbf") else data
-    encoding, elements, body = _header(data)
+    data = memoryview(data)  # whose parts are no copies
+    encoding, elements, body = _header(data[3:] if data[:3] == b"\xef\xbb\xbf" else data)
     kinds = {p.name: p.kind[-2:] for e in elements if e.name == "vertex" for p in e.properties}
     if encoding == "ascii":  # an ascii body is a binary one in which every property is a double
-        body = text.parse_numbers(body).tobytes()
+        body = memoryview(text.parse_numbers(body).view(np.uint8))
         elements = [_with_doubles(element) for element in elements]
     tables = {}
     position = 0
@@ -68,9 +69,9 @@ def _with_doubles(element: _Element) -> _Element:
     return element._replace(properties=properties)
 
 
-def _header(data: bytes):
+def _header(data: memoryview):
     """Returns (encoding, elements, the bytes behind the header)."""
-    if not data.startswith(b"ply"):
+    if data[:3] != b"ply":
         raise UserError("not a ply file: it does not begin with 'ply'")
     end = re.search(rb"[\r\n]end_header[ \t]*(\r\n|\r|\n)", data[: 1 << 20])
     if end is None:
@@ -79,7 +80,7 @@ def _header(data: bytes):
     encoding = None
     order = "<"
     elements = []
-    for line in data[: end.start()].decode("latin-1").splitlines():
+    for line in bytes(data[: end.start()]).decode("latin-1").splitlines():
         words = line.split()
         try:
             if words[:1] == ["format"]:
@@ -108,7 +109,7 @@ def _property(words: list, order: str) -> _Property:
     return _Property(words[2], order + _TYPES[words[1]], None)
 
 
-def _read_element(body: bytes, position: int, element: _Element):
+def _read_element(body: memoryview, position: int, element: _Element):
     """Returns ({property: column}, position behind the element).
 
     A scalar's column has shape (rows,), a list's (rows, length), or is a list of arrays where the
@@ -130,7 +131,8 @@ def _read_element(body: bytes, position: int, element: _Element):
     return _read_row_by_row(body, position, element, short)
 
 
-def _type_of_first_row(body: bytes, position: int, properties: list, short: UserError) -> np.dtype:
+def _type_of_first_row(body: memoryview, position: int, properties: list,
+                       short: UserError) -> np.dtype:
     """numpy's type of the row at position, each list with the length that it has there."""
     fields = []
     row = np.dtype(fields)
@@ -147,7 +149,7 @@ def _type_of_first_row(body: bytes, position: int, properties: list, short: User
     return row
 
 
-def _read_row_by_row(body: bytes, position: int, element: _Element, short: UserError):
+def _read_row_by_row(body: memoryview, position: int, element: _Element, short: UserError):
     """As _read_element(), for lists of different lengths."""
     columns = {p.name: [] for p in element.properties}
     for _ in range(element.count):
@@ -167,7 +169,7 @@ def _read_row_by_row(body: bytes, position: int, element: _Element, short: UserE
     return columns, position
 
 
-def _list_length(body: bytes, position: int, kind: str, short: UserError) -> int:
+def _list_length(body: memoryview, position: int, kind: str, short: UserError) -> int:
     end = position + np.dtype(kind).itemsize
     if end > len(body):
         raise short

@@ -194,9 +194,15 @@ class Log:
 # ------------------------------------------------------------------------------ may a run continue?
 
 
-def fingerprint(*arrays: np.ndarray | None) -> str:
-    """The sha256 of all bytes of the arrays, in their order; None is left out."""
-    return hashlib.sha256(b"".join(a.tobytes() for a in arrays if a is not None)).hexdigest()
+def fingerprint(*parts: np.ndarray | str | None) -> str:
+    """The sha256 of all bytes of arrays and texts, in their order; None is left out."""
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            found.update(part.encode())
+        elif part is not None:
+            found.update(np.ascontiguousarray(part).reshape(-1).data)
+    return found.hexdigest()
 
 
 def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def _las_count(header, data: bytes) -> int:
         raise UserError(f"its header's scale is {' '.join(f'{s:g}' for s in header.scales)}: a "
                         "scale of 0 or no number makes all points one")
     packed = header.are_points_compressed
-    if count * header.point_format.size > (formats.unpacked_limit(data) if packed else len(data)):
+    most = formats.unpacked_limit(len(data)) if packed else len(data)
+    if count * header.point_format.size > most:
         raise UserError(f"cut short: {count} points were promised, the data ends earlier")
     if packed:
         _check_chunks(data, header.offset_to_point_data, header.point_format.size, count)

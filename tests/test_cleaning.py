@@ -1,7 +1,8 @@
 """Cleaning: what goes, what stays as it was, and when the training advises it."""
 
 import datasets
-from igr import cleaning, files, shapes
+from helper import UserError
+from igr import checks, cleaning, files, shapes
 from igr.cleaning import Limits
 from igr.frames import Geometry
 
@@ -89,6 +90,16 @@ def test_the_training_advises_to_clean_once_there_is_much(tmp_path, capsys, rng,
     assert f"datasets.py clean -f {tmp_path / 'c.npy'}" in said
     strays = rng.uniform(-9, 9, (40, 3))
     assert "far from all others" in warnings(np.concatenate([knot.points, strays]))
+
+
+def test_duplicates_are_counted_in_all_points_and_flat_clouds_seen_in_some(monkeypatch, knot):
+    monkeypatch.setattr(checks, "SAMPLE", 100)
+    twice = np.concatenate([knot.points, knot.points[:200]]) / 4
+    assert checks.doubts(twice) == ["16.7 % of the 1200 points are duplicates, only 1000 are "
+                                    "distinct"]
+    assert "almost on a plane" in checks.doubts(knot.points * [0.3, 0.3, 1e-5])[0]
+    with pytest.raises(UserError, match="on a line"):
+        checks.doubts(knot.points * [0.3, 0, 0])
 
 
 def test_clean_by_the_command_line(script, tmp_path, knot, rng):

@@ -1,10 +1,11 @@
 """Clouds for the training: the split, neighbours, clouds that cannot serve, and create."""
 
+import hashlib
 import os
 
 import datasets
-from helper import UserError
-from igr import files, shapes
+from helper import UserError, sha256_of_file
+from igr import files, runs, sampling, shapes
 from igr.frames import Frame, Geometry
 from igr.surface import Grid
 import infer
@@ -41,6 +42,49 @@ def test_neighbour_distance_against_brute_force(rng):
     points = rng.standard_normal((60, 3)).astype(np.float32)
     brute = np.sort(cdist(points, points), axis=1)[:, 7]
     np.testing.assert_allclose(datasets.neighbour_distance(points, 7)[:, 0], brute, rtol=1e-5)
+
+
+def test_of_a_large_cloud_a_sample_is_trained_on(knot, monkeypatch, capsys):
+    every = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
+    assert capsys.readouterr().err == "" and every.whole == ""
+    monkeypatch.setattr(sampling, "MOST", 200)
+    cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
+    assert "of 400 points, a random sample of 200 is trained on" in capsys.readouterr().err
+    assert cloud.frame == every.frame
+    for name, count in (("points", 150), ("normals", 150), ("held_out", 50)):
+        assert np.array_equal(getattr(cloud, name), getattr(every, name)[:count])
+    brute = np.sort(cdist(cloud.points, cloud.points), axis=1)[:, 5]
+    np.testing.assert_allclose(cloud.sigma[:, 0], brute, rtol=1e-5)
+    # the detail, which takes all points, knows those that were held out
+    info = {"flags": {"seed": 0, "test_rate": 0.25}, "cloud_file_sha256": sha256_of_file(knot)}
+    known = datasets.training_points(knot, info, cloud.frame)
+    assert len(known.points) == 400
+    assert cdist(cloud.held_out, known.points[known.held_out]).min(axis=1).max() < 1e-6
+    assert cdist(cloud.points, known.points[~known.held_out]).min(axis=1).max() < 1e-6
+
+
+def test_the_fingerprint_sees_points_outside_of_the_sample(knot, monkeypatch):
+    monkeypatch.setattr(sampling, "MOST", 200)
+    cloud = files.read(knot)
+    left_out = datasets.split(400, 0.25, 0)[1][-1]
+    before = datasets.load_cloud(knot, 5, 0.25, False, seed=0)
+    cloud.points[left_out] += 1e-3
+    files.write(knot, cloud)
+    after = datasets.load_cloud(knot, 5, 0.25, False, seed=0)
+    assert np.array_equal(before.points, after.points) and before.whole != after.whole
+
+
+def test_a_fingerprint_is_that_of_all_bytes_in_their_order(rng):
+    a, b = rng.random((9, 3)), rng.random(6)[::2]
+    both = hashlib.sha256(a.tobytes() + b.tobytes() + b"more").hexdigest()
+    assert runs.fingerprint(a, None, b, "more") == both == runs.fingerprint(a, b, "", "more")
+
+
+def test_neighbours_within_a_sample_are_farther_by_the_root_of_its_share():
+    points = shapes.sample("sphere", 40_000).points
+    whole, part = (np.median(datasets.neighbour_distance(some, 10))
+                   for some in (points, points[:4_000]))
+    assert part / whole == pytest.approx(10**0.5, rel=0.03)
 
 
 @pytest.mark.parametrize("points, knn, message", [

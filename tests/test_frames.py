@@ -1,19 +1,23 @@
 """The unit frame, and shapes that travel into it and back."""
 
 from helper import UserError
-from igr import shapes
+from igr import frames, shapes
 from igr.frames import Frame, Geometry
 
 import numpy as np
 import pytest
 
 
-def test_frame_fills_the_unit_cube_and_comes_back(rng):
+def test_frame_fills_the_unit_cube_and_comes_back(rng, monkeypatch):
     points = rng.uniform(-1, 1, (500, 3)) * [3, 1, 2] + [10, -20, 1e6]
     frame = Frame.of(points)
     unit = frame.to_unit(points)
     assert np.abs(unit).max() == pytest.approx(1) and np.ptp(unit[:, 0]) == pytest.approx(2)
     np.testing.assert_allclose(frame.to_world(unit), points, rtol=1e-12)
+    assert np.array_equal(unit, (points - frame.center) / frame.scale)
+    monkeypatch.setattr(frames, "BLOCK", 99)
+    assert np.array_equal(frame.to_unit(points), unit)
+    assert np.array_equal(frame.to_unit(points, np.float32), unit.astype(np.float32))
     with pytest.raises(UserError, match="equal"):
         Frame.of(np.ones((4, 3)))
 

@@ -1,10 +1,15 @@
-"""What does not fit into the memory is refused before the work, with the estimate."""
+"""What does not fit into the memory is refused before the work, with the estimate; what reading a
+cloud takes."""
+
+import gzip
+import tracemalloc
 
 import datasets
 import evaluate
 from fields import sphere
 from helper import UserError
-from igr import files, memory, meshes, monitoring, shapes, surface
+from igr import files, formats, memory, meshes, monitoring, shapes, surface, text
+from igr.frames import Geometry
 from igr.grids import FINEST, Grid, keys_of
 import visualize
 
@@ -93,3 +98,25 @@ def test_clouds_that_cannot_be_are_refused(tmp_path, monkeypatch, source):
     with pytest.raises(UserError, match=r"would take about 23\.3 GiB"):
         datasets.main(datasets.parse_args(f"create {source} -n 100000000".split()))
     assert [path.name for path in tmp_path.iterdir()] == ["letter.ply"]
+
+
+@pytest.mark.parametrize("name", ["a.ply", "a.ply.gz", "a.npy", "a.xyz", "a.xyz.gz", "a.pts"])
+def test_large_clouds_take_little_more_than_their_points(tmp_path, monkeypatch, rng, name):
+    """In memory of the process, which a map of a file is not."""
+    monkeypatch.setattr(text, "BLOCK", 1 << 14)
+    # gzip asks for so much, but uses only what it needs
+    monkeypatch.setattr(formats, "unpacked_limit", lambda size: 3 * size)
+    points = rng.standard_normal((50_000, 3)).astype(np.float32).astype(np.float64)
+    plain = tmp_path / name.replace(".gz", "").replace(".pts", ".xyz")
+    files.write(plain, Geometry(points))
+    content = plain.read_bytes()
+    if name.endswith(".pts"):
+        content = b"50000\r\n" + content.replace(b"\n", b"\r\n")
+    (tmp_path / name).write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+    files.read(tmp_path / name)  # what is imported and kept is no part of it
+    tracemalloc.start()
+    cloud = files.read(tmp_path / name)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(cloud.points, points)
+    assert peak < 2.5 * points.nbytes
