@@ -292,10 +292,12 @@ main() {
             setup
             install tests/requirements.txt
             install requirements-formats.txt
+            install benchmarks/requirements-peers.txt
             python -m pytest -n 2 "$@"
             ;;
         results)
             setup
+            install benchmarks/requirements-peers.txt
             python benchmarks/results.py "$@"
             ;;
         list) list ;;

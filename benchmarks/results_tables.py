@@ -14,6 +14,8 @@ import helper
 
 NAMES = {"ours": "ours", "ours-normals": "ours, with normals", "ours-long": "ours, longer",
          "poisson-estimated": "Poisson, estimated normals", "poisson": "Poisson, true normals",
+         "poisson-winding": "Poisson, winding-number normals",
+         "poisson-meshlab": "MeshLab's Poisson, true normals",
          "ball-pivoting": "ball pivoting", "truth": "the truth itself"}
 NONE = "–"
 # the exact distances of an entry's default protocol: truth to mesh, mesh to truth
