@@ -9,6 +9,7 @@ import time
 
 from conftest import ROOT
 from igr import files, frames, shapes
+import peers
 import results
 import results_clouds as clouds
 import results_curves as curves
@@ -253,6 +254,12 @@ def test_peers(script, tmp_path, peer):
         files.write(tmp_path / "c.ply", cloud._replace(normals=None))
         error = script(f"benchmarks/peers.py {peer} -f c.ply -o m.ply", status=1).stderr
         assert "needs a cloud with normals" in error
+
+
+def test_a_peer_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymeshlab", None)  # as where it is missing
+    with pytest.raises(results.UserError, match=r"^pymeshlab cannot.*requirements-peers.txt$"):
+        peers.reconstruct("poisson-meshlab", shapes.sample("sphere", 9), 6, 3, None)
 
 
 def test_time_and_memory_are_those_of_the_process(tmp_path):
