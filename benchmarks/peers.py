@@ -1,12 +1,16 @@
-"""Reconstruct a surface by one of Open3D's methods, to compare ours with.
+"""Reconstruct a surface by a method that others have, to compare ours with.
 
     python benchmarks/peers.py poisson -f cloud.ply -o mesh.ply
 
-    poisson             screened Poisson (Kazhdan and Hoppe 2013) with the cloud's normals
+    poisson             screened Poisson (Kazhdan and Hoppe 2013) with the cloud's normals, as all
+                        below by Open3D where nothing else is said
     poisson-estimated   the same with estimated normals, oriented consistently along the tangent
                         planes; the cloud's own normals are not used
-    ball-pivoting       Bernardini et al. 1999 with such normals, radii 1, 2 and 4 mean spacings; it
-                        only connects the points, so it shows the least distance to expect
+    poisson-winding     the same with winding-number normals (winding_normals.py)
+    poisson-meshlab     with the cloud's normals, by MeshLab (requirements-peers.txt)
+    ball-pivoting       Bernardini et al. 1999 with estimated normals, radii 1, 2 and 4 mean
+                        spacings; it only connects the points, so it shows the least distance to
+                        expect
 
 Nothing is trimmed, smoothed or filled afterwards.
 """
@@ -26,6 +30,8 @@ from igr.frames import Geometry  # noqa: E402
 
 import numpy as np  # noqa: E402
 
+NEED_NORMALS = ("poisson", "poisson-meshlab")
+NEIGHBOURS = 30
 RADII = (1, 2, 4)  # of the balls, in mean distances to the nearest neighbour
 
 
@@ -45,9 +51,7 @@ def estimate_normals(cloud, neighbours: int) -> None:
 
 
 def poisson(cloud, depth: int):
-    """An open3d mesh by the cloud's normals. Raises UserError where it has none."""
-    if not cloud.has_normals():
-        raise UserError("poisson needs a cloud with normals; poisson-estimated does not")
+    """An open3d mesh by the cloud's normals."""
     return helper.open3d().geometry.TriangleMesh.create_from_point_cloud_poisson(
         cloud, depth=depth)[0]
 
@@ -60,34 +64,59 @@ def ball_pivoting(cloud):
         cloud, o3d.utility.DoubleVector(spacing * np.array(RADII)))
 
 
-def reconstruct(peer: str, cloud, depth: int, neighbours: int):
-    """The open3d mesh that a peer makes of an open3d cloud, whose normals may be replaced."""
-    if peer != "poisson":
-        estimate_normals(cloud, neighbours)
-    return ball_pivoting(cloud) if peer == "ball-pivoting" else poisson(cloud, depth)
+def meshlab_poisson(cloud: Geometry, depth: int) -> Geometry:
+    """The mesh by the cloud's normals. Raises UserError where pymeshlab is not installed."""
+    try:
+        import pymeshlab
+    except ImportError as error:
+        raise UserError(f"pymeshlab cannot be imported ({error}); type {sys.executable} -m pip "
+                        "install -r benchmarks/requirements-peers.txt") from None
+    shapes = pymeshlab.MeshSet(verbose=False)
+    shapes.add_mesh(pymeshlab.Mesh(vertex_matrix=cloud.points, v_normals_matrix=cloud.normals))
+    shapes.generate_surface_reconstruction_screened_poisson(depth=depth, threads=1)
+    mesh = shapes.current_mesh()
+    return Geometry(mesh.vertex_matrix(), None, mesh.face_matrix().astype(np.int64))
+
+
+def reconstruct(peer: str, cloud: Geometry, depth: int, neighbours: int, widths) -> Geometry:
+    """The mesh that a peer makes of a cloud. Raises UserError where the cloud lacks normals."""
+    if peer in NEED_NORMALS and cloud.normals is None:
+        raise UserError(f"{peer} needs a cloud with normals; poisson-estimated does not")
+    if peer == "poisson-meshlab":
+        return meshlab_poisson(cloud, depth)
+    if peer == "poisson-winding":
+        import winding_normals  # here: numba takes memory, which is measured
+
+        normals = winding_normals.normals_of(cloud.points, widths or winding_normals.WIDTHS)
+        cloud = cloud._replace(normals=normals)
+    made = to_open3d(cloud)
+    if peer in ("poisson-estimated", "ball-pivoting"):
+        estimate_normals(made, neighbours)
+    mesh = ball_pivoting(made) if peer == "ball-pivoting" else poisson(made, depth)
+    return Geometry(np.asarray(mesh.vertices), None, np.asarray(mesh.triangles, np.int64))
 
 
 def parse_args() -> argparse.Namespace:
     parser = helper.parser(__doc__)
-    parser.add_argument("peer", choices=["poisson", "poisson-estimated", "ball-pivoting"])
+    parser.add_argument("peer", choices=["poisson", "poisson-estimated", "poisson-winding",
+                                         "poisson-meshlab", "ball-pivoting"])
     parser.add_argument("-f", "--fpath", required=True, help="cloud")
     parser.add_argument("-o", "--output", required=True, help="mesh to write")
     parser.add_argument("--depth", type=helper.number(int, 1, 12), default=9,
                         help="of Poisson's octree; 9: cells of 1.1 times the longest side / 512")
-    parser.add_argument("--neighbours", type=helper.number(int, 3), default=30,
+    parser.add_argument("--neighbours", type=helper.number(int, 3), default=NEIGHBOURS,
                         help="points for estimating a normal and for orienting it")
+    parser.add_argument("--widths", nargs=2, type=helper.number(float, above=0),
+                        metavar=("LAST", "FIRST"), help="of winding_normals.py")
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
     files.check_writable(args.output, files.MESH_WRITERS)
-    cloud = to_open3d(files.read(args.fpath))
-    mesh = reconstruct(args.peer, cloud, args.depth, args.neighbours)
-    points = np.asarray(mesh.vertices)
-    faces = np.asarray(mesh.triangles, np.int64)
-    if len(faces) == 0:
+    mesh = reconstruct(args.peer, files.read(args.fpath), args.depth, args.neighbours, args.widths)
+    if len(mesh.faces) == 0:
         raise UserError(f"{args.fpath}: {args.peer} makes no face of it")
-    files.write(args.output, Geometry(points, None, faces))
+    files.write(args.output, mesh)
     print(args.output)
 
 

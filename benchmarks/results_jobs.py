@@ -42,9 +42,8 @@ class Job(NamedTuple):
             return []
         cloud = self.folder / f"{self.case}.ply"
         if self.method in PEERS:
-            flags = settings.PEER_CASE_FLAGS.get(self.case, "") if "poisson" in self.method else ""
             return [["benchmarks/peers.py", self.method, "-f", cloud, "-o", self.mesh,
-                     *flags.split()]]
+                     *self.peer_flags()]]
         flags = self.train_flags()
         epoch = max(1, self.info["points"] // 512)  # steps
         # other flags or points are another run, in another folder
@@ -57,6 +56,13 @@ class Job(NamedTuple):
                  "-sie", str(max(1, settings.SAVE_STEPS // epoch)), "--quiet", "-m", folder],
                 ["infer.py", "-mlp", folder / "param_NNNNN.h5", *settings.INFER_FLAGS.split(),
                  *self.infer_flags.split(), *alone.split(), "-o", self.mesh, "--quiet"]]
+
+    def peer_flags(self) -> list:
+        """The words of peers.py's flags for method and case."""
+        flags = settings.PEER_CASE_FLAGS.get(self.case, "") if "poisson" in self.method else ""
+        if self.method == "poisson-winding":
+            flags += " " + settings.WINDING_CASE_FLAGS.get(self.case, "")
+        return flags.split()
 
     def train_flags(self) -> list:
         """The words of train.py's flags for method, shape and case."""

@@ -15,9 +15,12 @@ OURS = {"ours": "--threads 1", "ours-network": "--threads 1",  # the same traini
 # more flags by case, of ours in LONG_CASES
 CASE_FLAGS = {}
 LONG_CASE_FLAGS = {"holes": "-ti 45000"}
-# of Poisson: 50 neighbours of 2,000 points span a limb, and great depths learn noise
+# of Poisson: 30 neighbours of 2,000 points span a limb, and great depths learn noise
 PEER_CASE_FLAGS = {"sparse": "--neighbours 10", "noisy": "--depth 6",
                    "noisy-outliers": "--depth 6"}
+# of winding-number normals: the authors' widths for sparse points and for noise of .25 and .5 %
+WINDING_CASE_FLAGS = {"sparse": "--widths 0.05 0.2", "slightly-noisy": "--widths 0.02 0.08",
+                      "noisy": "--widths 0.03 0.12", "noisy-outliers": "--widths 0.03 0.12"}
 INFER_FLAGS = "--grid-size 512 --threads 1"
 NETWORK_ALONE = "--detail off --keep-all"  # of infer.py, for ours-network
 SAVE_STEPS = 1000  # between two checkpoints: a kill loses at most these
@@ -34,8 +37,8 @@ PEER_SECONDS = 900  # a peer that takes longer is killed
 COURSE = 12  # checkpoints of a training whose surface is measured, at most
 COURSE_GRID = 512
 
-PEERS = ("poisson-estimated", "poisson", "ball-pivoting")
-NEED_NORMALS = ("ours-normals", "poisson")
+PEERS = ("poisson-estimated", "poisson", "poisson-winding", "poisson-meshlab", "ball-pivoting")
+NEED_NORMALS = ("ours-normals", "poisson", "poisson-meshlab")
 
 
 class Shape(NamedTuple):
@@ -43,7 +46,8 @@ class Shape(NamedTuple):
 
     files: tuple = ()  # its reference below a folder of DATA, the first found; (): built-in
     cases: tuple = ("clean",)
-    methods: tuple = ("ours", "ours-network", "ours-normals", "poisson-estimated", "poisson")
+    methods: tuple = ("ours", "ours-network", "ours-normals", "poisson-estimated", "poisson",
+                      "poisson-winding", "poisson-meshlab")
     protocols: tuple = ("default",)  # of evaluate.py, for the clean case
     flags: str = ""  # more for train.py
     infer_flags: str = ""  # more for infer.py

@@ -16,6 +16,7 @@ NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "o
          "ours-long": "ours, longer",
          "poisson-estimated": "Poisson, estimated normals", "poisson": "Poisson, true normals",
          "poisson-winding": "Poisson, winding-number normals",
+         "poisson-meshlab": "MeshLab's Poisson, true normals",
          "ball-pivoting": "ball pivoting", "truth": "the truth itself"}
 NONE = "–"
 # the exact distances of an entry's default protocol: truth to mesh, mesh to truth

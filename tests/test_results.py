@@ -9,6 +9,7 @@ import time
 
 from conftest import ROOT
 from igr import files, frames, shapes
+import peers
 import results
 import results_clouds as clouds
 import results_curves as curves
@@ -153,7 +154,7 @@ def counted(tmp_path, monkeypatch):
 
 def test_what_is_done_is_not_made_again(counted, tmp_path, monkeypatch):
     every = [(case, method) for case in ("clean", "noisy")
-             for method in ("ours", "ours-normals", "poisson-estimated", "poisson")]
+             for method in settings.Shape().methods]
     failing = [(case, "poisson") for case in ("clean", "noisy")]
     assert counted(["ours"]) == ([("clean", "ours"), ("noisy", "ours")], [])
     made, failed = counted()
@@ -167,7 +168,10 @@ def test_what_is_done_is_not_made_again(counted, tmp_path, monkeypatch):
     assert sorted(counted()[0]) == sorted(ours + failing)  # other weights by the same flags
     monkeypatch.setitem(settings.PEER_CASE_FLAGS, "noisy", "--depth 5")
     assert counted()[0] == [("clean", "poisson"), ("noisy", "poisson-estimated"),
-                            ("noisy", "poisson")]
+                            ("noisy", "poisson"), ("noisy", "poisson-winding"),
+                            ("noisy", "poisson-meshlab")]
+    monkeypatch.setitem(settings.WINDING_CASE_FLAGS, "noisy", "--widths 1 2")
+    assert counted()[0] == [*failing, ("noisy", "poisson-winding")]
     monkeypatch.setattr(settings, "NOISE", 0.02)
     assert {one for one in counted()[0] if one[0] == "noisy"} == {
         one for one in every if one[0] == "noisy"}  # another cloud
@@ -249,6 +253,8 @@ def test_an_unreadable_shape_does_not_stop_the_others(counted, tmp_path, monkeyp
 def test_peers(script, tmp_path, peer):
     """Each makes a mesh on the cloud's surface. Those that need no normals make it without them."""
     cloud = shapes.sample("sphere", 2000)
+    if "meshlab" in peer:
+        pytest.importorskip("pymeshlab", reason="see benchmarks/requirements-peers.txt")
     needs = peer in settings.NEED_NORMALS
     files.write(tmp_path / "c.ply", cloud if needs else cloud._replace(normals=None))
     script(f"benchmarks/peers.py {peer} -f c.ply -o m.ply")
@@ -258,6 +264,12 @@ def test_peers(script, tmp_path, peer):
         files.write(tmp_path / "c.ply", cloud._replace(normals=None))
         error = script(f"benchmarks/peers.py {peer} -f c.ply -o m.ply", status=1).stderr
         assert "needs a cloud with normals" in error
+
+
+def test_a_peer_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymeshlab", None)  # as where it is missing
+    with pytest.raises(results.UserError, match=r"^pymeshlab cannot.*requirements-peers.txt$"):
+        peers.reconstruct("poisson-meshlab", shapes.sample("sphere", 9), 6, 3, None)
 
 
 def test_time_and_memory_are_those_of_the_process(tmp_path):
