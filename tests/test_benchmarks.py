@@ -84,7 +84,7 @@ def test_medians_of_the_ranks_steps():
         "step_ms": pytest.approx(20), "averaging_ms": pytest.approx(1)}
 
 
-@pytest.mark.parametrize("n", [20, 3000])  # a single leaf, and many
+@pytest.mark.parametrize("n", [20, 900])  # a single leaf, and many
 def test_sums_by_the_tree(rng, n):
     """As over all pairs, and closer pairs are left out."""
     points = rng.standard_normal((n, 3))
