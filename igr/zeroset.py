@@ -3,9 +3,10 @@
 The zero set moves little from step to step. So its points come from a pool that serves for some
 hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. Those
 s are left out that are in the dead zone of p (igr/schedule.py): pulled to few or noisy points, the
-surface gets flat between them. The loss moves the points that a step draws onto the zero set of
-that step. A state file keeps the pool, so a resumed run has the one that it would have had without
-the stop.
+surface gets flat between them. So are those on bubbles, pieces inside the shape that no point
+supports: they would be pulled outwards and grow, and the mesh is made without them anyway. The loss
+moves the points that a step draws onto the zero set of that step. A state file keeps the pool, so a
+resumed run has the one that it would have had without the stop.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 from helper import UserError
-from igr import surface
+from igr import meshes, support, surface
 from igr.frames import Geometry
-from igr.meshes import sample_mesh
 
 import numpy as np
 
@@ -56,8 +56,9 @@ class ZeroSet:
         mesh = mesh_of(self.f, self.half_side, GRID)
         if mesh is None:
             return None
+        mesh = without_bubbles(mesh, self.points)
         rng = np.random.default_rng((self.seed, 2, step))
-        s = sample_mesh(mesh, SAMPLE, rng).points.astype(np.float32)
+        s = meshes.sample_mesh(mesh, SAMPLE, rng).points.astype(np.float32)
         distance, nearest = self.tree.query(s)
         far = np.flatnonzero(distance > self.dead_zone[nearest])
         if len(far) == 0:
@@ -75,6 +76,19 @@ def mesh_of(f: Callable[[np.ndarray], np.ndarray], half_side: float,
         return surface.extract(f, surface.Grid.of(low, high, grid_size), probe=False)[0]
     except UserError:
         return None
+
+
+def without_bubbles(mesh: Geometry, points: np.ndarray) -> Geometry:
+    """A mesh without the pieces that no point supports, points (N, 3), and whose faces look the
+    other way than those of the mesh as a whole."""
+    supported = support.supported_faces(mesh, points)
+    if supported.all():
+        return mesh
+    piece = meshes.components(mesh)
+    p, q, r = mesh.points[mesh.faces].transpose(1, 0, 2)
+    volume = np.bincount(piece, (p * np.cross(q, r)).sum(axis=1))
+    bubbles = volume * volume.sum() < 0
+    return meshes.keep_faces(mesh, supported | ~bubbles[piece])
 
 
 # ------------------------------------------------------------------------------ in the state file

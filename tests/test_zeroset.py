@@ -49,6 +49,18 @@ def test_a_pool_is_of_what_is_far_from_the_points(rng):
     assert zero_set(points, dead_zone=0.1).pool(0) is None
 
 
+def test_a_bubble_is_left_to_itself(rng):
+    """Pulled to the sphere's points it would grow."""
+    points = rng.standard_normal((2000, 3))
+    points *= 0.7 / np.linalg.norm(points, axis=1, keepdims=True)
+
+    def with_bubble(x):
+        return np.maximum(fields.sphere(x), 0.2 - np.linalg.norm(x, axis=1))
+
+    pool = zero_set(points, f=with_bubble).pool(0)
+    assert np.linalg.norm(pool.s, axis=1).min() > 0.6 and pool.weight == 1
+
+
 def test_without_a_zero_set_there_is_no_pool():
     assert zero_set(np.zeros((1, 3)), f=lambda x: np.ones(len(x))).pool(0) is None
     assert zeroset.arrays_of(None) == {} and zeroset.pool_of({"t": np.array(3)}) is None
