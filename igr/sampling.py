@@ -8,7 +8,6 @@ frame.
 
 from __future__ import annotations
 
-from helper import UserError
 from igr import zeroset
 
 import nnabla as nn
@@ -168,9 +167,9 @@ class GraphSamples:
 
     A batch has one point of each B-th part of the cloud (whose order is random), so it hardly has
     a point twice; HostSamples' permutations would be work for the host. Indices are float32, which
-    tells 16.7 million points apart. Random numbers come from nnabla's generators, which have a seed
-    but no state to keep: a resumed run draws as many times as it had drawn, some microseconds a
-    step, and is then where it was.
+    tells 16.7 million points apart, and there are MOST at most. Random numbers come from nnabla's
+    generators, which have a seed but no state to keep: a resumed run draws as many times as it had
+    drawn, some microseconds a step, and is then where it was.
     """
 
     def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
@@ -179,9 +178,6 @@ class GraphSamples:
         number of the process, each of which draws its own; on_zero_set: S, or 0 where the loss has
         no such term."""
         n = len(cloud.points)
-        if n > 1 << 24:
-            raise UserError(f"{n} points are more than a GPU's indices tell apart ({1 << 24}): "
-                            "thin the cloud")
         seeds = np.random.SeedSequence((seed, rank)).generate_state(4) >> 1  # nnabla's are int32
         place, anywhere, noise = _random(n, batch, uniform, volume_factor, seeds[:3])
         drawn = [place, anywhere, noise]
