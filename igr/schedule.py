@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: three core minutes, with mesh
 NOISY_STEPS = 2_000  # at most
 NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
+INEXACT = 0.2  # the same, above which they do not lie on the surface; clean clouds have below 0.16
 RATE = 0.00125  # Muon's
 SHORT = 4_000  # steps, up to which it is twice that
 ADAM_RATE = 0.005  # results/study.md
@@ -34,9 +35,9 @@ def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -
     """
     noisy = False
     if settings.frequencies is None or not (settings.train_epoch or settings.train_iter):
-        noisy = is_noisy(points, sigma, settings.knn)
-    if settings.frequencies is None:
         spacing = spacing_of(sigma, settings.knn)
+        noisy = scatter(points) > NOISY * spacing
+    if settings.frequencies is None:
         settings = settings._replace(frequencies=0 if noisy else frequencies_for(spacing))
     if not (settings.train_epoch or settings.train_iter):
         steps = STEPS[settings.quality]
@@ -59,16 +60,11 @@ def dead_zone(points: np.ndarray, sigma: np.ndarray, knn: int) -> np.ndarray:
     """The distance (N, 1) from each of points (N, 3) up to which the surface-to-point term leaves
     the surface as it is.
 
-    The surface lies at dense and exact points: 0. Between few points it bends, and noisy ones lie
+    The surface lies at dense and exact points: 0. Between few points it bends, and inexact ones lie
     beside it: their k-th neighbours' distance sigma (N, 1).
     """
-    loose = len(points) < FEW or is_noisy(points, sigma, knn)
+    loose = len(points) < FEW or scatter(points) > INEXACT * spacing_of(sigma, knn)
     return sigma if loose else np.zeros_like(sigma)
-
-
-def is_noisy(points: np.ndarray, sigma: np.ndarray, knn: int) -> bool:
-    """Do points (N, 3), whose k-th neighbours are sigma (N, 1) away, scatter about a surface?"""
-    return scatter(points) > NOISY * spacing_of(sigma, knn)
 
 
 def spacing_of(sigma: np.ndarray, knn: int) -> float:

@@ -2,8 +2,8 @@
 
 The zero set moves little from step to step. So its points come from a pool that serves for some
 hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. Those
-s are left out that are in the dead zone of p (igr/schedule.py): pulled to few or noisy points, the
-surface gets flat between them. So are those on bubbles, pieces inside the shape that no point
+s are left out that are in the dead zone of p (igr/schedule.py): pulled to few or inexact points,
+the surface gets flat between them. So are those on bubbles, pieces inside the shape that no point
 supports: they would be pulled outwards and grow, and the mesh is made without them anyway. The loss
 moves the points that a step draws onto the zero set of that step. A state file keeps the pool, so a
 resumed run has the one that it would have had without the stop.

@@ -47,8 +47,8 @@ def test_degenerate_clouds_have_no_scatter():
 
 
 @pytest.mark.parametrize("n, noise, loose", [
-    (20_000, 0.0, False), (20_000, 0.02, True), (4_000, 0.0, True)])
-def test_few_and_noisy_points_have_a_dead_zone(rng, n, noise, loose):
+    (20_000, 0.0, False), (20_000, 0.02, True), (20_000, 0.008, True), (4_000, 0.0, True)])
+def test_few_and_inexact_points_have_a_dead_zone(rng, n, noise, loose):
     points = sphere(n, rng, noise)
     sigma = np.full((n, 1), 10**0.5 * spacing_of(points))
     assert np.array_equal(schedule.dead_zone(points, sigma, 10), loose * sigma)
