@@ -180,11 +180,14 @@ reconstruct() {
     done
     [ ${#clouds[@]} -gt 0 ] || die "reconstruct needs a cloud, or several scans"
     if [ -z "$mesh" ]; then
-        mesh=${clouds[0]%.gz}
-        mesh=${mesh%.*}_mesh.ply
+        mesh=$(basename "${clouds[0]}" .gz)
+        mesh=$(dirname "${clouds[0]}")/${mesh%.*}_mesh.ply
     fi
     for cloud in "${clouds[@]}"; do
         [ ! "$mesh" -ef "$cloud" ] || die "$mesh is the cloud itself, and would be replaced"
+        case $cloud in
+            *.las | *.laz | *.e57) install requirements-formats.txt ;;
+        esac
     done
     [ "$quality" != draft ] || grid=256
     of_training+=(--quality "$quality")

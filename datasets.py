@@ -91,8 +91,8 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     whole = runs.fingerprint(pts_unit) if len(pts_unit) > sampling.MOST else ""
     if whole:
         test, train = sampling.some_of(test, train)
-        print(f"{path}: of {len(pts_unit)} points, a random sample of {sampling.MOST} is trained "
-              "on; the detail takes all", file=sys.stderr)
+        doubts.append(f"of {len(pts_unit)} points, a random sample of {sampling.MOST} is trained "
+                      "on; the detail takes all")
     if len(train) <= knn:
         raise UserError(f"{path}: {len(train)} training points are too few for -k {knn}; take a "
                         "smaller -k or -tr, or more points")
@@ -104,7 +104,8 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
         normals = normals[: len(train)].astype(np.float32)
     sigma = neighbour_distance(points, knn)
     doubts += checks.strays(sigma)
-    checks.report(doubts, path)
+    if ranks.is_first():
+        checks.report(doubts, path)
     return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole)
 
 
@@ -294,7 +295,8 @@ def draft_of(path, folder: str, flags: argparse.Namespace) -> Path:
          "--quality", "draft", "--quiet", "-d", flags.device_id, "--context", flags.context,
          "--threads", str(flags.threads)])
     if done.returncode:
-        raise UserError(done.stderr.strip().splitlines()[-1].replace("train.py: ", "", 1))
+        lines = done.stderr.strip().splitlines() or [f"the draft: status {done.returncode}"]
+        raise UserError(lines[-1].replace("train.py: ", "", 1))
     sys.stderr.write(done.stderr)
     return max(run.glob("param_*.h5"))
 

@@ -20,6 +20,7 @@ from typing import Any, Callable, NamedTuple
 import datasets
 import helper
 from igr import blas, ranks, runs, schedule, solvers, threads, zeroset
+from igr.devices import Device
 from igr.monitoring import SurfaceMonitor, check_grid
 from igr.runs import Checkpoint, RunFolder
 from igr.sampling import GraphSamples, HostSamples
@@ -139,6 +140,15 @@ def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: O
         helper.open3d()  # fails here and not at the first preview
     check_grid(options.grid_size, settings.volume_factor)
     device, group = ranks.start(options.context, options.device_id, options.precision)
+    with group.exit_on_error():
+        return job_of(cloud_path, run, settings, options, checkpoint, overwrite, finished, device,
+                      group)
+
+
+def job_of(cloud_path: str | Path, run: RunFolder, settings: Settings, options: Options,
+           checkpoint: Checkpoint | None, overwrite: bool, finished: int, device: Device,
+           group: ranks.Ranks) -> Job:
+    """build() on a device, of a rank of a group."""
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate,
                                 settings.with_normals, settings.seed)

@@ -212,7 +212,7 @@ def write_page(path: Path, output: str | None, cloud: str | None, look: Look) ->
     """Write a mesh's html page, with a cloud's points coloured by their distance to the mesh."""
     output = files.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"],
                                   [path, cloud])
-    mesh, faces = viewer.thinned(read_mesh(path))
+    mesh = read_mesh(path)
     dots = None
     if cloud:
         points = read_shape(cloud).points
@@ -222,6 +222,7 @@ def write_page(path: Path, output: str | None, cloud: str | None, look: Look) ->
         top = colors.scale_top(distances)
         dots = viewer.Dots(points, colors.color_map(distances, top),
                            f"points: distance to the mesh, 0 (dark) to {top:g}")
+    mesh, faces = viewer.thinned(mesh)
     title = path.name.encode(errors="replace").decode()
     text = viewer.page(mesh, title, colors.vertex_colors(mesh, look.color), look.azimuth,
                        look.elevation, look.zoom, look.up, dots)

@@ -192,3 +192,9 @@ def report(rows: list, path) -> None:
                        else f"{row.get(c, '-')!s:>14}" for c in columns))
     if path:
         helper.write_json(path, {"machine": machine(), "rows": rows})
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    """Why a command failed: the last line of its stderr, or its status where it died silently."""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"ended with status {done.returncode}"

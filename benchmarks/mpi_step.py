@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from common import ROOT, helper, report
+from common import ROOT, helper, last_line, report
 from helper import UserError
 from igr import files, ranks, schedule, shapes
 from igr.runs import RunFolder
@@ -33,7 +33,7 @@ WARM_UP = 20  # steps that do not count
 def measure(cloud: str, threads: int, batch: int, steps: int) -> dict:
     """In this process, which is one of the ranks: {"step", "averaging", "cpu"}, a list of seconds
     each, of rank 0."""
-    settings = train.Settings(batch_size=batch, train_iter=schedule.STEPS, test_rate=0.0)
+    settings = train.Settings(batch_size=batch, train_iter=schedule.STEPS["normal"], test_rate=0.0)
     options = train.Options(context="cpu", threads=threads)
     job = train.build(cloud, RunFolder(Path(cloud).parent / "run"), settings, options)
     found = {"step": [], "averaging": [], "cpu": []}
@@ -61,7 +61,7 @@ def measure_apart(case: str, cloud: Path, steps: int) -> dict:
         [*(mpirun if size != "1" else []), sys.executable, __file__, "--one", threads, batch,
          "--cloud", str(cloud), "--steps", str(steps)], capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
-        raise UserError(f"{case}: {done.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"{case}: {last_line(done)}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -40,7 +40,7 @@ def ours(cloud: Geometry, checkpoint: str) -> np.ndarray:
              str(output), "-mlp", str(checkpoint), "--threads", "1"],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            raise UserError(done.stderr.strip().splitlines()[-1])
+            raise UserError(common.last_line(done))
         return files.read(output).normals
 
 

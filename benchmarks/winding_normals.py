@@ -220,7 +220,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    files.check_writable(args.output, files.CLOUD_WRITERS)
+    files.check_writable(args.output, files.CLOUD_WRITERS, [args.fpath])
     cloud = files.read(args.fpath)
     files.write(args.output, Geometry(cloud.points, normals_of(cloud.points, args.widths)))
     print(args.output)

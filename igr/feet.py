@@ -25,6 +25,7 @@ THERE = 1e-6  # |f| at a foot: no further step
 NEIGHBOURS = 12  # that say what height a point should have
 OUTLIER = 8.0  # bisquare's width, in median deviations
 SMALL = 0.25  # spacing; a point nearer than that to what its neighbours say is no outlier
+MOST_CELLS = (1 << 20) - 2  # along a side: three numbers fit into one
 BLOCK = 1 << 20  # points that are projected together, to spare memory
 
 Field = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]  # points -> f (N,), grad f (N, 3)
@@ -184,10 +185,13 @@ def _bisquare(deviation: np.ndarray, width: np.ndarray) -> np.ndarray:
 
 def cells_of(points: np.ndarray, normals: np.ndarray, side: float) -> np.ndarray:
     """The number (N,) of each point's cell, of a grid with cells of `side`; those whose normals
-    point to different sides of a cube are apart, so the sides of a thin sheet are."""
+    point to different sides of a cube are apart, so the sides of a thin sheet are. There are
+    MOST_CELLS a side at most."""
     axis = np.abs(normals).argmax(axis=1)
     face = 2 * axis + (normals[np.arange(len(axis)), axis] > 0)
-    index = ((points - points.min(axis=0)) / max(side, 1e-12)).astype(np.int64)
+    low = points.min(axis=0)
+    side = max(side, np.ptp(points, axis=0).max() / MOST_CELLS, 1e-12)
+    index = ((points - low) / side).astype(np.int64)
     key = ((index[:, 0] << 40) | (index[:, 1] << 20) | index[:, 2]) * 6 + face
     return np.unique(key, return_inverse=True)[1].reshape(-1)
 

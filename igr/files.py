@@ -22,6 +22,8 @@ from igr.frames import LARGEST, Geometry
 
 import numpy as np
 
+BLOCK = 1 << 20  # bytes that are unzipped at a time
+
 # ------------------------------------------------------------------------------------------ reading
 
 
@@ -106,7 +108,12 @@ class _Unzipped(gzip.GzipFile):
         file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        return self._limited(super().read(size if size >= 0 else self.limit + 1))
+        if size >= 0:
+            return self._limited(super().read(size))
+        whole = bytearray()
+        while block := self._limited(super().read(BLOCK)):
+            whole += block
+        return bytes(whole)
 
     def readline(self, size: int = -1) -> bytes:
         return self._limited(super().readline(size if size >= 0 else self.limit + 1))

@@ -54,15 +54,16 @@ def clustered(mesh: Geometry, count: int) -> Geometry:
     vertices in a cube become one, their mean (Rossignac & Borrel 1993). Not manifold in general.
     The mesh itself where it has no more.
     """
-    o3d = open3d()
     if count >= len(mesh.faces):
         return mesh
+    o3d = open3d()
     full = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(mesh.points),
                                      o3d.utility.Vector3iVector(mesh.faces.astype(np.int32)))
     if mesh.colors is not None:
         full.vertex_colors = o3d.utility.Vector3dVector(mesh.colors)
     # a surface of area A crosses some 1.5 A / side^2 cubes, and has twice as many faces as vertices
-    side = (3 * meshes.face_areas(mesh).sum() / count) ** 0.5
+    side = max((3 * meshes.face_areas(mesh).sum() / count) ** 0.5,
+               1e-6 * np.ptp(mesh.points, axis=0).max(), 1e-300)
     while True:
         small = full.simplify_vertex_clustering(
             side, o3d.geometry.SimplificationContraction.Average)

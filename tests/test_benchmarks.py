@@ -77,6 +77,13 @@ def test_table_of_the_scale():
     assert [len(axis.lines) for axis in axes] == [2, len(scale.PARTS)]
 
 
+def test_a_rank_s_steps_are_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(mpi_step, "WARM_UP", 1)
+    files.write(tmp_path / "cloud.ply", shapes.sample("sphere", 500, seed=0))
+    found = mpi_step.measure(str(tmp_path / "cloud.ply"), threads=1, batch=8, steps=2)
+    assert len(found["step"]) == len(found["cpu"]) == 2 and min(found["step"]) > 0
+
+
 def test_medians_of_the_ranks_steps():
     rounds = [{"step": [0.01, 0.03], "averaging": [0.001]}, {"step": [0.02], "averaging": []}]
     assert mpi_step.row_of("2x1x256", rounds) == {

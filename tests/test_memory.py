@@ -8,7 +8,7 @@ import datasets
 import evaluate
 from fields import sphere
 from helper import UserError
-from igr import files, formats, memory, meshes, monitoring, shapes, surface, text
+from igr import files, memory, meshes, monitoring, shapes, surface, text
 from igr.frames import Geometry
 from igr.grids import FINEST, Grid, keys_of
 import visualize
@@ -104,8 +104,6 @@ def test_clouds_that_cannot_be_are_refused(tmp_path, monkeypatch, source):
 def test_large_clouds_take_little_more_than_their_points(tmp_path, monkeypatch, rng, name):
     """In memory of the process, which a map of a file is not."""
     monkeypatch.setattr(text, "BLOCK", 1 << 14)
-    # gzip asks for so much, but uses only what it needs
-    monkeypatch.setattr(formats, "unpacked_limit", lambda size: 3 * size)
     points = rng.standard_normal((50_000, 3)).astype(np.float32).astype(np.float64)
     plain = tmp_path / name.replace(".gz", "").replace(".pts", ".xyz")
     files.write(plain, Geometry(points))

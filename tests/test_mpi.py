@@ -64,3 +64,13 @@ def test_ranks_keep_equal_weights_and_extract_what_one_does(tmp_path):
         run(tmp_path, ROOT / "infer.py", "-mlp", checkpoint, "--context", "cpu", "--threads", 1,
             "--grid-size", 32, "--quiet", "-o", f"{ranks}.ply", ranks=ranks)
     assert (tmp_path / "1.ply").read_bytes() == (tmp_path / "2.ply").read_bytes()
+
+
+def test_a_rank_that_cannot_begin_ends_the_job(tmp_path):
+    """The others would wait for it."""
+    files.write(tmp_path / "c.ply", shapes.sample("knot", 400))
+    one = [sys.executable, str(ROOT / "train.py"), "--context", "cpu", "--threads", "1", "-f"]
+    done = subprocess.run(["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "1", *one,
+                           "c.ply", ":", "-n", "1", *one, "missing.ply"], cwd=tmp_path, text=True,
+                          capture_output=True, timeout=300)
+    assert done.returncode and "missing.ply: no such file" in done.stderr

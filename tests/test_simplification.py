@@ -59,3 +59,8 @@ def test_clusters_keep_place_and_colours():
     away = np.abs(small.points[:, 0]) > 0.1
     assert away.any() and (small.colors[away, 0] == (small.points[away, 0] > 0)).all()
     assert simplification.clustered(mesh, len(mesh.faces)) is mesh
+
+
+def test_a_mesh_without_area_is_clustered():
+    line = Geometry(np.arange(300.0).reshape(100, 3), None, np.arange(99).reshape(33, 3))
+    assert len(simplification.clustered(line, 10).faces) <= 10

@@ -278,7 +278,8 @@ def test_a_page_thins_a_large_mesh_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(viewer, "MOST_FACES", 5000)
     files.write("sphere.ply", shapes.mesh("sphere"))
-    visualize.main(visualize.parse_args("html -f sphere.ply".split()))
-    faces = unpacked((tmp_path / "sphere.html").read_text())[1]
-    assert 2000 < len(faces) <= 5000
+    visualize.main(visualize.parse_args("html -f sphere.ply -r sphere.ply".split()))
+    page = (tmp_path / "sphere.html").read_text()
+    faces = unpacked(page)[1]
+    assert 2000 < len(faces) <= 5000 and "0 (dark) to 1e-06" in page  # of the full mesh
     assert f"81,920 faces thinned to {len(faces):,} for the browser" in capsys.readouterr().out
