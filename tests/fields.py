@@ -5,7 +5,7 @@ All functions map points (N, 3) to values (N,); the zero set is the surface, ins
 
 from __future__ import annotations
 
-from igr import shapes
+from igr import tubes
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -26,7 +26,7 @@ def box(p):
 def knot():
     """The distance to the trefoil tube with longest side 2, exact to 1e-6."""
     t = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
-    tree = cKDTree(shapes._trefoil(t)[0] / 3.5)
+    tree = cKDTree(tubes.trefoil(t)[0] / 3.5)
     return lambda p: tree.query(p, workers=-1)[0] - 0.128
 
 

@@ -45,7 +45,8 @@ def test_fit_resume_and_mesh(script, cloud, tmp_path, capsys):
     assert again.keys() == arrays.keys() and info["flags"]["threads"] == 1
     mesh, stats = infer.mesh_of(tmp_path / "line/param_00008.h5", 24, level=0.01)
     script("infer.py -mlp line/param_00008.h5 --grid-size 24 --level 0.01 -o line.ply")
-    assert np.abs(mesh.points - files.read(tmp_path / "line.ply").points).max() < 1e-6
+    # gradients' last bits depend on the number of threads, and the detail's fits amplify them
+    assert np.abs(mesh.points - files.read(tmp_path / "line.ply").points).max() < 1e-5
     assert stats.grid == (24, 24, 24) and not capsys.readouterr().out
 
 
