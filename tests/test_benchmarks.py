@@ -1,6 +1,7 @@
 """What the benchmarks compute besides times."""
 
 import argparse
+import json
 
 import common
 from igr import devices, files, shapes
@@ -125,3 +126,12 @@ def test_angles_of_normals():
     turned = [[0, 0, 2], [0, 1, 0], [0, 0, -1], [1, 0, 1]]
     found = normals.compare(np.array(turned, float), np.array([[0, 0, 1.0]] * 4))
     assert found == pytest.approx({"mean_angle": (0 + 90 + 180 + 45) / 4, "wrong_percent": 25})
+
+
+def test_what_soak_found():
+    found = json.loads((common.ROOT / "benchmarks" / "soak.json").read_text())
+    text = " ".join((common.ROOT / "benchmarks" / "README.md").read_text().split())
+    done, refused, misused = (found["statuses"][status] for status in "012")
+    assert (f"ran {found['commands']} commands, of which {done} did their work, {refused} said in "
+            f"one line why they could not and {misused} were wrong usage") in text
+    assert found["findings"] == [] and "nothing was found" in text
