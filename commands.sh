@@ -186,7 +186,7 @@ reconstruct() {
     for cloud in "${clouds[@]}"; do
         [ ! "$mesh" -ef "$cloud" ] || die "$mesh is the cloud itself, and would be replaced"
         case $cloud in
-            *.las | *.laz | *.e57) install requirements-formats.txt ;;
+            *.[lL][aA][sSzZ] | *.[eE]57) install requirements-formats.txt ;;
         esac
     done
     [ "$quality" != draft ] || grid=256

@@ -127,14 +127,16 @@ def run_child(command: list[str]) -> subprocess.CompletedProcess:
     """Run a command to its end; its stderr is kept as text. STOP_SIGNALS stop it, too: then
     Interrupted is raised."""
     with stop_signals() as caught:
+        told = False  # a second signal would keep it from saving
         child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         while True:
             try:
                 _, errors = child.communicate(timeout=0.2)
                 break
             except subprocess.TimeoutExpired:
-                if caught:
+                if caught and not told:
                     child.terminate()
+                    told = True
     if caught:
         raise Interrupted(caught[0], "stopped")
     return subprocess.CompletedProcess(command, child.returncode, stderr=errors)

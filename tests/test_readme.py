@@ -47,6 +47,20 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
             assert "://" in link or (page.parent / link).exists(), f"{page}: {link}"
 
 
+def test_the_claim_counts_the_rows_of_the_table():
+    found = tables.read(ROOT / "results", results.SHAPES)
+    text = " ".join((ROOT / "README.md").read_text().split())
+    counts = []
+    for peer in ("poisson-estimated", "poisson-winding", "poisson"):
+        pairs = [[tables.mean_both_ways(tables.entry(found[name], case, method))
+                  for method in ("ours", peer)] for name, case in tables.SUMMARY]
+        known = [ours < theirs for ours, theirs in pairs if theirs is not None]
+        counts.append((sum(known), len(known)))
+    assert counts == [(10, 10), (9, 10), (9, 9)]
+    assert "with estimated normals in all of the ten rows" in text
+    assert "with winding-number normals in nine, and with the true ones in all nine" in text
+
+
 def test_every_table_stands_in_a_readme():
     text = (ROOT / "README.md").read_text() + (ROOT / "results" / "README.md").read_text()
     assert sorted(re.findall(r"<!-- results: (\w+) -->", text)) == sorted(tables.TABLES)
