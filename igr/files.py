@@ -2,8 +2,8 @@
 
 Reads .ply .obj .off .stl .glb .gltf .vtk .xyz .pts .pcd .npy .npz .las .laz .e57, and any of them
 with .gz added; writes meshes as .ply .obj .off .stl .glb and clouds as .ply .xyz .npy. READERS,
-PATH_READERS, MESH_WRITERS and CLOUD_WRITERS at the end list them: a new format is a function (of
-text.py, ply.py, scans.py, vtk.py or formats.py) and a line there.
+TABLES, PATH_READERS, MESH_WRITERS and CLOUD_WRITERS at the end list them: a new format is a
+function (of text.py, ply.py, scans.py, vtk.py or formats.py) and a line there.
 """
 
 from __future__ import annotations
