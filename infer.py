@@ -61,8 +61,8 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     where: what ranks.start returned; default: CUDA if it works, else the CPU
     say: is called with each line about the work; warnings go to stderr
 
-    With several ranks each returns the whole mesh, but only the first one cuts it. Raises UserError
-    where the checkpoint is damaged, or no surface is found or left.
+    With several ranks each returns the whole mesh, but only the first one trims it. Raises
+    UserError where the checkpoint is damaged, or no surface is found or left.
     """
     device, group = where or ranks.start("auto", "0")
     network = networks.load_network(checkpoint, device.kernel, overrides)
@@ -74,12 +74,14 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
         say("detail: off, the paper has none; --detail with a number adds it")
         detail, keep_all = "off", True
     points = None
-    if group.rank == 0 and (detail != "off" or not keep_all or trim is not None):
+    if detail != "off" or not keep_all or trim is not None:
         points = known_cloud(network, cloud, needed=trim is not None, say=say)
     mesh, stats = level_set(f, grid, network.volume_factor, level, dense, lipschitz, outward, say)
+    noise = 0.0
+    if points:
+        mesh, noise = with_points(mesh, network, grid, level, detail, points, keep_all, say, group)
     if group.rank == 0:
         if points:
-            mesh, noise = with_points(mesh, network, grid, level, detail, points, keep_all, say)
             mesh = trimmed(mesh, points, trim, noise, level, network.frame, say)
         mesh = kept_part(mesh, largest, min_component, say)
         mesh = finished(mesh, points, grid, smooth_rims, faces, network.frame.scale, say)
@@ -128,7 +130,7 @@ def known_cloud(network: Network, path: str | Path | None, needed: bool,
 
 def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
                 detail: str | int, cloud: datasets.TrainingPoints, keep_all: bool,
-                say: Callable[[str], None]) -> tuple[Geometry, float]:
+                say: Callable[[str], None], group: Ranks) -> tuple[Geometry, float]:
     """What the cloud's points make of a mesh in the unit frame: without the pieces that none of
     them supports, and with their detail; and their noise. Arguments as mesh_of has them."""
     if not keep_all:
@@ -143,7 +145,7 @@ def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: flo
     cells = len(mesh.points) / CELL**2  # a mesh has about one vertex for each cell of the grid
     cell = CELL * grid.spacing if len(cloud.points) > CROWD * cells else None
     found = fit(network.mlp.evaluate_with_gradient, cloud.points, rounds, cloud.held_out, cell=cell,
-                say=say)
+                say=say, group=group)
     say(str(found.report))
     moved = found.move(mesh.points, level)
     np.clip(moved, grid.low, grid.points(grid.shape - 1), out=moved)

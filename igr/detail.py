@@ -20,12 +20,13 @@ Outliers are left out, softly, see feet.py. All lengths are in the unit frame.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from igr import threads
 from igr.feet import REACH, Feet, Field, cells_of, feet_of, means, weighed
 from igr.meshes import unit_vectors
-from igr.progress import Watch
+from igr.progress import Say, Watch
+from igr.ranks import ALONE, Ranks
 from igr.regression import BLOCK, Samples, patches, tree_order, with_rings
 
 import numpy as np
@@ -41,9 +42,7 @@ CLEAN = 0.5  # if a fit leaves less than this share of the left-out error, there
 CHECKED = 100_000  # points of the cross-validation at most
 FEWEST = 100  # points with a foot: fewer tell nothing
 NEAR = 0.75  # share of the points that must have a foot: else the cloud is another surface's
-MOVED = 1 << 20  # vertices that are moved together, to spare memory
-
-Say = Callable[[str], None]
+MOVED = 1 << 17  # vertices that are moved together: f rounds by the points beside a point
 
 
 class Report(NamedTuple):
@@ -157,15 +156,17 @@ def best_rounds(errors: list, residuals: list) -> tuple:
     return ROUNDS[:best]
 
 
-def boosted(samples: Samples, rounds: tuple, done: Callable[[int], None]):
+def boosted(samples: Samples, rounds: tuple, say: Say, group: Ranks):
     """Rounds of fits at the samples themselves, each of what those before it left: their sums (N,);
     what the interpolation between the sums leaves at the samples (N,); and the distance (N,) of
     each sample to the neighbour of number SPACING. Without rounds the heights are the sums.
 
     rounds: (neighbours, degree). A patch of samples goes through all of them with the rings on
-    which it rests, so that neighbours are found once. done: is called with each patch's samples.
+    which it rests, so that neighbours are found once. say, group: see fit.
     """
     n = len(samples.points)
+    mine = group.share(n)
+    watch = Watch("fitting heights", mine.stop - mine.start, say)
     looks = [neighbours for neighbours, _ in (*rounds, INTERPOLATION)]
     sums = samples.heights
     if rounds:
@@ -188,9 +189,10 @@ def boosted(samples: Samples, rounds: tuple, done: Callable[[int], None]):
             near, samples.points[patch], samples.normals[patch], *INTERPOLATION)
         rest[patch] = sums[patch] - np.nan_to_num(fitted, nan=0.0)
         spacing[patch] = near[0][:, min(SPACING, n - 1)]
-        done(patch.stop - patch.start)
+        watch.done(patch.stop - patch.start)
 
-    threads.map_each(boost, patches(n))
+    threads.map_each(boost, patches(mine))
+    group.gather(sums, rest, spacing)
     return sums, rest, spacing
 
 
@@ -200,15 +202,16 @@ def boosted(samples: Samples, rounds: tuple, done: Callable[[int], None]):
 class Detail:
     """Heights over the network's surface, and what was found when they were made."""
 
-    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report, say: Say):
+    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report, say: Say,
+                 group: Ranks):
         """samples: of the heights, in tree order; rounds: of fits (neighbours, degree) that smooth
-        them; say: see fit."""
+        them; say, group: see fit."""
         self.field = field
         self.report = report
         self.say = say
+        self.group = group
         if report.rounds:
-            watch = Watch("fitting heights", len(samples.points), say)
-            sums, rest, self.spacing = boosted(samples, rounds, watch.done)
+            sums, rest, self.spacing = boosted(samples, rounds, say, group)
             self.samples = samples._replace(heights=sums)
             self.rest = samples._replace(heights=rest)
 
@@ -236,11 +239,13 @@ class Detail:
         step onto {f = level}, which marching cubes only meets to the second order, and then along
         the normal by the height at the foot."""
         moved = np.empty((len(points), 3))
-        watch = Watch("moving vertices", len(points), self.say)
-        for start in range(0, len(points), MOVED):
-            block = slice(start, start + MOVED)
+        mine = self.group.share(len(points), MOVED)
+        watch = Watch("moving vertices", mine.stop - mine.start, self.say)
+        for start in range(mine.start, mine.stop, MOVED):
+            block = slice(start, min(start + MOVED, mine.stop))
             moved[block] = self._moved(points[block], level)
-            watch.done(len(points[block]))
+            watch.done(block.stop - block.start)
+        self.group.gather(moved, block=MOVED)
         return moved
 
     def _moved(self, points: np.ndarray, level: float) -> np.ndarray:
@@ -259,18 +264,18 @@ class Detail:
 
 def fit(field: Field, points: np.ndarray, rounds: int | None = None,
         held_out: np.ndarray | None = None, seed: int = 0, cell: float | None = None,
-        say: Say = lambda line: None) -> Detail:
+        say: Say = lambda line: None, group: Ranks = ALONE) -> Detail:
     """The detail of points (N, 3) over the surface {f = 0}.
 
     field: f and its gradient. rounds: how many; None: as many as bring the left-out points nearer.
     held_out: mask (N,) of those; default: a fifth, at random. cell: side of the cells whose points
     are averaged, where there are more of them than is asked for. say: is called with a line now and
-    then where it takes long.
+    then where it takes long. group: the ranks that share the work; all must call this.
     """
     points, held_out = distinct(points, held_out)
     if held_out is None:
         held_out = np.random.default_rng(seed).random(len(points)) < 0.2
-    feet = feet_of(field, points, Watch("feet of the points", len(points), say).done)
+    feet = feet_of(field, points, say, group)
     del points
     has_foot = feet.weights > 0
     near = float(has_foot.mean())
@@ -296,7 +301,7 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     size, neighbours, _ = taken[-1] if taken else (0, 0, 0)
     report = Report(len(taken), rounds is None, errors, size * neighbours,
                     1.4826 * float(np.median(rest)), outliers, near, enough)
-    found = Detail(field, Samples.of(*fitted), fits, report, say)
+    found = Detail(field, Samples.of(*fitted), fits, report, say, group)
     if len(sample.points):  # means have less noise than points
         rest = np.abs(sample.heights - found.heights(sample.points, sample.normals))
         noise = 1.4826 * float(np.median(rest[sample.weights > 0.5]))

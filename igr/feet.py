@@ -14,6 +14,8 @@ from typing import Callable, NamedTuple
 
 from igr import threads
 from igr.meshes import unit_vectors
+from igr.progress import Say, Watch
+from igr.ranks import ALONE, Ranks
 from igr.regression import Samples, agreeing_medians, patches, tree_order, with_rings
 
 import numpy as np
@@ -26,7 +28,7 @@ NEIGHBOURS = 12  # that say what height a point should have
 OUTLIER = 8.0  # bisquare's width, in median deviations
 SMALL = 0.25  # spacing; a point nearer than that to what its neighbours say is no outlier
 MOST_CELLS = (1 << 20) - 2  # along a side: three numbers fit into one
-BLOCK = 1 << 20  # points that are projected together, to spare memory
+BLOCK = 1 << 17  # points that are projected together: f rounds by the points beside a point
 
 Field = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]  # points -> f (N,), grad f (N, 3)
 
@@ -66,17 +68,21 @@ def project(field: Field, points: np.ndarray, steps: int = NEWTON_STEPS):
     return at, unit_vectors(gradient), off
 
 
-def feet_of(field: Field, points: np.ndarray,
-            done: Callable[[int], None] = lambda points: None) -> Feet:
+def feet_of(field: Field, points: np.ndarray, say: Say = lambda line: None,
+            group: Ranks = ALONE) -> Feet:
     """The feet of points (N, 3). A foot has weight 0 where Newton's method found none within REACH,
-    or where the point is not above it. done: is called with the number of each block's points."""
+    or where the point is not above it. say: is called with a line now and then; group: the ranks
+    that share the points."""
     n = len(points)
+    mine = group.share(n, BLOCK)
+    watch = Watch("feet of the points", mine.stop - mine.start, say)
     feet = Feet(np.empty((n, 3)), np.empty((n, 3)), np.empty(n), np.empty(n))
-    for start in range(0, n, BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(mine.start, mine.stop, BLOCK):
+        block = slice(start, min(start + BLOCK, mine.stop))
         for whole, part in zip(feet, _feet_of_block(field, points[block])):
             whole[block] = part
-        done(len(points[block]))
+        watch.done(block.stop - block.start)
+    group.gather(*feet, block=BLOCK)
     return feet
 
 
@@ -119,7 +125,7 @@ def weigh_outliers(feet: Feet) -> Feet:
         usual[patch] = agreeing_medians(rows, index, 0, samples.normals, deviation)
         reach[patch] = distance[:, k]
 
-    threads.map_each(look_around, patches(len(used)))
+    threads.map_each(look_around, patches(slice(0, len(used))))
     usual = np.maximum(usual, np.median(deviation))
     width = np.maximum(OUTLIER * usual, SMALL * np.median(reach) / k**0.5)
     weights = np.zeros(len(feet.points))
@@ -158,7 +164,7 @@ def _weights_in_cells(feet: Feet, cell: np.ndarray, side: float) -> np.ndarray:
             rows = np.arange(patch.start, patch.stop)
             found[patch] = agreeing_medians(rows, index, 0, samples.normals, values)
 
-        threads.map_each(look, patches(len(count)))
+        threads.map_each(look, patches(slice(0, len(count))))
         return found
 
     deviation = np.abs(feet.heights - around(_medians(feet.heights, cell, count))[cell])

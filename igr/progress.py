@@ -13,6 +13,8 @@ from tqdm import tqdm
 LINES = 10  # of a whole run, where there is no terminal
 EVERY = 20.0  # seconds between two lines on other work
 
+Say = Callable[[str], None]  # is called with a line
+
 
 class Progress:
     """Counts the steps of a run and shows it on stderr."""
@@ -48,7 +50,7 @@ class Progress:
 class Watch:
     """Says how far a work is that several threads may share; nothing in the first EVERY seconds."""
 
-    def __init__(self, what: str, total: int, say: Callable[[str], None]):
+    def __init__(self, what: str, total: int, say: Say):
         """what: is done; total: its parts; say: is called with each line."""
         self.what = what
         self.total = total

@@ -5,9 +5,9 @@ number of them on CPUs.
     mpirun -n 4 python infer.py --grid-size 512
 
 In training every rank takes its own samples, and all take the same step, by the mean of their
-gradients; -b is the batch of one rank. In an extraction each rank evaluates its share of the
-points. Only rank 0 writes files and prints. On GPUs nnabla's communicator is used; on CPUs too,
-where nnabla was built with one for them, else mpi4py (requirements-mpi.txt).
+gradients; -b is the batch of one rank. In an extraction each rank has its share of the evaluations
+and of the detail. Only rank 0 writes files and prints. On GPUs nnabla's communicator is used; on
+CPUs too, where nnabla was built with one for them, else mpi4py (requirements-mpi.txt).
 """
 
 from __future__ import annotations
@@ -53,15 +53,37 @@ class Ranks:
         """
 
         def evaluate(points):
-            share = -(-len(points) // self.size)
-            mine = f(points[self.rank * share : (self.rank + 1) * share])
-            values = np.zeros(share, np.float32)
-            values[: len(mine)] = mine
-            gathered = [nn.NdArray((share,)) for _ in range(self.size)]
-            self.communicator.all_gather(nn.NdArray.from_numpy_array(values), gathered)
-            return np.concatenate([part.data for part in gathered])[: len(points)]
+            values = np.empty(len(points), np.float32)
+            mine = self.share(len(points))
+            values[mine] = f(points[mine])
+            self.gather(values)
+            return values
 
         return evaluate if self.size > 1 else f
+
+    def share(self, n: int, block: int = 1) -> slice:
+        """Which of n rows are this rank's; shares are cut between blocks of so many rows."""
+        rows = self._rows(n, block)
+        return slice(min(n, self.rank * rows), min(n, (self.rank + 1) * rows))
+
+    def _rows(self, n: int, block: int) -> int:
+        """The rows of a rank's share, except where there are no more."""
+        return -(-n // (block * self.size)) * block
+
+    def gather(self, *arrays: np.ndarray, block: int = 1) -> None:
+        """Fill in the rows of float32 or float64 arrays (N, ...) that are other ranks' share."""
+        if self.size == 1:
+            return
+        for array in arrays:
+            mine = array[self.share(len(array), block)]
+            words = np.zeros((self._rows(len(array), block), *array.shape[1:]), array.dtype)
+            words[: len(mine)] = mine
+            # the communicator knows float32 only, and copies bits
+            sent = nn.NdArray.from_numpy_array(words.view(np.float32).ravel())
+            gathered = [nn.NdArray(sent.shape) for _ in range(self.size)]
+            self.communicator.all_gather(sent, gathered)
+            parts = [part.data.view(array.dtype).reshape(words.shape) for part in gathered]
+            array[:] = np.concatenate(parts)[: len(array)]
 
     @contextlib.contextmanager
     def exit_on_error(self):
@@ -78,6 +100,9 @@ class Ranks:
                 traceback.print_exc()
             print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr, flush=True)
             os._exit(128 + error.signum if isinstance(error, Interrupted) else 1)
+
+
+ALONE = Ranks()
 
 
 class OverMpi:
@@ -128,7 +153,7 @@ def start(context: str, device_id: str,
     if size == 1:
         if int(os.environ.get("PMI_SIZE", 1)) > 1:
             raise UserError("this mpirun is not Open MPI's, which several ranks need")
-        return devices.set_context(context, device_id, precision), Ranks()
+        return devices.set_context(context, device_id, precision), ALONE
     local = os.environ["OMPI_COMM_WORLD_LOCAL_RANK"]
     device = devices.set_context(context, local, precision)
     # rank 0 would wait for this one in NCCL

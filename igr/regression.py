@@ -20,7 +20,7 @@ from igr import threads
 import numpy as np
 from scipy.spatial import cKDTree
 
-BLOCK = 1 << 15  # places that are fitted together: bounds the memory for their neighbours
+BLOCK = 1 << 13  # places that are fitted together: bounds the memory for their neighbours
 PATCH = (1 << 12, 1 << 16)  # fewest and most samples of a patch, without its rings
 AGREEMENT = 0.3  # c: the cosine of 73 degrees
 RIDGE = 1e-3  # on all terms but the constant, in parts of its weight: few or unlucky neighbours
@@ -84,10 +84,12 @@ def tree_order(points: np.ndarray) -> np.ndarray:
     return np.array(cKDTree(points, compact_nodes=False, balanced_tree=False).indices)
 
 
-def patches(n: int) -> list:
-    """Slices that cut n samples into patches: for each thread one at least, but no tiny ones."""
-    size = int(np.clip(-(-n // threads.count()), *PATCH))
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+def patches(some: slice) -> list:
+    """Slices that cut a slice of the samples into patches: for each thread one at least, but no
+    tiny ones."""
+    size = int(np.clip(-(-(some.stop - some.start) // threads.count()), *PATCH))
+    return [slice(start, min(start + size, some.stop))
+            for start in range(some.start, some.stop, size)]
 
 
 class Rings(NamedTuple):

@@ -28,6 +28,14 @@ weights = b"".join(v.d.tobytes() for v in job.trainer.mlp.parameters.values())
 print(f"<{group.rank} {hashlib.sha256(weights).hexdigest()} {job.trainer.samples.x.d.sum():.6f}>")
 """
 
+# infer.py in blocks so small that each rank has some
+INFER = """
+import helper, infer
+from igr import detail, feet
+detail.MOVED = feet.BLOCK = 150
+helper.run(infer.main, infer.parse_args())
+"""
+
 
 def run(folder, *words, ranks: int = 1) -> str:
     """What Python prints that is run with these words in a folder, under mpirun with several ranks.
@@ -51,7 +59,7 @@ def mpi():
 
 def test_ranks_keep_equal_weights_and_extract_what_one_does(tmp_path):
     """Two ranks see different samples and end with the same weights, bit for bit; rank 0 logs and
-    saves; the mesh of two ranks is that of one, byte for byte."""
+    saves; the mesh of two ranks, detail included, is that of one, byte for byte."""
     files.write(tmp_path / "c.ply", shapes.sample("knot", 400))
     said = run(tmp_path, "-c", TRAIN, ranks=2)
     found = [line.split() for line in said.replace(">", "<").split("<") if line.strip()]
@@ -61,8 +69,11 @@ def test_ranks_keep_equal_weights_and_extract_what_one_does(tmp_path):
     assert [row["step"] for row in rows] == [40]
     checkpoint, = (tmp_path / "run").glob("param_*.h5")
     for ranks in (1, 2):
-        run(tmp_path, ROOT / "infer.py", "-mlp", checkpoint, "--context", "cpu", "--threads", 1,
-            "--grid-size", 32, "--quiet", "-o", f"{ranks}.ply", ranks=ranks)
+        run(tmp_path, "-c", INFER, "-mlp", checkpoint, "--context", "cpu", "--threads", 1,
+            "--grid-size", 32, "--detail", 3, "--quiet", "-o", f"{ranks}.ply", ranks=ranks)
+    run(tmp_path, "-c", INFER, "-mlp", checkpoint, "--context", "cpu", "--threads", 1,
+        "--grid-size", 32, "--detail", "off", "--quiet", "-o", "0.ply")
+    assert (tmp_path / "0.ply").read_bytes() != (tmp_path / "1.ply").read_bytes()
     assert (tmp_path / "1.ply").read_bytes() == (tmp_path / "2.ply").read_bytes()
 
 

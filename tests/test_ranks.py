@@ -91,6 +91,26 @@ def test_evaluations_are_shared_out(rng, n):
     assert sum(asked) == n and max(asked) == -(-n // 3)
 
 
+@pytest.mark.parametrize("n", [1, 4, 7])
+@pytest.mark.parametrize("shape", [(), (3,)])
+@pytest.mark.parametrize("block", [1, 2])
+def test_shares_come_together(rng, n, shape, block):
+    """Each of three ranks knows its rows, and then all rows, of float64 with all their bits."""
+    whole = rng.normal(size=(n, *shape))
+    whole[0] = np.nan
+
+    def fill(group):
+        array = np.empty_like(whole)
+        mine = group.share(n, block)
+        array[mine] = whole[mine]
+        assert mine.start % block == 0 or mine.start == n
+        group.gather(array, block=block)
+        return array
+
+    for array in on_all(3, fill):
+        np.testing.assert_array_equal(array, whole)
+
+
 def test_one_alone_needs_no_communicator(rng):
     group, parameters = ranks.Ranks(), gradients(*rng.uniform(-1, 1, (2, 5, 3)))
     before = parameters["fc1/affine/W"].g.copy()
