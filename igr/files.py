@@ -270,7 +270,8 @@ READERS = {  # suffix: bytes of a file -> Geometry, unchecked
     ".glb": formats.read_glb, ".las": scans.read_las, ".laz": scans.read_las,
 }
 TABLES = (".xyz", ".pts")  # which text.read_table() reads
-MAPPED = (".ply", ".npy", ".pcd")  # whose readers also take a map of a file
+# whose readers also take the map of a file
+MAPPED = (".ply", ".pcd", ".npy", ".npz", ".vtk", ".las", ".laz")
 PATH_READERS = {".e57": scans.read_e57, ".gltf": formats.read_gltf}  # suffix: path -> Geometry
 FORMATS = (*READERS, *TABLES, *PATH_READERS)
 # how files of a format begin

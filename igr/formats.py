@@ -26,6 +26,33 @@ def unpacked_limit(size: int) -> int:
     return max(64 * size, 1 << 26)
 
 
+class Stream(io.RawIOBase):
+    """Bytes, or the map of a file, as an open file; nothing is copied before it is read."""
+
+    def __init__(self, data: bytes | mmap):
+        self.view = memoryview(data)
+        self.at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        some = self.view[self.at : self.at + len(buffer)]
+        buffer[: len(some)] = some
+        self.at += len(some)
+        return len(some)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: len(self.view)}[whence]
+        if start + offset < 0:
+            raise OSError("a place before the start of the file")
+        self.at = start + offset
+        return self.at
+
+
 def split_polygons(polygons) -> np.ndarray:
     """Fans of triangles (M, 3) int64 for polygons given as an array (n, k) or a list of arrays."""
     if isinstance(polygons, np.ndarray):
@@ -177,7 +204,7 @@ def read_npy(data: bytes | mmap) -> Geometry:
     return split_columns(_numpy_load(data))
 
 
-def read_npz(data: bytes) -> Geometry:
+def read_npz(data: bytes | mmap) -> Geometry:
     """Keys points (or pos, xyz, vertices) with optional normals, faces, colors and intensity, or
     one lone array."""
     with _numpy_load(data) as arrays:
@@ -205,11 +232,10 @@ def _named_arrays(arrays) -> Geometry:
 
 
 def _numpy_load(data: bytes | mmap):
-    file = data if isinstance(data, mmap) else io.BytesIO(data)  # a map is read in blocks
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files of Python 2, which can be read
-            loaded = np.load(file, allow_pickle=False)
+            loaded = np.load(Stream(data), allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             return loaded
         if np.iscomplexobj(loaded):

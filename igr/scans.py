@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import io
 import logging
+from mmap import mmap
 from pathlib import Path
 from types import ModuleType
 
@@ -32,7 +32,7 @@ def needed(module: str, what: str) -> ModuleType:
 # -------------------------------------------------------------------------------------- las and laz
 
 
-def read_las(data: bytes) -> Geometry:
+def read_las(data: bytes | mmap) -> Geometry:
     """A LAS or LAZ file's points, colours and intensities (colours and intensities that are all 0
     are none)."""
     laspy = needed("laspy", "a las or laz file")
@@ -41,7 +41,7 @@ def read_las(data: bytes) -> Geometry:
     if records * RECORD > len(data):  # laspy would look for each
         raise UserError(f"not a readable las or laz file ({records} records are promised)")
     try:
-        with laspy.open(io.BytesIO(data), read_evlrs=False) as file:
+        with laspy.open(formats.Stream(data), read_evlrs=False) as file:
             if file.header.are_points_compressed:
                 needed("lazrs", "a laz file")
             return _las_points(file, _las_count(file.header, data))
@@ -51,7 +51,7 @@ def read_las(data: bytes) -> Geometry:
         raise UserError(f"not a readable las or laz file ({reason_of(error)[:80]})") from None
 
 
-def _las_count(header, data: bytes) -> int:
+def _las_count(header, data: bytes | mmap) -> int:
     """The number of points. Raises UserError where the header cannot be right."""
     count = header.point_count
     if not count:
@@ -68,7 +68,7 @@ def _las_count(header, data: bytes) -> int:
     return count
 
 
-def _check_chunks(data: bytes, start: int, size: int, count: int) -> None:
+def _check_chunks(data: bytes | mmap, start: int, size: int, count: int) -> None:
     """Raises UserError where a laz file of `count` points of `size` bytes, which begin at `start`,
     promises more chunks than points, or layers of a chunk that are longer than the file. lazrs
     would take the memory for them first, and end the process where there is none."""

@@ -6,6 +6,7 @@ cells: Kitware's "VTK File Formats", section "Simple Legacy Formats".
 
 from __future__ import annotations
 
+from mmap import mmap
 import re
 
 from helper import UserError
@@ -19,7 +20,7 @@ TYPES = {b"float": ">f4", b"double": ">f8", b"char": ">i1", b"unsigned_char": ">
          b"long": ">i8", b"unsigned_long": ">u8", b"vtktypeint64": ">i8"}
 
 
-def read(data: bytes) -> Geometry:
+def read(data: bytes | mmap) -> Geometry:
     """The points of a file's bytes as a cloud."""
     head = re.match(rb"# vtk DataFile Version [^\n]*\n[^\n]*\n\s*(ASCII|BINARY)\s", data[:1024])
     if head is None:
@@ -31,7 +32,7 @@ def read(data: bytes) -> Geometry:
     count, kind = int(found[1]), TYPES.get(found[2].lower())
     if kind is None:
         raise UserError(f"the vtk file's points have an unknown type '{found[2].decode()[:20]}'")
-    body = data[found.end() :]
+    body = memoryview(data)[found.end() :]
     if head[1] == b"ASCII":
         values = parse_numbers(body)  # up to the next keyword
     else:

@@ -8,7 +8,7 @@ import datasets
 import evaluate
 from fields import sphere
 from helper import UserError
-from igr import files, memory, meshes, monitoring, shapes, surface, text
+from igr import files, memory, meshes, monitoring, scans, shapes, surface, text
 from igr.frames import Geometry
 from igr.grids import FINEST, Grid, keys_of
 import visualize
@@ -98,6 +98,38 @@ def test_clouds_that_cannot_be_are_refused(tmp_path, monkeypatch, source):
     with pytest.raises(UserError, match=r"would take about 23\.3 GiB"):
         datasets.main(datasets.parse_args(f"create {source} -n 100000000".split()))
     assert [path.name for path in tmp_path.iterdir()] == ["letter.ply"]
+
+
+def write_npz(path, points):
+    np.savez(path, points=points)
+
+
+def write_vtk(path, points):
+    head = f"# vtk DataFile Version 3.0\nx\nBINARY\nDATASET POLYDATA\nPOINTS {len(points)} double\n"
+    path.write_bytes(head.encode() + points.astype(">f8").tobytes())
+
+
+def write_las(path, points):
+    laspy = pytest.importorskip("laspy")
+    header = laspy.LasHeader(point_format=0)
+    header.scales = np.full(3, 1e-6)
+    las = laspy.LasData(header)
+    las.x, las.y, las.z = points.T
+    las.write(path)
+
+
+@pytest.mark.parametrize("name, write", [("a.npz", write_npz), ("a.vtk", write_vtk),
+                                         ("a.las", write_las)])
+def test_maps_are_not_copied(tmp_path, monkeypatch, rng, name, write):
+    monkeypatch.setattr(scans, "BLOCK", 1 << 10)
+    points = np.round(rng.uniform(-1, 1, (50_000, 3)), 6)
+    write(tmp_path / name, points)
+    np.testing.assert_allclose(files.read(tmp_path / name).points, points, atol=1e-9)
+    tracemalloc.start()
+    files.read(tmp_path / name)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.7 * points.nbytes
 
 
 @pytest.mark.parametrize("name", ["a.ply", "a.ply.gz", "a.npy", "a.xyz", "a.xyz.gz", "a.pts"])
