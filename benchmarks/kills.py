@@ -7,7 +7,8 @@ resumed and killed again until it ends. Its weights must equal those of an undis
 bit, and its log must have every step once. From a fifth of its steps on, it draws points of coarse
 meshes of its network, which are resumed too. Inference, with the detail of the cloud, is killed
 while it replaces a mesh: the file must hold the whole old mesh or the whole new one. Prints the
-counts; "kills_past_pool" are those of trainings that had made a coarse mesh.
+counts, and on stderr how far it is; "kills_past_pool" are those of trainings that had made a coarse
+mesh.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
         of_training += found[0]
         past_pool += found[1]
         trainings += 1
+        print(f"{of_training} kills of {trainings} trainings", file=sys.stderr, flush=True)
     kill_inference(folder, rng, of_inference)
     return {"kills_training": of_training, "kills_past_pool": past_pool,
             "kills_inference": of_inference, "trainings": trainings, "lost_or_damaged": 0}
