@@ -27,6 +27,7 @@ import os
 from pathlib import Path
 import platform
 import signal
+import subprocess
 import sys
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +103,7 @@ def measure_shape(name: str, work: Path, results: Path, only) -> list:
             if there.get("settings") == wanted and "error" not in there:
                 continue
             label = f"{name}, {job.case}, {job.method}"
-            entries[job.method] = {"settings": wanted, "machine": machine(),
+            entries[job.method] = {"settings": wanted, "machine": machine(), "code": code(),
                                    **measure_job(job, label, lock)}
             if "error" in entries[job.method] and job.method not in PEERS:
                 failed.append(label)  # a peer may fail: that is a result
@@ -144,6 +145,18 @@ def machine() -> dict:
     open3d = next((version(n) for n in ("open3d", "open3d-cpu") if is_installed(n)), "none")
     return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(),
             "nnabla": version("nnabla"), "open3d": open3d}
+
+
+def code() -> dict:
+    """The version of the code, and its commit where it is a git checkout; "+" where files that git
+    knows have changed since."""
+    describe = ["git", "describe", "--always", "--exclude", "*", "--dirty=+"]
+    try:
+        done = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True)
+        commit = done.stdout.strip() or None
+    except OSError:
+        commit = None
+    return {"version": helper.__version__, "commit": commit}
 
 
 def is_installed(name: str) -> bool:

@@ -12,7 +12,7 @@ from igr import checkpoints
 from results_clouds import sha256
 from results_process import command_line, run_checked, total_cost
 import results_settings as settings
-from results_settings import LONG_CASES, NEED_NORMALS, OURS, PEERS, Shape
+from results_settings import LONG_CASES, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
 import results_tables as tables
 
 
@@ -80,6 +80,7 @@ class Job(NamedTuple):
     def make(self, lock) -> dict:
         """Make the mesh and measure it: the entry's figures. Raises Failed."""
         costs = []
+        parts = {}  # CPU seconds of each script
         folder = checkpoint = None
         for command in self.commands():
             if command[0] == "train.py":
@@ -91,7 +92,10 @@ class Job(NamedTuple):
                 costs.append(run_checked(command, lock).cost())
             else:
                 costs.append(run_checked(command, lock, settings.PEER_SECONDS).cost())
+            parts[command[0]] = costs[-1].get("cpu_seconds")
         found = {**total_cost(costs), **self.measure(lock, checkpoint)}
+        if self.method in OURS:
+            found["parts"] = parts
         if self.course:
             found["course"] = self.measure_course(lock, folder)
         return found
@@ -136,6 +140,7 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
     """
     for case in shape.cases:
         methods = [m for m in shape.methods if case in LONG_CASES or m != "ours-long"]
+        methods = [m for m in methods if case in shape.seeded or m not in SEEDS[1:]]
         if case == "clean" and topology and "upstream" in shape.protocols:
             methods.append("truth")
         for method in methods:

@@ -11,7 +11,9 @@ RECIPE = 6  # raise it when train.py gives other weights for the same flags: our
 # flags of train.py in addition to its defaults; one thread, so that two shapes can run at a time
 OURS = {"ours": "--threads 1", "ours-network": "--threads 1",  # the same training
         "ours-normals": "--threads 1 --with-normals",
-        "ours-long": "--threads 1 -ti 30000"}
+        "ours-long": "--threads 1 -ti 30000",
+        "ours-seed-1": "--threads 1 --seed 1", "ours-seed-2": "--threads 1 --seed 2"}
+SEEDS = ("ours", "ours-seed-1", "ours-seed-2")  # the same but for chance
 # more flags by case, of ours in LONG_CASES
 CASE_FLAGS = {}
 LONG_CASE_FLAGS = {"holes": "-ti 45000"}
@@ -55,6 +57,7 @@ class Shape(NamedTuple):
     azimuth: int = 20  # of the camera in pictures, in degrees
     hint: str = ""  # where to get the reference if downloads.sh does not have it
     course: bool = False  # measure the surface during the training of "ours" (ours-long: always)
+    seeded: tuple = ()  # cases in which SEEDS are compared
 
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
@@ -65,11 +68,12 @@ ALL_METHODS = ("ours", "ours-network", "ours-normals", *PEERS)
 UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
-                   (*ALL_METHODS, "ours-long"), UPSTREAM, course=True),
+                   (*ALL_METHODS, "ours-long", *SEEDS[1:]), UPSTREAM, course=True,
+                   seeded=("clean", "noisy")),
     "knot": Shape((), ALL_CASES[:4], ALL_METHODS),
     "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"),
-                  methods=(*Shape().methods, "ours-long"), protocols=UPSTREAM,
-                  up="z", course=True),
+                  methods=(*Shape().methods, "ours-long", *SEEDS[1:]), protocols=UPSTREAM,
+                  up="z", course=True, seeded=("clean",)),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
                        protocols=UPSTREAM,
                        azimuth=200),  # at 20 it turns its back

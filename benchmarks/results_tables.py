@@ -11,14 +11,16 @@ from pathlib import Path
 import re
 
 import helper
+from results_settings import SEEDS
 
 NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "ours, with normals",
-         "ours-long": "ours, longer",
+         "ours-long": "ours, longer", "ours-seed-1": "ours, seed 1", "ours-seed-2": "ours, seed 2",
          "poisson-estimated": "Poisson, estimated normals", "poisson": "Poisson, true normals",
          "poisson-winding": "Poisson, winding-number normals",
          "poisson-meshlab": "MeshLab's Poisson, true normals",
          "ball-pivoting": "ball pivoting", "truth": "the truth itself"}
 NONE = "–"
+NORMALS = Path(__file__).with_name("normals.json")
 # the exact distances of an entry's default protocol: truth to mesh, mesh to truth
 BOTH_WAYS = ("reference_to_surface", "mesh_to_surface")
 
@@ -27,8 +29,7 @@ PUBLISHED = {"bunny": (0.21, 0.90), "armadillo": (0.20, 0.67), "dragon": (0.12, 
              "lucy": (0.07, 0.53), "drill": (0.45, 0.96), "rgb_dragon": (0.22, 0.73)}
 # one-sided Chamfer and Hausdorff distance, scan to mesh, of the benchmark's gargoyle; quoted from
 # other papers, since the tables of these were not at hand
-SRB = {"IGR, with normals (recalled, not checked)": (0.064, 0.81),
-       "SIREN (Sitzmann et al. 2020)": (0.08, 0.68),
+SRB = {"SIREN (Sitzmann et al. 2020)": (0.08, 0.68),
        "DiGS (Ben-Shabat et al. 2022)": (0.09, 0.92),
        "PINC (Park et al. 2023)": (0.05, 0.80)}
 # targets without normals. The bunny: mean truth to mesh within an hour on 2 cores, and in any time.
@@ -83,6 +84,17 @@ def minutes(found: dict) -> str:
     runs have one thread)."""
     spent = found.get("cpu_seconds", found.get("seconds"))
     return NONE if spent is None else f"{spent / 60:.1f}"
+
+
+def parts_text(ours: dict, alone: dict) -> str:
+    """Minutes of one core for the training, the extraction of the network's mesh (`alone`: its
+    entry), and the detail of ours; the minutes together where a part is not known."""
+    training = ours.get("parts", {}).get("train.py")
+    mesh = ours.get("parts", {}).get("infer.py")
+    extraction = alone.get("parts", {}).get("infer.py")
+    if None in (training, mesh, extraction):
+        return minutes(ours)
+    return " + ".join(f"{s / 60:.1f}" for s in (training, extraction, mesh - extraction))
 
 
 def topology_text(topology) -> str:
@@ -144,12 +156,14 @@ def shapes(results: dict) -> str:
     for name, result in results.items():
         ours = longest_training(result)
         rows.append([
-            name, f"{result['cases']['clean']['points']:,}", minutes(ours), distances_text(ours),
+            name, f"{result['cases']['clean']['points']:,}",
+            parts_text(ours, entry(result, "clean", "ours-network")), distances_text(ours),
             topology_text(ours["topology"]) if ours else NONE,
             topology_text(result["reference"]["topology"]),
             *(distances_text(entry(result, "clean", method))
               for method in ("ours-normals", "poisson-estimated"))])
-    return table("shape | points | core minutes | ours | topology | the truth's | "
+    return table("shape | points | core minutes: training + extraction + detail | ours | "
+                 "topology | the truth's | "
                  "ours, with normals | Poisson, estimated normals", rows)
 
 
@@ -166,7 +180,7 @@ def references(results: dict) -> str:
 
 def cases(results: dict) -> str:
     """All methods in each case, for shapes with several; the least mean is bold."""
-    methods = [m for m in NAMES if m != "truth"]
+    methods = [m for m in NAMES if m not in ("truth", *SEEDS[1:])]
     rows = []
     for name, result in results.items():
         for case in result["cases"] if len(result["cases"]) > 1 else ():
@@ -178,6 +192,29 @@ def cases(results: dict) -> str:
                 cells.append(f"**{text}**" if one and mean_both_ways(one) == least else text)
             rows.append([name, case, *cells])
     return table(f"shape | case | {' | '.join(NAMES[m] for m in methods)}", rows)
+
+
+def seeds(results: dict) -> str:
+    """The same training with other random numbers, and how far its results are apart."""
+    rows = []
+    for name, result in results.items():
+        for case in result["cases"]:
+            found = [entry(result, case, method) for method in SEEDS]
+            if all(found):
+                means = [mean_both_ways(one) for one in found]
+                spread = (max(means) - min(means)) / (sum(means) / len(means))
+                texts = [f"{distances_text(one)}, {topology_text(one['topology'])}"
+                         for one in found]
+                rows.append([name, case, *texts, f"{100 * spread:.1f} %"])
+    return table("shape | case | seed 0 | seed 1 | seed 2 | spread", rows)
+
+
+def normals(_: dict) -> str:
+    """Normals of clouds without any, by benchmarks/normals.py."""
+    rows = json.loads(NORMALS.read_text())["rows"] if NORMALS.is_file() else []
+    return table("shape | points | method | mean angle | on the wrong side", [
+        [row["shape"], f"{row['points']:,}", row["method"], f"{row['mean_angle']:.2f}°",
+         f"{row['wrong_percent']:.3f} %"] for row in rows])
 
 
 def srb(results: dict) -> str:
@@ -321,7 +358,7 @@ def topology_rows(name: str, result: dict):
 
 TABLES = {"summary": summary_table, "shapes": shapes, "cases": cases, "srb": srb,
           "upstream": upstream, "everything": everything, "field": field, "targets": targets,
-          "references": references}
+          "references": references, "seeds": seeds, "normals": normals}
 
 
 # -------------------------------------------------------------------------------------- the READMEs
