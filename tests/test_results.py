@@ -80,6 +80,7 @@ def test_killed_and_resumed(driver, tmp_path):
             and (tmp_path / "results" / "course.png").stat().st_size > 1000)
     entry = found["ours"]
     assert entry["seconds"] > 0.1 and entry["peak_mib"] > 50
+    assert sorted(entry["parts"]) == ["infer.py", "train.py"] and entry["code"]["version"]
     assert 0 < entry["default"]["reference_to_surface"]["mean"] < 0.3
     assert {"cube", "band"} <= set(entry["field"]) and entry["topology"]["faces"] > 50
     assert str(tmp_path) not in json.dumps({**entry, "settings": None})
@@ -204,6 +205,8 @@ def test_methods_and_protocols_of_each_case():
     assert every["clean", "poisson"] == every["noisy", "ours"] == ("default",)
     assert ("clean", "truth") not in found(topology=None)
     assert {method for _, method in found(["ours"])} == {"ours"}
+    shape = shape._replace(methods=settings.SEEDS, seeded=("noisy",))
+    assert {case for case, method in found() if method == "ours-seed-2"} == {"noisy"}
 
 
 def test_cost_of_a_training_that_was_stopped(tmp_path, monkeypatch):
@@ -340,6 +343,31 @@ def test_tables_mark_the_best_and_what_is_not_reached():
     targets = tables.targets(found)
     assert "0.00400 | 0.00500 | no |" in targets and "| genus 1, 1 piece | yes |" in targets
     assert "bunny" in targets and "not measured" in targets
+
+
+def test_costs_by_part():
+    alone = figures(0.001, 0.003, parts={"train.py": 300.0, "infer.py": 6.0})
+    ours = figures(0.001, 0.003, parts={"train.py": 300.0, "infer.py": 18.0})
+    assert tables.parts_text(ours, alone) == "5.0 + 0.1 + 0.2"
+    assert tables.parts_text(ours, {}) == "1.0"
+    ours["parts"]["train.py"] = None  # a kill lost it
+    assert tables.parts_text(ours, alone) == "1.0"
+
+
+def test_seeds_and_normals(tmp_path, monkeypatch):
+    methods = {"ours": figures(0.001, 0.003), "ours-seed-1": figures(0.002, 0.004),
+               "ours-seed-2": figures(0.003, 0.003)}
+    found = {"knot": {"cases": {"clean": {"methods": methods},
+                                "noisy": {"methods": {"ours": figures(1, 1)}}}}}
+    *_, row = tables.seeds(found).splitlines()
+    assert row.startswith("| knot | clean | 0.00100 / 0.00300, genus 1, 1 piece |")
+    assert row.endswith("| 37.5 % |")
+    assert "seed 1" not in tables.cases(found)
+    monkeypatch.setattr(tables, "NORMALS", tmp_path / "normals.json")
+    assert len(tables.normals({}).splitlines()) == 2
+    tables.NORMALS.write_text(json.dumps({"rows": [{
+        "shape": "a", "points": 5000, "method": "ours", "mean_angle": 3.764, "wrong_percent": 0}]}))
+    assert tables.normals({}).splitlines()[-1] == "| a | 5,000 | ours | 3.76° | 0.000 % |"
 
 
 @pytest.mark.parametrize("found, cell", [
