@@ -77,12 +77,9 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     if detail != "off" or not keep_all or trim is not None:
         points = known_cloud(network, cloud, needed=trim is not None, say=say)
     mesh, stats = level_set(f, grid, network.volume_factor, level, dense, lipschitz, outward, say)
-    noise = 0.0
     if points:
-        mesh, noise = with_points(mesh, network, grid, level, detail, points, keep_all, say, group)
+        mesh = with_points(mesh, network, grid, level, detail, trim, points, keep_all, say, group)
     if group.rank == 0:
-        if points:
-            mesh = trimmed(mesh, points, trim, noise, level, network.frame, say)
         mesh = kept_part(mesh, largest, min_component, say)
         mesh = finished(mesh, points, grid, smooth_rims, faces, network.frame.scale, say)
     return mesh._replace(points=network.frame.to_world(mesh.points)), stats
@@ -129,10 +126,21 @@ def known_cloud(network: Network, path: str | Path | None, needed: bool,
 
 
 def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
-                detail: str | int, cloud: datasets.TrainingPoints, keep_all: bool,
-                say: Callable[[str], None], group: Ranks) -> tuple[Geometry, float]:
+                detail: str | int, trim: str | float | None, cloud: datasets.TrainingPoints,
+                keep_all: bool, say: Callable[[str], None], group: Ranks) -> Geometry:
     """What the cloud's points make of a mesh in the unit frame: without the pieces that none of
-    them supports, and with their detail; and their noise. Arguments as mesh_of has them."""
+    them supports, with their detail and, by the first rank, trimmed. Arguments as mesh_of has them.
+    """
+    mesh, noise = detailed(mesh, network, grid, level, detail, cloud, keep_all, say, group)
+    if group.rank == 0:
+        mesh = trimmed(mesh, cloud, trim, noise, level, network.frame, say)
+    return mesh
+
+
+def detailed(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
+             detail: str | int, cloud: datasets.TrainingPoints, keep_all: bool,
+             say: Callable[[str], None], group: Ranks) -> tuple[Geometry, float]:
+    """A mesh (unit frame) without unsupported pieces and with detail, and the points' noise."""
     if not keep_all:
         supported = support.supported_faces(mesh, cloud.points)
         if not supported.all():

@@ -29,8 +29,8 @@ import results_settings as settings  # noqa: E402
 
 LINES = ROOT / "benchmarks" / "surfaces.jsonl"
 PAGE = ROOT / "results" / "surfaces.md"
-HEAD = ("| shape | flags | network alone | with detail | pieces | Euler | core s, training | "
-        "core s, mesh |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+HEAD = ("| shape | flags | grid | network alone | with detail | pieces | Euler | "
+        "core s, training | core s, mesh |\n|" + " --- |" * 9)
 
 
 def measure(shape: str, case: str, flags: str, grid: int, work: Path) -> dict:
@@ -74,9 +74,9 @@ def table(rows: list) -> str:
         name = row["shape"] + ("" if row["case"] == "clean" else f", {row['case']}")
         flags = f"`{row['flags']}`" if row["flags"] else "defaults"
         found = row["detail"]
-        lines.append(f"| {name} | {flags} | {distances(row['network'])} | {distances(found)} | "
-                     f"{found['pieces']} | {found['euler']} | {row['training_seconds']:.0f} | "
-                     f"{found['mesh_seconds']:.0f} |")
+        lines.append(f"| {name} | {flags} | {row['grid']} | {distances(row['network'])} | "
+                     f"{distances(found)} | {found['pieces']} | {found['euler']} | "
+                     f"{row['training_seconds']:.0f} | {found['mesh_seconds']:.0f} |")
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 Reads .ply .obj .off .stl .glb .gltf .vtk .xyz .pts .pcd .npy .npz .las .laz .e57, and any of them
 with .gz added; writes meshes as .ply .obj .off .stl .glb and clouds as .ply .xyz .npy. READERS,
 TABLES, PATH_READERS, MESH_WRITERS and CLOUD_WRITERS at the end list them: a new format is a
-function (of text.py, ply.py, scans.py, vtk.py or formats.py) and a line there.
+function (of text.py, ply.py, obj.py, scans.py, vtk.py or formats.py) and a line there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import BinaryIO
 import zlib
 
 from helper import UserError, check_output, existing_file, replacing
-from igr import formats, ply, scans, text, vtk
+from igr import formats, obj, ply, scans, text, vtk
 from igr.frames import LARGEST, Geometry
 
 import numpy as np
@@ -264,14 +264,14 @@ def _table(cloud: Geometry) -> np.ndarray:
 # ------------------------------------------------------------------------------------------ formats
 
 READERS = {  # suffix: bytes of a file -> Geometry, unchecked
-    ".ply": ply.read, ".obj": formats.read_obj, ".pcd": formats.read_pcd,
+    ".ply": ply.read, ".obj": obj.read, ".pcd": formats.read_pcd,
     ".off": formats.read_with_trimesh("off"), ".stl": formats.read_with_trimesh("stl"),
     ".npy": formats.read_npy, ".npz": formats.read_npz, ".vtk": vtk.read,
     ".glb": formats.read_glb, ".las": scans.read_las, ".laz": scans.read_las,
 }
 TABLES = (".xyz", ".pts")  # which text.read_table() reads
 # whose readers also take the map of a file
-MAPPED = (".ply", ".pcd", ".npy", ".npz", ".vtk", ".las", ".laz")
+MAPPED = (".ply", ".obj", ".pcd", ".npy", ".npz", ".vtk", ".las", ".laz")
 PATH_READERS = {".e57": scans.read_e57, ".gltf": formats.read_gltf}  # suffix: path -> Geometry
 FORMATS = (*READERS, *TABLES, *PATH_READERS)
 # how files of a format begin

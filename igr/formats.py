@@ -1,4 +1,4 @@
-"""Readers of pcd, numpy and obj files, and of off, stl and glTF by trimesh.
+"""Readers of pcd and numpy files, and of off, stl and glTF by trimesh.
 
 Each takes a file's bytes and returns a Geometry, unchecked; files.read checks it. Each raises
 UserError, without the file's name, where the bytes are not of its format.
@@ -245,35 +245,7 @@ def _numpy_load(data: bytes | mmap):
         raise UserError(f"not an array that numpy reads ({str(error)[:80]})") from None
 
 
-# ------------------------------------------------------------------------- obj, off, stl, gltf
-
-
-def read_obj(data: bytes) -> Geometry:
-    """Vertices, with the colours behind them, and faces; texture, normals, groups, materials and
-    lines do not matter here."""
-    points = []
-    colors = []
-    polygons = []
-    for line in data.decode("utf-8-sig", "replace").splitlines():
-        words = line.split()
-        try:
-            if words[:1] == ["v"]:
-                points.append((float(words[1]), float(words[2]), float(words[3])))
-                if len(words) == 7:
-                    colors.append((float(words[4]), float(words[5]), float(words[6])))
-            elif words[:1] == ["f"]:
-                corners = [int(word.split("/")[0]) for word in words[1:]]
-                if len(corners) < 3 or not all(corners):
-                    raise ValueError
-                # counted from 1, or backwards from the last vertex so far
-                polygons.append([c - 1 if c > 0 else len(points) + c for c in corners])
-        except (ValueError, IndexError):
-            raise UserError(f"the obj file has a bad line: '{line[:60]}'") from None
-    if not points:
-        raise UserError("the obj file holds no points")
-    faces = split_polygons([np.array(p, np.int64) for p in polygons]) if polygons else None
-    colored = unit_colors(np.array(colors)) if colors else None
-    return Geometry(np.array(points), None, faces, colored)
+# ------------------------------------------------------------------------------ off, stl, gltf
 
 
 def read_with_trimesh(kind: str):

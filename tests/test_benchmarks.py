@@ -45,7 +45,7 @@ def test_table_of_the_surfaces():
     row = {"shape": "lucy", "case": "clean", "flags": "--mu 0", "grid": 512,
            "training_seconds": 141.2, "network": {**found, "reference_to_surface": 1.5},
            "detail": found}
-    line = "| lucy | `--mu 0` | 1.500 / 0.337 | 0.360 / 0.337 | 1 | 0 | 141 | 12 |"
+    line = "| lucy | `--mu 0` | 512 | 1.500 / 0.337 | 0.360 / 0.337 | 1 | 0 | 141 | 12 |"
     assert surfaces.table([row]).splitlines()[-1] == line
     assert line in surfaces.render(page, [row])
 

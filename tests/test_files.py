@@ -91,15 +91,6 @@ def test_ply_headers_with_blanks_and_tricky_comments(tmp_path):
     assert files.read(path).points.tolist()[2] == [1, 1, 0]
 
 
-def test_obj_with_textures_groups_and_negative_indices(tmp_path):
-    path = tmp_path / "a.obj"
-    path.write_bytes(b"\xef\xbb\xbfmtllib a.mtl\r\nv 0 0 0\r\nv 1 0 0\r\nv 1 1 0\r\nv 0 1 0\r\n"
-                     b"vt 0 0\r\nvt 1 1\r\nusemtl one\r\nf 1/1 2/2 3/1 4/1\r\nusemtl two\r\n"
-                     b"v 0 0 1\r\nf -1//1 1//1 2//1\r\n")
-    mesh = files.read(path)
-    assert mesh.faces.tolist() == [[4, 0, 1], [0, 1, 2], [0, 2, 3]] and len(mesh.points) == 5
-
-
 def test_a_gzip_bomb_is_refused(tmp_path):
     path = tmp_path / "bomb.xyz.gz"
     path.write_bytes(gzip.compress(b"0 0 0\n" * 20_000_000, 1))

@@ -12,12 +12,12 @@ from igr import files, frames, shapes
 import peers
 import results
 import results_clouds as clouds
-import results_curves as curves
 import results_jobs
 import results_pictures as pictures
 import results_process
 import results_settings as settings
 import results_tables as tables
+from test_tables import figures
 
 import numpy as np
 import pytest
@@ -319,93 +319,3 @@ def test_missing_data_is_reported(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(settings, "DATA", (tmp_path,))
     results.main(results.parse_args(["bunny", "--results", str(tmp_path)]))
     assert "bunny: no file of it here" in capsys.readouterr().out
-
-
-def figures(forth, back, **more):
-    default = {"reference_to_surface": {"mean": forth, "p99": forth}, "chamfer": forth,
-               "hausdorff": forth, "mesh_to_surface": {"mean": back, "p99": back}}
-    topology = {"components": 1, "watertight": True, "euler_characteristic": 0,
-                "boundary_edges": 0, "nonmanifold_edges": 0}
-    return {"default": default, "topology": topology, "seconds": 60.0, "peak_mib": 100.0, **more}
-
-
-def test_tables_mark_the_best_and_what_is_not_reached():
-    result = {"reference": {"topology": figures(0, 0)["topology"], "scale": 1.0}, "cases": {
-        "clean": {"points": 9, "methods": {"ours": figures(0.001, 0.003)}},
-        "noisy": {"points": 9, "methods": {
-            "ours": figures(0.004, 0.006), "poisson-estimated": figures(0.007, 0.001),
-            "ball-pivoting": {"error": "died of SIGSEGV"}}}}}
-    found = {"knot": result}
-    assert "| knot | 9 | 1.0 | 0.00100 / 0.00300 | genus 1, 1 piece |" in tables.shapes(found)
-    assert "0.00400 / 0.00600 |" in tables.cases(found)
-    assert "**0.00700 / 0.00100**" in tables.cases(found)
-    assert "died of SIGSEGV" in tables.everything(found)
-    targets = tables.targets(found)
-    assert "0.00400 | 0.00500 | no |" in targets and "| genus 1, 1 piece | yes |" in targets
-    assert "bunny" in targets and "not measured" in targets
-
-
-def test_costs_by_part():
-    alone = figures(0.001, 0.003, parts={"train.py": 300.0, "infer.py": 6.0})
-    ours = figures(0.001, 0.003, parts={"train.py": 300.0, "infer.py": 18.0})
-    assert tables.parts_text(ours, alone) == "5.0 + 0.1 + 0.2"
-    assert tables.parts_text(ours, {}) == "1.0"
-    ours["parts"]["train.py"] = None  # a kill lost it
-    assert tables.parts_text(ours, alone) == "1.0"
-
-
-def test_seeds_and_normals(tmp_path, monkeypatch):
-    methods = {"ours": figures(0.001, 0.003), "ours-seed-1": figures(0.002, 0.004),
-               "ours-seed-2": figures(0.003, 0.003)}
-    found = {"knot": {"cases": {"clean": {"methods": methods},
-                                "noisy": {"methods": {"ours": figures(1, 1)}}}}}
-    *_, row = tables.seeds(found).splitlines()
-    assert row.startswith("| knot | clean | 0.00100 / 0.00300, genus 1, 1 piece |")
-    assert row.endswith("| 37.5 % |")
-    assert "seed 1" not in tables.cases(found)
-    monkeypatch.setattr(tables, "NORMALS", tmp_path / "normals.json")
-    assert len(tables.normals({}).splitlines()) == 2
-    tables.NORMALS.write_text(json.dumps({"rows": [{
-        "shape": "a", "points": 5000, "method": "ours", "mean_angle": 3.764, "wrong_percent": 0}]}))
-    assert tables.normals({}).splitlines()[-1] == "| a | 5,000 | ours | 3.76° | 0.000 % |"
-
-
-@pytest.mark.parametrize("found, cell", [
-    ("genus 0, 1 piece", "yes"), ("genus 0, 3 pieces", "the genus, not the pieces"),
-    ("genus 1, 1 piece", "no"), ("open, 1 piece", "no"), (tables.NONE, "not measured")])
-def test_topology_against_its_target(found, cell):
-    assert tables.same_topology("genus 0, 1 piece", found) == cell
-
-
-def test_course_with_its_targets():
-    course = [{"step": 100 * k, **figures(0.1 / k, 0.3 / k)} for k in (1, 2, 4)]
-    for row in course:
-        row["default"]["reference_to_surface"]["max"] = 1 / row["step"]
-    longest = figures(0.02, 0.06, course=course)
-    reference = {"topology": None, "scale": 10.0}
-    case = {"points": 9, "methods": {"ours-long": longest,
-                                     "poisson-estimated": figures(0.001, 0.003)}}
-    figure = curves.chart(list(curves.lines({
-        "gargoyle": {"reference": reference, "cases": {"clean": case}},
-        "knot": {"reference": reference, "cases": {"holes": case}},
-        "torus": {"reference": reference, "cases": {"clean": {"points": 9, "methods": {}}}}})))
-    mean, both, farthest = ([(list(line.get_xdata()), list(line.get_ydata()), line.get_linestyle())
-                             for line in axes.lines] for axes in figure.axes)
-    steps = [100, 200, 400]
-    assert mean == [(steps, [0.1, 0.05, 0.025], "-")] * 2
-    assert both == [(steps, [0.2, 0.1, 0.05], "-")] * 2 + [([0, 1], [0.002, 0.002], "--")]
-    assert farthest[1] == ([0, 1], [0.068, 0.068], "--")  # the benchmark's 0.68 in the unit frame
-
-
-def test_costs_of_a_course_beside_the_rivals():
-    course = [{"step": 100 * k, **figures(0.1 / k, 0.3 / k)} for k in (1, 2, 4)]
-    case = {"points": 9, "methods": {
-        "ours": {**figures(0.02, 0.06, course=course), "cpu_seconds": 60.0},
-        "poisson": {**figures(0.001, 0.003), "cpu_seconds": 2.0}}}
-    other = {"points": 9, "methods": {"ours": figures(0.02, 0.06)}}
-    found = list(curves.costs({"lucy": {"cases": {"clean": case, "noisy": case}},
-                               "bunny": {"cases": {"clean": other}}}))
-    assert found == [("lucy", [15.0, 30.0, 60.0], [0.1, 0.05, 0.025],
-                      [("Poisson, true normals", 2.0, 0.001)])]
-    lines = curves.chart_of_costs(found).axes[0].lines
-    assert [list(line.get_xdata()) for line in lines] == [[15.0, 30.0, 60.0], [2.0]]
