@@ -57,13 +57,19 @@ def _even_lines(block: bytes) -> _Part | None:
         return None
     if len(vertices) and vertices.shape[1] < 3:
         return None
-    if len(corners) and (corners.shape[1] < 3 or (corners < 1).any() or (corners % 1).any()):
+    if len(corners) and (corners.shape[1] < 3 or not _are_numbers_of_rows(corners)):
         return None
     vertices = vertices.reshape(len(vertices), -1 if len(vertices) else 3)
     colored = vertices.shape[1] == COLORED
     polygons = corners.astype(np.int64) - 1
     return _Part(vertices[:, :3], vertices[:, 3:] if colored else np.empty((0, 3)),
                  split_polygons(polygons) if len(corners) else np.empty((0, 3), np.int64))
+
+
+def _are_numbers_of_rows(values: np.ndarray) -> bool:
+    """Are all values whole numbers from 1 on, as float64 has them?"""
+    return bool(np.isfinite(values).all() and (values >= 1).all() and (values < 2**53).all()
+                and (values == np.floor(values)).all())
 
 
 def _rows(lines: list) -> np.ndarray | None:
