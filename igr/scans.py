@@ -81,7 +81,7 @@ def _check_chunks(data: bytes | mmap, start: int, size: int, count: int) -> None
         number = int.from_bytes(data[record + 32 : record + 34], "little")
         items = np.frombuffer(data[record + 34 : record + 34 + 6 * number], "<u2").reshape(-1, 3)
         layers = sum(LAYERS.get(int(kind), int(length)) for kind, length, _ in items)
-        while at < table:  # a first point as it is, the number of points, the layers
+        while at < min(table, len(data)):  # a first point as it is, a number of points, the layers
             sizes = np.frombuffer(data[at + size + 4 : at + size + 4 + 4 * layers], "<u4")
             at += size + 4 + 4 * layers + int(sizes.sum(dtype=np.int64))
     chunks = int.from_bytes(data[table + 4 : table + 8], "little") if table > 0 else 0

@@ -1,6 +1,7 @@
 """LAS, LAZ and E57: files that their own libraries write, and broken ones."""
 
 import io
+import time
 import sys
 
 from helper import UserError
@@ -120,6 +121,22 @@ def test_layers_longer_than_the_file_are_refused_at_once(points):
     data[start : start + 4] = b"\xff" * 4
     with pytest.raises(UserError, match="chunks are damaged"):
         scans.read_las(bytes(data))
+
+
+def test_a_table_of_chunks_far_beyond_the_file_is_refused_at_once(points):
+    """The search for it went from chunk to chunk for ever."""
+    header = laspy.LasHeader(version="1.4", point_format=7)
+    made = laspy.LasData(header)
+    made.x, made.y, made.z = points.T
+    buffer = io.BytesIO()
+    made.write(buffer, do_compress=True)
+    data = bytearray(buffer.getvalue())
+    start = int.from_bytes(data[96:100], "little")
+    data[start : start + 8] = (1 << 62).to_bytes(8, "little")
+    begin = time.perf_counter()
+    with pytest.raises(UserError, match="not a readable las or laz file|damaged"):
+        scans.read_las(bytes(data))
+    assert time.perf_counter() - begin < 5
 
 
 @pytest.mark.parametrize("suffix, place", [(".las", 100), (".laz", 100), (".laz", None)])
