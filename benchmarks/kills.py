@@ -114,9 +114,10 @@ def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
     """
     rng = np.random.default_rng(seed)
     files.write(folder / "cloud.ply", shapes.sample("sphere", 200))
-    begin = time.perf_counter()
-    assert start(folder, "train.py", f"{TRAIN} -m truth").wait() == 0
-    seconds = time.perf_counter() - begin
+    for _ in range(2):  # the first one may compile
+        begin = time.perf_counter()
+        assert start(folder, "train.py", f"{TRAIN} -m truth --overwrite").wait() == 0
+        seconds = time.perf_counter() - begin
     truth = final_weights(folder / "truth")
     assert has_pool(folder / "truth")
     of_inference = kills // 5
