@@ -14,6 +14,7 @@ mesh.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 import subprocess
@@ -59,11 +60,12 @@ def has_pool(folder: Path) -> bool:
 
 
 def kill_training(folder: Path, truth: np.ndarray, seconds: float, rng,
-                  most: int) -> tuple[int, int]:
+                  most: int) -> tuple[int, int, float]:
     """Kill one training again and again, `most` times at most, until it ends; returns the kills,
-    and how many of them after it had made a coarse mesh.
+    how many of them after it had made a coarse mesh, and `seconds` as they are now.
 
-    truth, seconds: the weights of an undisturbed run, and how long it took.
+    truth, seconds: the weights of an undisturbed run, and how long one takes. Other work on the
+    machine may have ended since: a run that was too fast to be killed tells.
     """
     run = folder / "run"
     kills = past_pool = 0
@@ -73,11 +75,16 @@ def kill_training(folder: Path, truth: np.ndarray, seconds: float, rng,
     while True:
         line = "--resume -m run --quiet" if step else f"{TRAIN} -m run --overwrite"
         process = start(folder, "train.py", line)
+        begin = time.perf_counter()
         if kills < most:
-            time.sleep(rng.uniform(0.3, 1.1) * seconds)  # from the imports to the end
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                # from the imports to the end
+                process.wait(timeout=rng.uniform(0.3, 1.0) * seconds)
             process.kill()
         status = process.wait()
         if status == 0:
+            if not step:
+                seconds = min(seconds, time.perf_counter() - begin)
             break
         assert status == -9, process.stderr.read().decode()
         kills += 1
@@ -88,7 +95,7 @@ def kill_training(folder: Path, truth: np.ndarray, seconds: float, rng,
     assert np.array_equal(final_weights(run), truth), "not the weights of an undisturbed run"
     steps = [json.loads(row)["step"] for row in (run / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps.count(STEPS) == 1 and steps.count(50) == 1
-    return kills, past_pool
+    return kills, past_pool, seconds
 
 
 def kill_inference(folder: Path, rng, kills: int) -> None:
@@ -124,7 +131,8 @@ def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
     of_training = past_pool = 0
     trainings = 0
     while of_training < kills - of_inference:
-        found = kill_training(folder, truth, seconds, rng, kills - of_inference - of_training)
+        *found, seconds = kill_training(folder, truth, seconds, rng,
+                                        kills - of_inference - of_training)
         of_training += found[0]
         past_pool += found[1]
         trainings += 1
