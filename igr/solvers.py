@@ -192,26 +192,42 @@ class KernelMuon(_Muon):
     def _update_matrices(self, names: list) -> None:
         mu = np.float32(MU)
         rest = np.float32(1 - MU)
+        by_shape: dict = {}
         for name in names:
-            p = self.hidden[name]
             m = self.momentum[name]
+            g = rest * self.hidden[name].g
             m *= mu
-            m += rest * p.g
-            step = orthogonal(mu * m + rest * p.g)
-            step *= np.float32(self.rate * STEP * max(m.shape) ** 0.5)
-            p.d -= step
+            m += g
+            by_shape.setdefault(m.shape, []).append((name, mu * m + g))
+        for shape, found in by_shape.items():
+            steps = orthogonal(np.stack([step for _, step in found]))
+            steps *= np.float32(self.rate * STEP * max(shape) ** 0.5)
+            for (name, _), step in zip(found, steps):
+                weights = self.hidden[name].d
+                weights -= step
 
 
-def orthogonal(matrix: np.ndarray) -> np.ndarray:
-    """About U V^T (in, out) of the matrix U s V^T (in, out), float32."""
+def orthogonal(X: np.ndarray) -> np.ndarray:
+    """About U V^T of each matrix U s V^T of X (matrices, in, out), float32, in its place.
+
+    All matrices go through one call of numpy, which holds the interpreter's lock between calls.
+    """
     a, b, c = (np.float32(x) for x in QUINTIC)
-    X = matrix / (np.linalg.norm(matrix) + np.float32(1e-12))
+    for x in X:
+        x /= np.linalg.norm(x) + np.float32(1e-12)
+    A = np.empty((*X.shape[:2], X.shape[1]), np.float32)
+    B = np.empty_like(A)
+    BX = np.empty_like(X)
     for _ in range(ITERATIONS):
-        A = X @ X.T  # numpy takes half the products for these two, whose results are symmetric
-        B = A @ A.T
+        # numpy takes half the products for these two, whose results are symmetric
+        np.matmul(X, X.transpose(0, 2, 1), out=A)
+        np.matmul(A, A.transpose(0, 2, 1), out=B)
         B *= c
-        B += b * A
-        X = a * X + B @ X
+        A *= b
+        B += A
+        np.matmul(B, X, out=BX)
+        X *= a
+        X += BX
     return X
 
 

@@ -24,6 +24,7 @@ from igr.frames import Geometry
 import numpy as np
 
 STEPS = 65535  # of 16 bits
+LEVEL = 7  # of zlib's 9: 1 % more bytes in a tenth of the time
 MOST_FACES = 1_000_000  # that a browser turns without a jerk
 MOST_POINTS = 200_000  # of a cloud; of a larger one some, at random
 BEYOND = 0.1  # of the mesh's longest side: what is farther outside its box is not shown
@@ -83,7 +84,8 @@ def page(mesh: Geometry, title: str, colors=CLAY, azimuth: float = 30.0, elevati
         "strengths": [strength for _, strength in render.LIGHTS] + [render.AMBIENT],
     }
     of_mesh = _packed(mesh, low, side, colors[origin] if colors.ndim == 2 else None)
-    data = zlib.compress(of_mesh + _packed_points(dots.points, low, side) + _bytes(dots.colors), 9)
+    of_dots = _packed_points(dots.points, low, side) + _bytes(dots.colors)
+    data = zlib.compress(of_mesh + of_dots, LEVEL)
     values = {
         "TITLE": html.escape(title), "COUNTS": f"{len(mesh.faces):,} faces",
         "NOTE": html.escape(dots.note), "SETTINGS": json.dumps(settings),

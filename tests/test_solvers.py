@@ -38,7 +38,7 @@ def test_adam_steps_as_nnablas(rng):
 def test_orthogonal_keeps_the_directions_and_levels_the_values(rng, shape):
     U, _, Vt = np.linalg.svd(rng.standard_normal(shape), full_matrices=False)
     matrix = (U * np.geomspace(0.1, 20, len(Vt))) @ Vt
-    inside = U.T @ solvers.orthogonal(matrix.astype(np.float32)) @ Vt.T
+    inside = U.T @ solvers.orthogonal(matrix[None].astype(np.float32))[0] @ Vt.T
     values = np.diag(inside)
     assert values.min() > 0.6 and values.max() < 1.3
     np.testing.assert_allclose(inside, np.diag(values), atol=1e-4)
@@ -93,5 +93,6 @@ def test_muons_momentum_and_size_of_a_step():
         p.g = G
         solver.update()
         momentum = 0.98 * momentum + 0.02 * G
-        wanted = solvers.orthogonal((0.98 * momentum + 0.02 * G).astype(np.float32))
+        step = 0.98 * momentum + 0.02 * G
+        wanted = solvers.orthogonal(step[None].astype(np.float32))[0]
         np.testing.assert_allclose(before - p.d, 0.01 * 0.2 * 4 * wanted, atol=1e-6)
