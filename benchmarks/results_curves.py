@@ -12,16 +12,16 @@ import results_tables as tables
 
 
 def lines(results: dict):
-    """Yield (name, steps, entries, targets) of each training that was measured while it ran.
+    """Yield (name, steps, entries, target) of each training that was measured while it ran.
 
-    entries: the figures of the surface after so many steps; targets: {panel: distance}.
+    entries: the figures of the surface after so many steps; target: tables.Target or None.
     """
     for name, result in results.items():
         for case, _, found in tables.entries(result):
             if "course" in found:
                 steps = [row["step"] for row in found["course"]]
                 yield (f"{name}, {case}, {steps[-1]:,} steps", steps, found["course"],
-                       tables.targets_of(name, case, result))
+                       tables.TARGETS.get((name, case)))
 
 
 def mean(found: dict) -> float:
@@ -38,14 +38,15 @@ PANELS = {"mean": ("truth to mesh, mean", mean),
 
 
 def chart(found: list):
-    """Figure of distances (unit frame) over steps, for what lines() gives; targets are dashed."""
+    """Figure of distances (unit frame) over steps, for what lines() gives; targets of truth to mesh
+    are dashed."""
     figure = charts.new_figure(12, 4.5)
     for axes, (panel, (label, measure)) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
-        for name, steps, course, targets in found:
+        for name, steps, course, target in found:
             line, = axes.plot(steps, [measure(row) for row in course], label=name, marker="o",
                               markersize=3, linewidth=1.2)
-            if panel in targets:
-                axes.axhline(targets[panel], color=line.get_color(), linestyle="--", linewidth=1)
+            if panel == "mean" and target:
+                axes.axhline(target.forth, color=line.get_color(), linestyle="--", linewidth=1)
         axes.set(xscale="log", yscale="log", xlabel="step", title=label, ylabel="unit frame")
         axes.grid(alpha=0.3, which="both")
     figure.axes[0].legend(fontsize=7, loc="lower left")

@@ -12,7 +12,7 @@ from igr import checkpoints
 from results_clouds import sha256
 from results_process import command_line, run_checked, total_cost
 import results_settings as settings
-from results_settings import LONG_CASES, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
+from results_settings import NEED_NORMALS, OURS, PEERS, SEEDS, Shape
 import results_tables as tables
 
 
@@ -66,9 +66,7 @@ class Job(NamedTuple):
 
     def train_flags(self) -> list:
         """The words of train.py's flags for method, shape and case."""
-        of_case = (settings.LONG_CASE_FLAGS if self.method == "ours-long"
-                   else settings.CASE_FLAGS)
-        return f"{OURS[self.method]} {self.flags} {of_case.get(self.case, '')}".split()
+        return f"{OURS[self.method]} {self.flags}".split()
 
     def entry_settings(self) -> dict:
         """What the entry depends on; an entry with others is made again."""
@@ -96,6 +94,8 @@ class Job(NamedTuple):
         found = {**total_cost(costs), **self.measure(lock, checkpoint)}
         if self.method in OURS:
             found["parts"] = parts
+            found["steps"] = checkpoints.load_checkpoint(checkpoint)[1]["step"]
+            found["flags"] = f"{self.flags} {self.infer_flags}".strip()
         if self.course:
             found["course"] = self.measure_course(lock, folder)
         return found
@@ -139,8 +139,7 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
     reference's, None for a cloud.
     """
     for case in shape.cases:
-        methods = [m for m in shape.methods if case in LONG_CASES or m != "ours-long"]
-        methods = [m for m in methods if case in shape.seeded or m not in SEEDS[1:]]
+        methods = [m for m in shape.methods if case in shape.seeded or m not in SEEDS[1:]]
         if case == "clean" and topology and "upstream" in shape.protocols:
             methods.append("truth")
         for method in methods:
@@ -151,7 +150,7 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
             protocols = shape.protocols if case == "clean" else ("default",)
             if method in PEERS:
                 protocols = tuple(p for p in protocols if p != "upstream")
-            course = method == "ours-long" or (shape.course and method == "ours")
+            course = shape.course and method == "ours"
             yield Job(method, case, folder, reference, clouds[case], protocols,
                       field=bool(topology), flags=shape.flags,
                       infer_flags=shape.infer_flags, course=course)

@@ -49,10 +49,9 @@ def commands_for(name: str, folder: Path, reference: Path, is_mesh: bool, result
     They show our mesh of the clean cloud, where there is one. The bunny has more: the turned pair,
     slices and curves. folder: the shape's, with the meshes; is_mesh: the reference is one.
     """
-    method = next((m for m in ("ours-long", "ours") if (folder / f"clean-{m}.ply").is_file()), None)
-    mesh = folder / f"clean-{method}.ply"
+    mesh = folder / "clean-ours.ply"
     wanted = []
-    if method:
+    if mesh.is_file():
         truth = reference if is_mesh else None
         commands = shape_commands(name, results, folder / "clean.ply", truth, mesh)
         wanted += [(mesh, command) for command in commands]
@@ -61,7 +60,7 @@ def commands_for(name: str, folder: Path, reference: Path, is_mesh: bool, result
         if not pair.is_file():
             in_own_process(write_turned_pair, reference, pair)
         wanted.append((pair, turned_command(pair, results)))
-        trainings = folder.glob(f"clean-{method}-" + "[0-9a-f]" * 8)
+        trainings = folder.glob("clean-ours-" + "[0-9a-f]" * 8)
         for training in sorted(trainings, key=os.path.getmtime)[-1:]:
             commands = training_commands(newest_checkpoint(training), results)
             wanted += [(mesh, command) for command in commands]

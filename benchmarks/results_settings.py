@@ -11,12 +11,8 @@ RECIPE = 6  # raise it when train.py gives other weights for the same flags: our
 # flags of train.py in addition to its defaults; one thread, so that two shapes can run at a time
 OURS = {"ours": "--threads 1", "ours-network": "--threads 1",  # the same training
         "ours-normals": "--threads 1 --with-normals",
-        "ours-long": "--threads 1 -ti 30000",
         "ours-seed-1": "--threads 1 --seed 1", "ours-seed-2": "--threads 1 --seed 2"}
 SEEDS = ("ours", "ours-seed-1", "ours-seed-2")  # the same but for chance
-# more flags by case, of ours in LONG_CASES
-CASE_FLAGS = {}
-LONG_CASE_FLAGS = {"holes": "-ti 45000"}
 # of Poisson: 30 neighbours of 2,000 points span a limb, and great depths learn noise
 PEER_CASE_FLAGS = {"sparse": "--neighbours 10", "noisy": "--depth 6",
                    "noisy-outliers": "--depth 6"}
@@ -56,23 +52,22 @@ class Shape(NamedTuple):
     up: str = "y"  # in pictures
     azimuth: int = 20  # of the camera in pictures, in degrees
     hint: str = ""  # where to get the reference if downloads.sh does not have it
-    course: bool = False  # measure the surface during the training of "ours" (ours-long: always)
+    course: bool = False  # measure the surface during the training of "ours"
     seeded: tuple = ()  # cases in which SEEDS are compared
 
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
 ALL_CASES = ("clean", "noisy", "sparse", "holes", "slightly-noisy", "outliers",
              "noisy-outliers")
-LONG_CASES = ("clean", "holes")  # those with exact points
 ALL_METHODS = ("ours", "ours-network", "ours-normals", *PEERS)
 UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
-                   (*ALL_METHODS, "ours-long", *SEEDS[1:]), UPSTREAM, course=True,
+                   (*ALL_METHODS, *SEEDS[1:]), UPSTREAM, course=True,
                    seeded=("clean", "noisy")),
     "knot": Shape((), ALL_CASES[:4], ALL_METHODS),
     "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"),
-                  methods=(*Shape().methods, "ours-long", *SEEDS[1:]), protocols=UPSTREAM,
+                  methods=(*Shape().methods, *SEEDS[1:]), protocols=UPSTREAM,
                   up="z", course=True, seeded=("clean",)),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
                        protocols=UPSTREAM,
@@ -84,7 +79,7 @@ SHAPES = {
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
-                      methods=(*ALL_METHODS, "ours-long"), protocols=("default", "srb"), up="-y",
+                      methods=ALL_METHODS, protocols=("default", "srb"), up="-y",
                       hint="docs/guide.md says where it is", course=True),
     "sphere": Shape(),
     "torus": Shape(),

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import re
+from typing import NamedTuple
 
 import helper
 from results_settings import SEEDS
 
 NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "ours, with normals",
-         "ours-long": "ours, longer", "ours-seed-1": "ours, seed 1", "ours-seed-2": "ours, seed 2",
+         "ours-seed-1": "ours, seed 1", "ours-seed-2": "ours, seed 2",
          "poisson-estimated": "Poisson, estimated normals", "poisson": "Poisson, true normals",
          "poisson-winding": "Poisson, winding-number normals",
          "poisson-meshlab": "MeshLab's Poisson, true normals",
@@ -32,10 +33,29 @@ PUBLISHED = {"bunny": (0.21, 0.90), "armadillo": (0.20, 0.67), "dragon": (0.12, 
 SRB = {"SIREN (Sitzmann et al. 2020)": (0.08, 0.68),
        "DiGS (Ben-Shabat et al. 2022)": (0.09, 0.92),
        "PINC (Park et al. 2023)": (0.05, 0.80)}
-# targets without normals. The bunny: mean truth to mesh within an hour on 2 cores, and in any time.
-# The gargoyle: the best published figure of each column.
-BUNNY_TARGETS = (0.0010, 0.0006)
-GARGOYLE_TARGETS = (("chamfer", 0.05), ("hausdorff", 0.68))
+
+
+class Target(NamedTuple):
+    """What ours is to reach in a case: at most these distances (unit frame), holes and pieces."""
+
+    forth: float  # truth to mesh, mean
+    back: float | None = None  # mesh to truth, mean; None where the truth is a cloud
+    pieces: int | None = None
+    genus: int | None = None
+    rims: int | None = None  # exactly
+
+
+TARGETS = {("bunny", "clean"): Target(0.00018, 0.00067, genus=0),
+           ("bunny", "noisy"): Target(0.0018, 0.0023),
+           ("bunny", "slightly-noisy"): Target(0.0008, 0.0013),
+           ("bunny", "sparse"): Target(0.0022, 0.0026),
+           ("bunny", "holes"): Target(0.00025, 0.0008),
+           ("lucy", "clean"): Target(0.00042, 0.00038, pieces=1, genus=1),
+           ("armadillo", "clean"): Target(0.00012, pieces=1, genus=0),
+           ("dragon", "clean"): Target(0.00031, 0.0003),
+           ("rgb_dragon", "clean"): Target(0.00048, 0.00042, pieces=1),
+           ("drill", "clean"): Target(0.0001, 0.0002, rims=2),
+           ("gargoyle", "clean"): Target(0.0011, pieces=1, genus=0)}
 
 # rows of the project's README: shape and case
 SUMMARY = (("bunny", "clean"), ("bunny", "noisy"), ("bunny", "sparse"), ("bunny", "holes"),
@@ -127,11 +147,6 @@ def table(head: str, rows) -> str:
 # --------------------------------------------------------------------------------------- the tables
 
 
-def longest_training(result: dict, case="clean") -> dict:
-    """The entry of our longest training without normals."""
-    return entry(result, case, "ours-long") or entry(result, case, "ours")
-
-
 def distances_text(found: dict) -> str:
     """'truth to mesh / mesh to truth' of an entry; the first alone where the truth is a cloud."""
     there = [digits(mean) for mean in means(found) if mean is not None]
@@ -151,20 +166,27 @@ def summary_table(results: dict) -> str:
 
 
 def shapes(results: dict) -> str:
-    """Each shape by our longest training, beside the same with normals and Poisson."""
+    """Each clean shape by ours, beside the same with normals and Poisson."""
     rows = []
     for name, result in results.items():
-        ours = longest_training(result)
+        ours = entry(result, "clean", "ours")
         rows.append([
-            name, f"{result['cases']['clean']['points']:,}",
+            name, f"{result['cases']['clean']['points']:,}", *settings_cells(ours),
             parts_text(ours, entry(result, "clean", "ours-network")), distances_text(ours),
             topology_text(ours["topology"]) if ours else NONE,
             topology_text(result["reference"]["topology"]),
             *(distances_text(entry(result, "clean", method))
               for method in ("ours-normals", "poisson-estimated"))])
-    return table("shape | points | core minutes: training + extraction + detail | ours | "
-                 "topology | the truth's | "
-                 "ours, with normals | Poisson, estimated normals", rows)
+    return table("shape | points | steps | flags | core minutes: training + extraction + detail | "
+                 "ours | topology | the truth's | ours, with normals | "
+                 "Poisson, estimated normals", rows)
+
+
+def settings_cells(ours: dict) -> list:
+    """Cells: the steps of an entry's training, and its flags beside the defaults."""
+    steps = f"{ours['steps']:,}" if "steps" in ours else NONE
+    flags = ours.get("flags")
+    return [steps, f"`{flags}`" if flags else NONE]
 
 
 def references(results: dict) -> str:
@@ -190,8 +212,8 @@ def cases(results: dict) -> str:
             for one in found.values():
                 text = distances_text(one)
                 cells.append(f"**{text}**" if one and mean_both_ways(one) == least else text)
-            rows.append([name, case, *cells])
-    return table(f"shape | case | {' | '.join(NAMES[m] for m in methods)}", rows)
+            rows.append([name, case, *settings_cells(found["ours"]), *cells])
+    return table(f"shape | case | steps | flags | {' | '.join(NAMES[m] for m in methods)}", rows)
 
 
 def seeds(results: dict) -> str:
@@ -236,7 +258,7 @@ def upstream(results: dict) -> str:
     rows = []
     for name, published in PUBLISHED.items():
         result = results.get(name, {"cases": {}})
-        ours, truth = longest_training(result), entry(result, "clean", "truth")
+        ours, truth = (entry(result, "clean", method) for method in ("ours", "truth"))
 
         def figures(found, protocol):
             return (f"{found[protocol]['chamfer']:.3f} / {found[protocol]['hausdorff']:.3f}"
@@ -282,78 +304,42 @@ def field(results: dict) -> str:
                  "distance off, cube | band", rows)
 
 
-def verdict(value, limit) -> list:
-    """Cells: what was measured, and whether it is at most `limit`."""
-    if value is None or limit is None:
-        return [digits(value), "not measured"]
-    return [digits(value), "yes" if value <= limit else "no"]
+def shortfall(target: Target, found: dict) -> list:
+    """What an entry falls short in."""
+    forth, back = means(found)
+    topology = found["topology"]
+    genus = topology["components"] - topology["euler_characteristic"] // 2
+    checks = {"truth to mesh": forth <= target.forth,
+              "mesh to truth": target.back is None or back <= target.back,
+              "pieces": target.pieces is None or topology["components"] <= target.pieces,
+              "genus": target.genus is None or (topology["watertight"] and genus <= target.genus),
+              "rims": target.rims is None or topology["rims"] == target.rims}
+    return [name for name, reached in checks.items() if not reached]
 
 
-def same_topology(asked: str, found: str) -> str:
-    """Cell: whether a mesh has the topology `asked` for, both as topology_text() says them."""
-    if found == NONE:
-        return "not measured"
-    if found == asked:
-        return "yes"
-    return "the genus, not the pieces" if found.split(",")[0] == asked.split(",")[0] else "no"
-
-
-def targets_of(name: str, case: str, result: dict) -> dict:
-    """The targets of a shape's case, unit frame, those that there are: "mean" truth to mesh, the
-    mean of "both" ways, and the "farthest" point of the truth."""
-    found = {}
-    if (name, case) == ("bunny", "clean"):
-        found["mean"] = BUNNY_TARGETS[1]
-    if (name, case) == ("gargoyle", "clean"):
-        found["farthest"] = dict(GARGOYLE_TARGETS)["hausdorff"] / result["reference"]["scale"]
-    if case != "clean":
-        found["both"] = mean_both_ways(entry(result, case, "poisson-estimated"))
-    return {key: limit for key, limit in found.items() if limit is not None}
+def target_text(target: Target) -> str:
+    """Such as '0.00042 / 0.00038, at most 1 piece, genus 1'."""
+    text = " / ".join(digits(mean) for mean in (target.forth, target.back) if mean is not None)
+    counts = [f"{target.pieces} piece" if target.pieces else "",
+              f"genus {target.genus}" if target.genus is not None else ""]
+    counts = ", ".join(count for count in counts if count)
+    return (text + (f", at most {counts}" if counts else "")
+            + (f", {target.rims} rims" if target.rims else ""))
 
 
 def targets(results: dict) -> str:
     """What was to be reached and what was."""
-    nothing = {"cases": {}}
-    rows = [*bunny_rows(results.get("bunny", nothing)),
-            *gargoyle_rows(results.get("gargoyle", nothing))]
-    for name, result in results.items():
-        rows += [*case_rows(name, result), *topology_rows(name, result)]
-    return table("what | to reach | measured | reached", rows)
-
-
-def bunny_rows(result: dict):
-    for limit, found in zip(BUNNY_TARGETS, (entry(result, "clean", "ours"),
-                                            longest_training(result))):
-        yield [f"bunny, truth to mesh ({minutes(found)} core minutes)", f"{limit:.4f}",
-               *verdict(means(found)[0], limit)]
-
-
-def gargoyle_rows(result: dict):
-    found = longest_training(result).get("srb", {})
-    for key, limit in GARGOYLE_TARGETS:
-        floor = found.get(f"{key}_reference_to_mesh_floor")
-        suffix = f" (its floor: {floor:.3f})" if floor else ""
-        yield [f"gargoyle, scan to mesh, {key}{suffix}", f"{limit:.2f}",
-               *verdict(found.get(f"{key}_reference_to_mesh"), limit)]
-
-
-def case_rows(name: str, result: dict):
-    for case in result["cases"]:
-        if case != "clean":
-            peer = targets_of(name, case, result).get("both")
-            yield [f"{name}, {case}: mean of both ways, below Poisson's with estimated normals",
-                   digits(peer), *verdict(mean_both_ways(longest_training(result, case)), peer)]
-
-
-def topology_rows(name: str, result: dict):
-    truth = result["reference"]["topology"]
-    if not (truth and truth["watertight"]):
-        return
-    for what, ours in (("", longest_training(result)),
-                       (", with normals", entry(result, "clean", "ours-normals"))):
-        found = topology_text(ours["topology"]) if ours else NONE
-        yield [f"{name}{what}: topology", topology_text(truth), found,
-               same_topology(topology_text(truth), found)]
+    rows = []
+    for (name, case), target in TARGETS.items():
+        ours = entry(results.get(name, {"cases": {}}), case, "ours")
+        label = name if case == "clean" else f"{name}, {case}"
+        measured, verdict = NONE, "not measured"
+        if ours:
+            short = shortfall(target, ours)
+            measured = f"{distances_text(ours)}, {topology_text(ours['topology'])}"
+            verdict = f"no: {', '.join(short)}" if short else "yes"
+        rows.append([label, target_text(target), measured, verdict])
+    return table("case | to reach | measured | reached", rows)
 
 
 TABLES = {"summary": summary_table, "shapes": shapes, "cases": cases, "srb": srb,

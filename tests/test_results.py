@@ -29,11 +29,12 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "benchmarks")!r}]
 import results
 import results_settings as settings
 settings.OURS["ours"] = "--dims 16 -ti 600 -k 5 -b 64"
-settings.OURS["ours-long"] = "--dims 16 -ti 700 -k 5 -b 64"
+settings.OURS["ours-seed-1"] = "--dims 16 -ti 700 -k 5 -b 64"
 settings.INFER_FLAGS, settings.POINTS, settings.SAVE_STEPS = "--grid-size 32", 400, 50
 settings.COURSE, settings.COURSE_GRID = 2, 24
 settings.SHAPES.clear()
-settings.SHAPES["letter"] = settings.Shape(methods=("ours", "ours-long"))
+settings.SHAPES["letter"] = settings.Shape(
+    methods=("ours", "ours-seed-1"), seeded=("clean",), course=True)
 results.main(results.parse_args(sys.argv[1:]))
 """
 
@@ -73,14 +74,16 @@ def test_killed_and_resumed(driver, tmp_path):
     assert process.returncode == 0, said + error
     result = json.loads((tmp_path / "results" / "letter.json").read_text())
     found = result["cases"]["clean"]["methods"]
-    assert list(found) == ["ours", "ours-long"] and result["cases"]["clean"]["points"] == 400
-    course = found["ours-long"]["course"]
-    assert len(course) == 2 and 0 < course[0]["step"] < course[1]["step"] == 700
+    assert list(found) == ["ours", "ours-seed-1"] and result["cases"]["clean"]["points"] == 400
+    course = found["ours"]["course"]
+    assert len(course) == 2 and 0 < course[0]["step"] < course[1]["step"] == 600
+    assert "course" not in found["ours-seed-1"]
     assert (tables.mean_both_ways(course[1]) < tables.mean_both_ways(course[0]) < 0.3
             and (tmp_path / "results" / "course.png").stat().st_size > 1000)
     entry = found["ours"]
     assert entry["seconds"] > 0.1 and entry["peak_mib"] > 50
     assert sorted(entry["parts"]) == ["infer.py", "train.py"] and entry["code"]["version"]
+    assert (entry["steps"], entry["flags"]) == (600, "")
     assert 0 < entry["default"]["reference_to_surface"]["mean"] < 0.3
     assert {"cube", "band"} <= set(entry["field"]) and entry["topology"]["faces"] > 50
     assert str(tmp_path) not in json.dumps({**entry, "settings": None})
@@ -189,7 +192,7 @@ def test_the_network_alone_is_of_the_same_training(tmp_path):
 
 
 def test_methods_and_protocols_of_each_case():
-    shape = settings.Shape(("a.ply",), settings.ALL_CASES, (*settings.ALL_METHODS, "ours-long"),
+    shape = settings.Shape(("a.ply",), settings.ALL_CASES, settings.ALL_METHODS,
                            settings.UPSTREAM)
     infos = {case: {"points": 9, "cloud_sha256": "", "normals": case != "sparse"}
              for case in settings.ALL_CASES}
@@ -199,7 +202,6 @@ def test_methods_and_protocols_of_each_case():
             shape, only, infos, topology, folder=None, reference=None)}
 
     every = found()
-    assert {case for case, method in every if method == "ours-long"} == {"clean", "holes"}
     assert ("sparse", "poisson") not in every and ("sparse", "poisson-estimated") in every
     assert every["clean", "ours"] == every["clean", "truth"] == ("default", "upstream")
     assert every["clean", "poisson"] == every["noisy", "ours"] == ("default",)

@@ -12,24 +12,24 @@ def figures(forth, back, **more):
     default = {"reference_to_surface": {"mean": forth, "p99": forth}, "chamfer": forth,
                "hausdorff": forth, "mesh_to_surface": {"mean": back, "p99": back}}
     topology = {"components": 1, "watertight": True, "euler_characteristic": 0,
-                "boundary_edges": 0, "nonmanifold_edges": 0}
+                "boundary_edges": 0, "nonmanifold_edges": 0, "rims": 0}
     return {"default": default, "topology": topology, "seconds": 60.0, "peak_mib": 100.0, **more}
 
 
-def test_tables_mark_the_best_and_what_is_not_reached():
+def test_tables_mark_the_best():
     result = {"reference": {"topology": figures(0, 0)["topology"], "scale": 1.0}, "cases": {
-        "clean": {"points": 9, "methods": {"ours": figures(0.001, 0.003)}},
+        "clean": {"points": 9, "methods": {
+            "ours": figures(0.001, 0.003, steps=2000, flags="--trim auto")}},
         "noisy": {"points": 9, "methods": {
             "ours": figures(0.004, 0.006), "poisson-estimated": figures(0.007, 0.001),
             "ball-pivoting": {"error": "died of SIGSEGV"}}}}}
     found = {"knot": result}
-    assert "| knot | 9 | 1.0 | 0.00100 / 0.00300 | genus 1, 1 piece |" in tables.shapes(found)
+    assert ("| knot | 9 | 2,000 | `--trim auto` | 1.0 | 0.00100 / 0.00300 | genus 1, 1 piece |"
+            in tables.shapes(found))
     assert "0.00400 / 0.00600 |" in tables.cases(found)
     assert "**0.00700 / 0.00100**" in tables.cases(found)
     assert "died of SIGSEGV" in tables.everything(found)
-    targets = tables.targets(found)
-    assert "0.00400 | 0.00500 | no |" in targets and "| genus 1, 1 piece | yes |" in targets
-    assert "bunny" in targets and "not measured" in targets
+    assert "| knot | noisy | – | – | 0.00400" in tables.cases(found)
 
 
 def test_costs_by_part():
@@ -57,21 +57,35 @@ def test_seeds_and_normals(tmp_path, monkeypatch):
     assert tables.normals({}).splitlines()[-1] == "| a | 5,000 | ours | 3.76° | 0.000 % |"
 
 
-@pytest.mark.parametrize("found, cell", [
-    ("genus 0, 1 piece", "yes"), ("genus 0, 3 pieces", "the genus, not the pieces"),
-    ("genus 1, 1 piece", "no"), ("open, 1 piece", "no"), (tables.NONE, "not measured")])
-def test_topology_against_its_target(found, cell):
-    assert tables.same_topology("genus 0, 1 piece", found) == cell
+@pytest.mark.parametrize("change, short", [
+    ({}, []), ({"forth": 0.0005}, ["truth to mesh"]), ({"back": 0.002}, ["mesh to truth"]),
+    ({"genus": 0}, ["genus"]), ({"rims": 2}, ["rims"]), ({"pieces": 0}, ["pieces"])])
+def test_what_falls_short_of_a_target(change, short):
+    target = tables.Target(0.001, 0.003, pieces=1, genus=1)._replace(**change)
+    assert tables.shortfall(target, figures(0.001, 0.003)) == short
+
+
+def test_targets_beside_what_was_measured(monkeypatch):
+    monkeypatch.setattr(tables, "TARGETS", {
+        ("knot", "clean"): tables.Target(0.002, 0.003, pieces=1, genus=0),
+        ("knot", "noisy"): tables.Target(0.002), ("lucy", "clean"): tables.Target(0.1, rims=2)})
+    methods = {"ours": figures(0.001, 0.004)}
+    found = {"knot": {"cases": {"clean": {"methods": methods}, "noisy": {"methods": methods}}}}
+    assert tables.targets(found).splitlines()[2:] == [
+        "| knot | 0.00200 / 0.00300, at most 1 piece, genus 0 | 0.00100 / 0.00400, genus 1, "
+        "1 piece | no: mesh to truth, genus |",
+        "| knot, noisy | 0.00200 | 0.00100 / 0.00400, genus 1, 1 piece | yes |",
+        "| lucy | 0.10000, 2 rims | – | not measured |"]
 
 
 def test_course_with_its_targets():
     course = [{"step": 100 * k, **figures(0.1 / k, 0.3 / k)} for k in (1, 2, 4)]
     for row in course:
         row["default"]["reference_to_surface"]["max"] = 1 / row["step"]
-    longest = figures(0.02, 0.06, course=course)
+    ours = figures(0.02, 0.06, course=course)
     reference = {"topology": None, "scale": 10.0}
-    case = {"points": 9, "methods": {"ours-long": longest,
-                                     "poisson-estimated": figures(0.001, 0.003)}}
+    case = {"points": 9, "methods": {"ours": ours,
+                                "poisson-estimated": figures(0.001, 0.003)}}
     figure = curves.chart(list(curves.lines({
         "gargoyle": {"reference": reference, "cases": {"clean": case}},
         "knot": {"reference": reference, "cases": {"holes": case}},
@@ -79,9 +93,10 @@ def test_course_with_its_targets():
     mean, both, farthest = ([(list(line.get_xdata()), list(line.get_ydata()), line.get_linestyle())
                              for line in axes.lines] for axes in figure.axes)
     steps = [100, 200, 400]
-    assert mean == [(steps, [0.1, 0.05, 0.025], "-")] * 2
-    assert both == [(steps, [0.2, 0.1, 0.05], "-")] * 2 + [([0, 1], [0.002, 0.002], "--")]
-    assert farthest[1] == ([0, 1], [0.068, 0.068], "--")  # the benchmark's 0.68 in the unit frame
+    assert mean == [(steps, [0.1, 0.05, 0.025], "-"), ([0, 1], [0.0011, 0.0011], "--"),
+                    (steps, [0.1, 0.05, 0.025], "-")]  # the gargoyle has a target
+    assert both == [(steps, [0.2, 0.1, 0.05], "-")] * 2
+    assert farthest == [(steps, [1 / step for step in steps], "-")] * 2
 
 
 def test_costs_of_a_course_beside_the_rivals():
