@@ -12,8 +12,9 @@ from igr import checkpoints
 from results_clouds import sha256
 from results_process import command_line, run_checked, total_cost
 import results_settings as settings
-from results_settings import NEED_NORMALS, OURS, PEERS, SEEDS, Shape
+from results_settings import CLEANED_CASES, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
 import results_tables as tables
+from train import Settings
 
 
 class Job(NamedTuple):
@@ -45,14 +46,19 @@ class Job(NamedTuple):
             return [["benchmarks/peers.py", self.method, "-f", cloud, "-o", self.mesh,
                      *self.peer_flags()]]
         flags = self.train_flags()
-        epoch = max(1, self.info["points"] // 512)  # steps
+        epoch = max(1, self.info["points"] // Settings().batch_size)  # steps
+        first = []
+        if self.method == "ours-cleaned":
+            cleaned = self.folder / f"{self.case}-cleaned.ply"
+            first = [["datasets.py", "clean", "-f", cloud, "-o", cleaned]]
+            cloud = cleaned
         # other flags or points are another run, in another folder
         key = json.dumps([settings.RECIPE, flags, self.info["cloud_sha256"]])
         key = hashlib.sha256(key.encode()).hexdigest()
         alone = settings.NETWORK_ALONE if self.method == "ours-network" else ""
         trained = "ours" if alone else self.method
         folder = self.folder / f"{self.case}-{trained}-{key[:8]}"
-        return [["train.py", "-f", cloud, *flags,
+        return [*first, ["train.py", "-f", cloud, *flags,
                  "-sie", str(max(1, settings.SAVE_STEPS // epoch)), "--quiet", "-m", folder],
                 ["infer.py", "-mlp", folder / "param_NNNNN.h5", *settings.INFER_FLAGS.split(),
                  *self.infer_flags.split(), *alone.split(), "-o", self.mesh, "--quiet"]]
@@ -140,6 +146,7 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
     """
     for case in shape.cases:
         methods = [m for m in shape.methods if case in shape.seeded or m not in SEEDS[1:]]
+        methods = [m for m in methods if case in CLEANED_CASES or m != "ours-cleaned"]
         if case == "clean" and topology and "upstream" in shape.protocols:
             methods.append("truth")
         for method in methods:

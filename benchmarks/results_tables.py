@@ -15,6 +15,7 @@ import helper
 from results_settings import SEEDS
 
 NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "ours, with normals",
+         "ours-cleaned": "ours, cleaned before",
          "ours-seed-1": "ours, seed 1", "ours-seed-2": "ours, seed 2",
          "poisson-estimated": "Poisson, estimated normals", "poisson": "Poisson, true normals",
          "poisson-winding": "Poisson, winding-number normals",

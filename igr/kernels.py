@@ -100,6 +100,7 @@ class _Kernel(PythonFunction):
     def forward_impl(self, inputs, outputs):
         x = inputs[0].d
         weights, biases = (tuple(v.d for v in inputs[i::2]) for i in (1, 2))
+        self.weights = weights  # for the way back: each look at an array takes some microseconds
         f, g = outputs[0].d, outputs[1].d if self.m else None
 
         def sweep(item):
@@ -116,13 +117,13 @@ class _Kernel(PythonFunction):
     def backward_impl(self, inputs, outputs, propagate_down, accum):
         if propagate_down[0]:
             raise NotImplementedError("the kernel has no gradient with respect to the points")
-        weights, targets = tuple(v.d for v in inputs[1::2]), [v.g for v in inputs[1:]]
+        targets = [v.g for v in inputs[1:]]
         c, d = outputs[0].g, outputs[1].g if self.m else None
 
         def sweep(item):
             shard, (plain, sloped), slopes = item
             shard.backward(np.concatenate([c[plain], c[sloped]]), d[slopes] if shard.m else None,
-                           weights, self.beta, self.scale)
+                           self.weights, self.beta, self.scale)
 
         threads.map(sweep, self.work)
 

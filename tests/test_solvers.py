@@ -92,7 +92,7 @@ def test_muons_momentum_and_size_of_a_step():
         solver.zero_grad()
         p.g = G
         solver.update()
-        momentum = 0.98 * momentum + 0.02 * G
-        step = 0.98 * momentum + 0.02 * G
+        momentum = 0.99 * momentum + 0.01 * G
+        step = 0.99 * momentum + 0.01 * G
         wanted = solvers.orthogonal(step[None].astype(np.float32))[0]
         np.testing.assert_allclose(before - p.d, 0.01 * 0.2 * 4 * wanted, atol=1e-6)
