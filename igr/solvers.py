@@ -107,9 +107,6 @@ class Adam:
         threads.map(lambda part: _adam(ps, gs, ms, vs, part, n, *constants), list(range(n)))
 
 
-def compile_all() -> None:
-    """Compile Adam's step now."""
-    _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1))
 
 
 # ------------------------------------------------------------------------------------------ Muon
@@ -171,11 +168,46 @@ class _Muon(abc.ABC):
         """One step of all parameters."""
 
 
+@threads.compiled(fastmath={"contract"}, error_model="numpy")
+def _muon(p, g, m, X, A, B, BX, mu, size, a, b, c, iterations):
+    """Step p (in, out) along its momentum m, with the gradient g; size: the step's singular values.
+
+    X and BX (the lesser of in and out, the greater), A and B (lesser, lesser): work space. A matrix
+    and its transpose have transposed steps, and the smaller square costs less.
+    """
+    tall = p.shape[0] > p.shape[1]
+    squares = 0.0
+    for i in range(p.shape[0]):
+        for j in range(p.shape[1]):
+            m[i, j] = mu * m[i, j] + (f4(1) - mu) * g[i, j]
+            s = mu * m[i, j] + (f4(1) - mu) * g[i, j]
+            squares += s * s
+            if tall:
+                X[j, i] = s
+            else:
+                X[i, j] = s
+    X *= f4(1 / (np.sqrt(squares) + 1e-12))
+    for _ in range(iterations):
+        np.dot(X, X.T, A)
+        np.dot(A, A, B)
+        for i in range(len(A)):
+            for j in range(len(A)):
+                B[i, j] = b * A[i, j] + c * B[i, j]
+        np.dot(B, X, BX)
+        for i in range(len(X)):
+            for j in range(X.shape[1]):
+                X[i, j] = a * X[i, j] + BX[i, j]
+    for i in range(p.shape[0]):
+        for j in range(p.shape[1]):
+            p[i, j] -= size * (X[j, i] if tall else X[i, j])
+
+
 class KernelMuon(_Muon):
-    """Muon in numpy on the kernel's threads, for the CPU."""
+    """Muon compiled, on the kernel's threads, for the CPU."""
 
     def _start(self) -> None:
         self.momentum = {name: np.zeros(p.shape, np.float32) for name, p in self.hidden.items()}
+        self.work = {name: _work_space(p.shape) for name, p in self.hidden.items()}
 
     def _copy_momenta(self) -> dict:
         return {name: m.copy() for name, m in self.momentum.items()}
@@ -190,45 +222,18 @@ class KernelMuon(_Muon):
         threads.map(self._update_matrices, [names[i::n] for i in range(n)])
 
     def _update_matrices(self, names: list) -> None:
-        mu = np.float32(MU)
-        rest = np.float32(1 - MU)
-        by_shape: dict = {}
         for name in names:
-            m = self.momentum[name]
-            g = rest * self.hidden[name].g
-            m *= mu
-            m += g
-            by_shape.setdefault(m.shape, []).append((name, mu * m + g))
-        for shape, found in by_shape.items():
-            steps = orthogonal(np.stack([step for _, step in found]))
-            steps *= np.float32(self.rate * STEP * max(shape) ** 0.5)
-            for (name, _), step in zip(found, steps):
-                weights = self.hidden[name].d
-                weights -= step
+            p = self.hidden[name]
+            size = f4(self.rate * STEP * max(p.shape) ** 0.5)
+            _muon(p.d, p.g, self.momentum[name], *self.work[name], f4(MU), size,
+                  *(f4(x) for x in QUINTIC), ITERATIONS)
 
 
-def orthogonal(X: np.ndarray) -> np.ndarray:
-    """About U V^T of each matrix U s V^T of X (matrices, in, out), float32, in its place.
-
-    All matrices go through one call of numpy, which holds the interpreter's lock between calls.
-    """
-    a, b, c = (np.float32(x) for x in QUINTIC)
-    for x in X:
-        x /= np.linalg.norm(x) + np.float32(1e-12)
-    A = np.empty((*X.shape[:2], X.shape[1]), np.float32)
-    B = np.empty_like(A)
-    BX = np.empty_like(X)
-    for _ in range(ITERATIONS):
-        # numpy takes half the products for these two, whose results are symmetric
-        np.matmul(X, X.transpose(0, 2, 1), out=A)
-        np.matmul(A, A.transpose(0, 2, 1), out=B)
-        B *= c
-        A *= b
-        B += A
-        np.matmul(B, X, out=BX)
-        X *= a
-        X += BX
-    return X
+def _work_space(shape: tuple) -> tuple:
+    """X, A, B and BX of _muon for a matrix of this shape."""
+    shape = tuple(sorted(shape))
+    return tuple(np.empty(size, np.float32)
+                 for size in (shape, 2 * shape[:1], 2 * shape[:1], shape))
 
 
 class GraphMuon(_Muon):
@@ -283,7 +288,7 @@ def _padded_gradient(parameter: nn.Variable, width: int) -> nn.Variable:
 
 
 def _orthogonal_graph(X: nn.Variable) -> nn.Variable:
-    """orthogonal() of each matrix of X (matrices, width, width), by nnabla's functions."""
+    """About U V^T of each matrix U s V^T of X (matrices, width, width), by nnabla's functions."""
     a, b, c = QUINTIC
     X = X / (F.sum(X * X, axis=(1, 2), keepdims=True) ** 0.5 + 1e-12)
     identity = np.broadcast_to(np.eye(X.shape[-1], dtype=np.float32), X.shape)
@@ -292,6 +297,13 @@ def _orthogonal_graph(X: nn.Variable) -> nn.Variable:
         A = F.batch_matmul(X, X, transpose_b=True)
         X = a * X + F.batch_matmul(F.batch_matmul(A, c * A + bI), X)
     return X
+
+
+def compile_all() -> None:
+    """Compile both solvers' steps now."""
+    _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1))
+    p, g, m = np.ones((3, 8, 8), f4)
+    _muon(p, g, m, *_work_space((8, 8)), *[f4(0)] * 5, ITERATIONS)
 
 
 # ------------------------------------------------------------------------------- state of a solver
