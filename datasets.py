@@ -361,12 +361,12 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-f", "--fpath", required=True, nargs="+", metavar="FILE", help="alignment file (.conf as "
         "Stanford's scans have it, .aln); or scans, each with its 4 x 4 matrix beside it (scan.xf "
-        "or scan.txt)")
+        "or scan.txt; an .e57 needs none)")
     add("-o", "--output", help="cloud file to write; default: <name>_merged.ply beside the first "
         "FILE")
     add("--scanner", choices=alignment.SCANNERS, default="z", help="where a scan without faces and "
-        "normals was seen from; z: far along the z axis of its own coordinates, as Stanford's; "
-        "origin: their origin")
+        "normals was seen from, if its file does not say it; z: far along the z axis of its own "
+        "coordinates, as Stanford's; origin: their origin")
     add("--voxel", type=helper.number(float, 0), metavar="D", help="thin overlaps: points of "
         "several scans in one cube of side D become their mean; 0: keep all; default: the spacing "
         "of the scans' points")

@@ -4,7 +4,7 @@ Where a scan lies is in an alignment file or in a 4 x 4 matrix beside each scan:
 
     .conf          Stanford's: a line "bmesh FILE tx ty tz qx qy qz qw" a scan
     .aln           of VripPack and MeshLab: their number, then FILE, "#" and the matrix of each scan
-    .xf or .txt    beside the scan, with its name: the matrix
+    .xf or .txt    beside the scan, with its name: the matrix; an .e57 has its scans' places itself
 
 A matrix takes columns: p_world = M p. A quaternion of a .conf is that of the way back, as Stanford
 writes it: p_world = R(q)^T p + t.
@@ -73,6 +73,8 @@ def _matrix_beside(scan: Path) -> np.ndarray:
                 return _matrix(existing_file(path).read_text("utf-8", "replace").splitlines())
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
+    if scan.suffix.lower() == ".e57":
+        return np.eye(4)
     raise UserError(f"{scan}: has no matrix beside it ({stem.with_suffix('.xf').name} or .txt)")
 
 
@@ -134,8 +136,9 @@ def load(scan: Placed, scanner: str) -> Geometry:
     """A scan as a cloud of the world with unit normals that look outwards.
 
     They are those of the scan's faces, if it has any, else those of its file, else they are fitted
-    and turned to the scanner: "z", far away along the z axis of the scan's own coordinates, or
-    "origin", in their origin. Points whose normal is not known are left out.
+    and turned to the scanner: where the file says that it stood, or by `scanner`, "z", far away
+    along the z axis of the scan's own coordinates, or "origin", in their origin. Points whose
+    normal is not known are left out.
     """
     geometry = files.read(scan.path)
     if geometry.faces is not None:
@@ -144,22 +147,27 @@ def load(scan: Placed, scanner: str) -> Geometry:
     if cloud.normals is None:
         if len(cloud.points) < 3:
             raise UserError(f"{scan.path}: {len(cloud.points)} points are too few for normals")
-        cloud = cloud._replace(normals=_seen_normals(cloud.points, scanner))
+        cloud = cloud._replace(normals=_seen_normals(cloud, scanner))
     normals = meshes.unit_vectors(cloud.normals @ scan.matrix[:3, :3].T)
-    points = cloud.points @ scan.matrix[:3, :3].T + scan.matrix[:3, 3]
+    points, origins = (None if places is None else places @ scan.matrix[:3, :3].T
+                       + scan.matrix[:3, 3] for places in (cloud.points, cloud.origins))
     known = np.linalg.norm(normals, axis=1) > 0.5
     if not known.any():
         raise UserError(f"{scan.path}: no point has a normal")
-    return cloud._replace(points=points, normals=normals).part(known)
+    return cloud._replace(points=points, normals=normals, origins=origins).part(known)
 
 
-def _seen_normals(points: np.ndarray, scanner: str) -> np.ndarray:
-    """Normals (N, 3) of the planes through the neighbours of points (N, 3), to the scanner."""
+def _seen_normals(cloud: Geometry, scanner: str) -> np.ndarray:
+    """Normals (N, 3) of the planes through the neighbours of a cloud's points, to the scanner."""
     o3d = open3d()
-    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
-    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS))
-    away = points if scanner == "origin" else np.broadcast_to((0.0, 0.0, -1.0), points.shape)
-    return meshes.turn_against(np.asarray(cloud.normals), away)
+    points = cloud.points
+    fitted = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
+    fitted.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS))
+    if cloud.origins is not None:
+        away = points - cloud.origins
+    else:
+        away = points if scanner == "origin" else np.broadcast_to((0.0, 0.0, -1.0), points.shape)
+    return meshes.turn_against(np.asarray(fitted.normals), away)
 
 
 def agreement(scans: list[Geometry]) -> Agreement:

@@ -5,7 +5,7 @@ import sys
 import time
 
 from helper import UserError
-from igr import files, scans
+from igr import alignment, files, scans
 
 import laspy
 import numpy as np
@@ -81,6 +81,25 @@ def test_scans_of_e57_are_joined_in_one_frame(tmp_path, rng):
     assert np.unique(cloud.origins, axis=0).tolist() == [[0, 0, 0], [10, 20, 30]]
     assert cloud.origins[-1].tolist() == [10, 20, 30]
     assert cloud.intensity[N - 1] == 1
+
+
+def test_normals_look_to_where_the_scanner_stood(tmp_path, rng):
+    """Two caps of a sphere, each seen from its own side; the merged cloud's normals are outwards,
+    and so are those of one scan that a matrix beside it moves."""
+    ball = rng.standard_normal((2000, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    parts = []
+    for side in (-1, 1):
+        stand = np.array([0, 5.0 * side, 0])
+        parts.append((ball[side * ball[:, 1] > 0.3] - stand, None, [1.0, 0, 0, 0], stand))
+    path = e57(tmp_path / "a.e57", parts)
+    cloud, lines = alignment.merge([path], "z")
+    assert lines[0].startswith("1 scans") and np.ptp(cloud.points[:, 1]) > 1.9
+    assert ((cloud.normals * cloud.points).sum(axis=1) > 0.9).all()
+    np.savetxt(tmp_path / "a.xf", [[2, 0, 0, 7], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
+    moved, _ = alignment.merge([path], "z")
+    assert np.unique(moved.origins, axis=0).tolist() == [[7, -10, 0], [7, 10, 0]]
+    assert ((moved.normals * (moved.points - [7, 0, 0])).sum(axis=1) > 0.9 * 2).all()
 
 
 def test_colours_of_some_scans_only_are_left_out(tmp_path, rng):
