@@ -136,7 +136,8 @@ class _Kernel(PythonFunction):
                     targets[i] += part
 
         wanted = [i for i in range(len(targets)) if propagate_down[1 + i]]
-        threads.map(collect, [wanted[k :: threads.count()] for k in range(threads.count())])
+        n = threads.count_for(sum(targets[i].size for i in wanted))
+        threads.map(collect, [wanted[k::n] for k in range(n)])
 
     def grad_depends_output_data(self, i, o):
         return False

@@ -103,7 +103,7 @@ class Adam:
         gs = tuple(p.g.reshape(-1) for p in self.parameters.values())
         ms = tuple(self.m.values())
         vs = tuple(self.v.values())
-        n = threads.count()
+        n = threads.count_for(sum(len(p) for p in ps))
         threads.map(lambda part: _adam(ps, gs, ms, vs, part, n, *constants), list(range(n)))
 
 

@@ -15,6 +15,8 @@ import helper
 import numpy as np
 import threadpoolctl
 
+SHARED = 1 << 18  # numbers that one thread passes through by itself
+
 _state = {"threads": helper.cores(), "pool": None}
 
 
@@ -27,6 +29,12 @@ def set_count(n: int) -> None:
 
 def count() -> int:
     return _state["threads"]
+
+
+def count_for(numbers: int) -> int:
+    """How many threads are to pass through so many numbers once: to wake another one takes as long
+    as to pass through some 100,000."""
+    return count() if numbers > SHARED else 1
 
 
 def map(function, items: list) -> list:

@@ -63,8 +63,9 @@ def test_a_step_keeps_the_directions_and_levels_the_values(rng, layer, shape):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_the_graphs_muon_steps_as_the_kernels(rng, n):
+def test_the_graphs_muon_steps_as_the_kernels(rng, monkeypatch, n):
     """Two implementations, also across state() and set_state(); the biases step as with Adam."""
+    monkeypatch.setattr(threads, "SHARED", 0)
     threads.set_count(n)
     rates = [1e-2, 2e-2, 5e-3, 1e-2]
     moved = {}
