@@ -157,7 +157,7 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
             protocols = shape.protocols if case == "clean" else ("default",)
             if method in PEERS:
                 protocols = tuple(p for p in protocols if p != "upstream")
-            course = shape.course and method == "ours"
+            course = shape.course and (case, method) == ("clean", "ours")
             yield Job(method, case, folder, reference, clouds[case], protocols,
                       field=bool(topology), flags=shape.flags,
                       infer_flags=shape.infer_flags, course=course)

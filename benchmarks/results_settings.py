@@ -53,7 +53,7 @@ class Shape(NamedTuple):
     up: str = "y"  # in pictures
     azimuth: int = 20  # of the camera in pictures, in degrees
     hint: str = ""  # where to get the reference if downloads.sh does not have it
-    course: bool = False  # measure the surface during the training of "ours"
+    course: bool = False  # measure the clean surface during the training of "ours"
     seeded: tuple = ()  # cases in which SEEDS are compared
 
 
