@@ -36,7 +36,7 @@ MOST_WEIGHT = 1e3  # of a term of the loss
 class Settings(NamedTuple):
     """What decides the weights. A resumed run keeps it. --help explains each entry."""
 
-    batch_size: int = 256
+    batch_size: int = 512
     uniform: int | None = None
     train_epoch: int | None = None
     train_iter: int | None = None

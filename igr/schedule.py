@@ -13,7 +13,7 @@ from igr.encoding import frequencies_for
 import numpy as np
 from scipy.spatial import cKDTree
 
-STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: some four core minutes
+STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: some five core minutes
 NOISY_STEPS = 2_000  # at most
 NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
 INEXACT = 0.2  # the same, above which they do not lie on the surface; clean clouds have below 0.16

@@ -28,7 +28,7 @@ import nnabla.solvers as S
 import numpy as np
 from numpy import float32 as f4
 
-MU = 0.99  # decay of the momentum: 0.95 is Muon's usual, see results/surfaces.md
+MU = 0.98  # decay of the momentum: 0.95 is Muon's usual, see results/study.md
 ITERATIONS = 5  # of Newton and Schulz
 QUINTIC = 3.4445, -4.7750, 2.0315  # a x + b x^3 + c x^5, Jordan's coefficients
 STEP = 0.2  # root mean square of a step of rate 1, as Adam's

@@ -4,13 +4,9 @@ The zero set moves little from step to step. So its points come from a pool that
 hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. Those
 s are left out that are in the dead zone of p (igr/schedule.py): pulled to few or inexact points,
 the surface gets flat between them. So are those on bubbles, pieces inside the shape that no point
-supports: they would be pulled outwards and grow, and the mesh is made without them anyway.
-
-The pool takes s with a probability in proportion to its distance to p. A web is a small part of the
-surface, and the points on the rest, which lie between cloud points and are pulled along the surface
-in vain, would be nearly all that a step sees. The coarse mesh is fine enough to have the webs. The
-loss moves the points that a step draws onto the zero set of that step. A state file keeps the pool,
-so a resumed run has the one that it would have had without the stop.
+supports: they would be pulled outwards and grow, and the mesh is made without them anyway. The loss
+moves the points that a step draws onto the zero set of that step. A state file keeps the pool, so a
+resumed run has the one that it would have had without the stop.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ import numpy as np
 SAMPLE = 32_768  # points of the coarse mesh, of which those outside the dead zones make the pool
 SIZE = 8192  # points of a pool
 PER_STEP = 128  # points that a step draws from it
-GRID = 192  # points along a side of the grid of the coarse mesh; see results/surfaces.md
+GRID = 96  # points along a side of the grid that the coarse mesh is made on
 
 
 class Pool(NamedTuple):
@@ -67,7 +63,7 @@ class ZeroSet:
         far = np.flatnonzero(distance > self.dead_zone[nearest])
         if len(far) == 0:
             return None
-        some = rng.choice(far, SIZE, p=distance[far] / distance[far].sum())
+        some = np.resize(far, SIZE)
         return Pool(s[some], self.points[nearest[some]], len(far) / SAMPLE)
 
 

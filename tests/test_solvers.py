@@ -111,7 +111,7 @@ def test_muons_momentum_and_size_of_a_step():
         solver.zero_grad()
         p.g = G
         solver.update()
-        momentum = 0.99 * momentum + 0.01 * G
-        step = 0.99 * momentum + 0.01 * G
+        momentum = 0.98 * momentum + 0.02 * G
+        step = 0.98 * momentum + 0.02 * G
         wanted = orthogonal(step)
         np.testing.assert_allclose(before - p.d, 0.01 * 0.2 * 4 * wanted, atol=1e-6)
