@@ -71,7 +71,7 @@ class Job(NamedTuple):
         return flags.split()
 
     def train_flags(self) -> list:
-        """The words of train.py's flags for method, shape and case."""
+        """The words of train.py's flags for method and shape."""
         return f"{OURS[self.method]} {self.flags}".split()
 
     def entry_settings(self) -> dict:
