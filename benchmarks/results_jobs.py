@@ -12,7 +12,7 @@ from igr import checkpoints
 from results_clouds import sha256
 from results_process import command_line, run_checked, total_cost
 import results_settings as settings
-from results_settings import CLEANED_CASES, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
+from results_settings import CASES_OF, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
 import results_tables as tables
 from train import Settings
 
@@ -146,7 +146,7 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
     """
     for case in shape.cases:
         methods = [m for m in shape.methods if case in shape.seeded or m not in SEEDS[1:]]
-        methods = [m for m in methods if case in CLEANED_CASES or m != "ours-cleaned"]
+        methods = [m for m in methods if case in CASES_OF.get(m, shape.cases)]
         if case == "clean" and topology and "upstream" in shape.protocols:
             methods.append("truth")
         for method in methods:

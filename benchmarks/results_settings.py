@@ -61,7 +61,8 @@ DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets",
 ALL_CASES = ("clean", "noisy", "sparse", "holes", "slightly-noisy", "outliers",
              "noisy-outliers")
 ALL_METHODS = ("ours", "ours-network", "ours-normals", *PEERS)
-CLEANED_CASES = ("outliers", "noisy-outliers")
+# the only cases of a method; others have all of a shape
+CASES_OF = {"ours-cleaned": ("outliers", "noisy-outliers"), "ours-normals": ("clean",)}
 UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
