@@ -4,7 +4,7 @@
 
 prints a table and writes bunny/param_01500_mesh.json. See metrics.py for the protocols.
 
-    python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_00035.h5
+    python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_00018.h5
 
 also measures how far the network's f is from the true distance to the reference. This needs a mesh
 as reference; if the mesh is open, signs are ignored.

@@ -36,7 +36,7 @@ MOST_WEIGHT = 1e3  # of a term of the loss
 class Settings(NamedTuple):
     """What decides the weights. A resumed run keeps it. --help explains each entry."""
 
-    batch_size: int = 512
+    batch_size: int | None = None
     uniform: int | None = None
     train_epoch: int | None = None
     train_iter: int | None = None
@@ -299,7 +299,8 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
     """Add the flags of Settings by a parser's or a group's add_argument."""
     number = helper.number
     add("-b", "--batch-size", type=number(int, 1),
-        help="surface points per step, and as many points of free space near them")
+        help="surface points per step, and as many points of free space near them; default: "
+        f"{schedule.BATCH['normal']}, for a draft {schedule.BATCH['draft']}")
     add("--uniform", type=number(int, 1), metavar="N",
         help="points per step anywhere in the cube of free space; default: as many as -b")
     add("-te", "--train-epoch", type=number(int, 1), help="epochs to train")

@@ -1,6 +1,6 @@
 """What an extraction costs, grid by grid: evaluations, seconds and peak memory.
 
-    python benchmarks/extract.py demo/knot/param_00035.h5 gyroid --json benchmarks/extract.json
+    python benchmarks/extract.py demo/knot/param_00018.h5 gyroid --json benchmarks/extract.json
 
 It takes checkpoints and fields that are hard on an octree: gyroid (a shell with much surface),
 specks (two spheres of two cells' radius, far apart), plate (thin), steep (three times too steep).

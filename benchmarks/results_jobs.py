@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import helper
-from igr import checkpoints
+from igr import checkpoints, schedule
 from results_clouds import sha256
 from results_process import command_line, run_checked, total_cost
 import results_settings as settings
 from results_settings import CASES_OF, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
 import results_tables as tables
-from train import Settings
 
 
 class Job(NamedTuple):
@@ -46,7 +45,7 @@ class Job(NamedTuple):
             return [["benchmarks/peers.py", self.method, "-f", cloud, "-o", self.mesh,
                      *self.peer_flags()]]
         flags = self.train_flags()
-        epoch = max(1, self.info["points"] // Settings().batch_size)  # steps
+        epoch = max(1, self.info["points"] // schedule.BATCH["normal"])  # steps
         first = []
         if self.method == "ours-cleaned":
             cleaned = self.folder / f"{self.case}-cleaned.ply"

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: some five core minutes
+BATCH = {"draft": 256, "normal": 512, "fine": 512}
 NOISY_STEPS = 2_000  # at most
 NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
 INEXACT = 0.2  # the same, above which they do not lie on the surface; clean clouds have below 0.16
@@ -33,6 +34,8 @@ def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -
 
     points (N, 3): the training's, unit frame; sigma (N, 1): their distances to the k-th neighbour.
     """
+    if settings.batch_size is None:
+        settings = settings._replace(batch_size=BATCH[settings.quality])
     noisy = False
     if settings.frequencies is None or not (settings.train_epoch or settings.train_iter):
         spacing = spacing_of(sigma, settings.knn)

@@ -69,19 +69,20 @@ def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
     assert (found.frequencies == 0) == (noise == 0.02)
 
 
-@pytest.mark.parametrize("quality, clean, noisy", [
-    ("draft", 1_000, 1_000), ("normal", 8_000, 2_000), ("fine", 20_000, 2_000)])
-def test_qualities_are_lengths_and_noise_bounds_them(rng, quality, clean, noisy):
+@pytest.mark.parametrize("quality, clean, noisy, batch", [
+    ("draft", 1_000, 1_000, 256), ("normal", 8_000, 2_000, 512), ("fine", 20_000, 2_000, 512)])
+def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, clean, noisy, batch):
     for noise, steps in ((0, clean), (0.05, noisy)):
         flags = ["-f", "c.ply", "--quality", quality]
         settings = train.entries_of(train.Settings, vars(train.parse_args(flags)))
-        assert completed(sphere(6_000, rng, noise), **settings._asdict()).train_iter == steps
+        found = completed(sphere(6_000, rng, noise), **settings._asdict())
+        assert (found.train_iter, found.batch_size) == (steps, batch)
 
 
 def test_what_is_given_stays(rng):
     noisy = sphere(5_000, rng, 0.05)
-    given = completed(noisy, train_iter=70, frequencies=3, learning_rate=0.01)
+    given = completed(noisy, train_iter=70, frequencies=3, learning_rate=0.01, batch_size=40)
     assert given[:-1] == train.Settings(test_rate=0.25, train_iter=70, frequencies=3,
-                                        learning_rate=0.01)[:-1]
+                                        learning_rate=0.01, batch_size=40)[:-1]
     assert completed(noisy, train_epoch=2).train_iter is None
     assert completed(noisy, solver="adam").learning_rate == schedule.ADAM_RATE
