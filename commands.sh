@@ -155,12 +155,20 @@ value() { # value FLAG VALUE ...: the value of a flag
 
 PARTS=""  # a line for each part that ran, with its seconds
 
-part() { # part NAME COMMAND ...: run it, remember how long it took
+part() { # part NAME COMMAND ...: do it, remember how long it took
     local name=$1 start=$SECONDS
     shift
-    run "$@"
+    "$@"
     PARTS+="  $name: $((SECONDS - start)) s
 "
+}
+
+show() { # show MESH CLOUD LOOK FOLDER: make the page, and beside it the report: each takes one core
+    run python evaluate.py -f "$2" -mdp "$1" -o "$4/report.json" >"$4/report.txt" &
+    local measuring=$!
+    run python visualize.py html -f "$1" -r "$2" --color "$3" -o "${1%.*}.html"
+    wait "$measuring"
+    cat "$4/report.txt"
 }
 
 reconstruct() {
@@ -196,26 +204,25 @@ reconstruct() {
 
     cloud=${clouds[0]}
     if [ ${#clouds[@]} -gt 1 ] || [[ $cloud == *.conf || $cloud == *.aln ]]; then
-        part merging python datasets.py merge -f "${clouds[@]}" -o "$folder/merged.ply"
+        part merging run python datasets.py merge -f "${clouds[@]}" -o "$folder/merged.ply"
         cloud=$folder/merged.ply
     fi
-    part cleaning python datasets.py clean -f "$cloud" -o "$folder/cleaned.ply"
+    part cleaning run python datasets.py clean -f "$cloud" -o "$folder/cleaned.ply"
     cloud=$folder/cloud.ply
     if cmp -s "$folder/cleaned.ply" "$cloud" && compgen -G "$folder/param_*.h5" >/dev/null &&
         [ "$(cat "$folder/flags")" = "${of_training[*]}" ]; then
         rm "$folder/cleaned.ply"
-        part training python train.py --resume -m "$folder"
+        part training run python train.py --resume -m "$folder"
     else
         mv "$folder/cleaned.ply" "$cloud"
         echo "${of_training[*]}" >"$folder/flags"
-        part training python train.py -f "$cloud" -m "$folder" "${of_training[@]}" --overwrite
+        part training run python train.py -f "$cloud" -m "$folder" "${of_training[@]}" --overwrite
     fi
     checkpoint=$(printf '%s\n' "$folder"/param_*.h5 | tail -n 1)
-    part meshing python infer.py -mlp "$checkpoint" --grid-size "$grid" -o "$mesh" \
+    part meshing run python infer.py -mlp "$checkpoint" --grid-size "$grid" -o "$mesh" \
         ${of_mesh[@]+"${of_mesh[@]}"}
     ! head -c 1000 "$mesh" | grep -qa 'uchar red' || look='file'
-    part page python visualize.py html -f "$mesh" -r "$cloud" --color "$look" -o "${mesh%.*}.html"
-    part measuring python evaluate.py -f "$cloud" -mdp "$mesh" -o "$folder/report.json"
+    part 'page and measuring' show "$mesh" "$cloud" "$look" "$folder"
     printf '\n%s%s\n%s\n' "$PARTS" "$mesh" "${mesh%.*}.html"
 }
 
