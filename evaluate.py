@@ -1,8 +1,8 @@
 """Measure a mesh against the cloud or mesh that it should reproduce.
 
-    python evaluate.py -f bun_zipper.ply -mdp bunny/param_01500_mesh.ply
+    python evaluate.py -f bun_zipper.ply -mdp bunny/param_00154_mesh.ply
 
-prints a table and writes bunny/param_01500_mesh.json. See metrics.py for the protocols.
+prints a table and writes bunny/param_00154_mesh.json. See docs/metrics.md for the protocols.
 
     python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_00018.h5
 

@@ -1,8 +1,8 @@
 """Make a mesh of a trained network, in the coordinates of the cloud that it was trained on.
 
-    python infer.py -mlp bunny/param_01500.h5 --grid-size 512
+    python infer.py -mlp bunny/param_00154.h5 --grid-size 512
 
-writes bunny/param_01500_mesh.ply. The checkpoint knows its network, its frame, its cube and its
+writes bunny/param_00154_mesh.ply. The checkpoint knows its network, its frame, its cube and its
 cloud. f is evaluated only near the surface (see igr/surface.py), for the mesh of the whole grid.
 Then the mesh gets the detail that the cloud's points have beyond the network (see igr/detail.py),
 and pieces that no point supports are dropped.

@@ -282,7 +282,8 @@ def make_parser() -> argparse.ArgumentParser:
     options = parser.add_argument_group("options, which may change when a run is resumed")
     helper.add_device_flags(options)
     add_options(options.add_argument)
-    lengths = ", ".join(f"{name} {steps}" for name, steps in schedule.STEPS.items())
+    lengths = ", ".join(f"{name} {steps} of {schedule.BATCH[name]} points"
+                        for name, steps in schedule.STEPS.items())
     preset = parser.add_mutually_exclusive_group()
     preset.add_argument("--quality", choices=list(schedule.STEPS),
                         help=f"length of the run in steps: {lengths}; for noisy points at most "

@@ -3,7 +3,7 @@
     python benchmarks/extract.py demo/knot/param_00018.h5 gyroid --json benchmarks/extract.json
 
 It takes checkpoints and fields that are hard on an octree: gyroid (a shell with much surface),
-specks (two spheres of two cells' radius, far apart), plate (thin), steep (three times too steep).
+specks (two spheres of two cells' radius, far apart), plate (thin), steep (a slope of 3 to 6).
 Up to --dense points a side the whole grid is evaluated too and the two meshes are compared. Each
 row is measured in a process of its own, so its peak memory is its own. Rows that the json file
 already has stay, or are replaced by new ones of the same function and grid.

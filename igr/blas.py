@@ -1,10 +1,10 @@
 """Which of OpenBLAS' kernels compute the products: chosen before numpy is loaded, measured once.
 
 numpy and scipy (whose one numba takes) each bring an OpenBLAS with kernels for many processors. For
-a processor that it does not know OpenBLAS takes older kernels: on one with AVX-512 those of Haswell
-have two thirds of the speed. OPENBLAS_CORETYPE names others for both libraries, if it is set before
-they are loaded: igr/__init__.py calls choose(). `bash commands.sh setup` measures
-what this processor can run and keeps the result in .venv (see igr/__main__.py).
+a processor that it does not know OpenBLAS takes older kernels: those of Haswell have half the speed
+on some with AVX-512. OPENBLAS_CORETYPE names others for both libraries, if it is set before they
+are loaded: igr/__init__.py calls choose(). `bash commands.sh setup` measures what this processor
+can run and keeps the result in .venv (see igr/__main__.py).
 
 The surface does not depend on the choice beyond rounding: see inference.py.
 """
