@@ -49,7 +49,7 @@ def chart(found: list):
                 axes.axhline(target.forth, color=line.get_color(), linestyle="--", linewidth=1)
         axes.set(xscale="log", yscale="log", xlabel="step", title=label, ylabel="unit frame")
         axes.grid(alpha=0.3, which="both")
-    figure.axes[0].legend(fontsize=7, loc="lower left")
+    figure.axes[0].legend(fontsize=7, loc="upper right")
     return figure
 
 
