@@ -45,8 +45,8 @@ class Shape(NamedTuple):
 
     files: tuple = ()  # its reference below a folder of DATA, the first found; (): built-in
     cases: tuple = ("clean",)
-    methods: tuple = ("ours", "ours-network", "ours-normals", "poisson-estimated", "poisson",
-                      "poisson-winding", "poisson-meshlab")
+    methods: tuple = ("ours", "ours-network", "poisson-estimated", "poisson", "poisson-winding",
+                      "poisson-meshlab")
     protocols: tuple = ("default",)  # of evaluate.py, for the clean case
     flags: str = ""  # more for train.py
     infer_flags: str = ""  # more for infer.py
@@ -60,17 +60,17 @@ class Shape(NamedTuple):
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
 ALL_CASES = ("clean", "noisy", "sparse", "holes", "slightly-noisy", "outliers",
              "noisy-outliers")
-ALL_METHODS = ("ours", "ours-network", "ours-normals", *PEERS)
+ALL_METHODS = ("ours", "ours-network", *PEERS)
 # the only cases of a method; others have all of a shape
 CASES_OF = {"ours-cleaned": ("outliers", "noisy-outliers"), "ours-normals": ("clean",)}
 UPSTREAM = ("default", "upstream")
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
-                   (*ALL_METHODS, "ours-cleaned", *SEEDS[1:]), UPSTREAM, course=True,
-                   seeded=("clean", "noisy")),
+                   (*ALL_METHODS, "ours-normals", "ours-cleaned", *SEEDS[1:]), UPSTREAM,
+                   course=True, seeded=("clean", "noisy")),
     "knot": Shape((), ALL_CASES[:4], ALL_METHODS),
     "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"),
-                  methods=(*Shape().methods, *SEEDS[1:]), protocols=UPSTREAM,
+                  methods=(*Shape().methods, "ours-normals", *SEEDS[1:]), protocols=UPSTREAM,
                   up="z", course=True, seeded=("clean",)),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
                        protocols=UPSTREAM,

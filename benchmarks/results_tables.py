@@ -167,7 +167,7 @@ def summary_table(results: dict) -> str:
 
 
 def shapes(results: dict) -> str:
-    """Each clean shape by ours, beside the same with normals and Poisson."""
+    """Each clean shape by ours, beside Poisson without true normals."""
     rows = []
     for name, result in results.items():
         ours = entry(result, "clean", "ours")
@@ -177,9 +177,9 @@ def shapes(results: dict) -> str:
             topology_text(ours["topology"]) if ours else NONE,
             topology_text(result["reference"]["topology"]),
             *(distances_text(entry(result, "clean", method))
-              for method in ("ours-normals", "poisson-estimated"))])
+              for method in ("poisson-winding", "poisson-estimated"))])
     return table("shape | points | steps | flags | core minutes: training + extraction + detail | "
-                 "ours | topology | the truth's | ours, with normals | "
+                 "ours | topology | the truth's | Poisson, winding-number normals | "
                  "Poisson, estimated normals", rows)
 
 
