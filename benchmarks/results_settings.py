@@ -78,7 +78,8 @@ SHAPES = {
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
                     protocols=UPSTREAM),
     "drill": Shape(("drill/drill_shaft_vrip.ply", "drill/reconstruction/drill_shaft_vrip.ply"),
-                   protocols=UPSTREAM, infer_flags="--trim auto"),  # an open tube
+                   methods=(*Shape().methods, *SEEDS[1:]), protocols=UPSTREAM,
+                   infer_flags="--trim auto", seeded=("clean",)),  # an open tube
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
