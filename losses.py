@@ -16,6 +16,7 @@ No other term sees a part of the zero set that is far from all points.
 
 from __future__ import annotations
 
+from igr import reductions
 from igr.sampling import GraphZeroSamples, HostZeroSamples
 
 import nnabla as nn
@@ -28,22 +29,22 @@ MIN_SLOPE = 0.1  # |grad f| in a denominator; where a sheet dissolves, it goes t
 
 def norm(v: nn.Variable) -> nn.Variable:
     """Euclidean length (N, 1) of the rows of v (N, 3), with a finite derivative at 0."""
-    return (F.sum(v * v, axis=1, keepdims=True) + EPS) ** 0.5
+    return (reductions.row_sums(v * v) + EPS) ** 0.5
 
 
 def point_loss(f_x: nn.Variable) -> nn.Variable:
     """mean |f(x)| of f_x (B, 1): the surface goes through the points."""
-    return F.mean(F.abs(f_x))
+    return reductions.mean(F.abs(f_x))
 
 
 def eikonal_loss(grad_y: nn.Variable) -> nn.Variable:
     """mean (|grad f(y)| - 1)^2 of grad_y (N, 3): f is a distance."""
-    return F.mean((norm(grad_y) - 1) ** 2)
+    return reductions.mean((norm(grad_y) - 1) ** 2)
 
 
 def normals_loss(grad_x: nn.Variable, n: nn.Variable) -> nn.Variable:
     """mean |grad f(x) - n| of grad_x and n (B, 3): the surface faces as the points' normals do."""
-    return F.mean(norm(grad_x - n))
+    return reductions.mean(norm(grad_x - n))
 
 
 def surface_loss(f_s: nn.Variable, grad_s: nn.Variable, s: nn.Variable,
@@ -74,7 +75,7 @@ def surface_loss(f_s: nn.Variable, grad_s: nn.Variable, s: nn.Variable,
     slope = norm(grad_s)
     G = (grad_s / F.maximum_scalar(slope**2, MIN_SLOPE**2)).apply(need_grad=False)
     fresh = F.less(F.abs(f_s), STALE * slope).apply(need_grad=False)
-    return F.mean(fresh * norm(s - f_s * G - p))
+    return reductions.mean(fresh * norm(s - f_s * G - p))
 
 
 def igr_loss(mlp, x: nn.Variable, y: nn.Variable, n: nn.Variable | None = None, lam: float = 0.1,

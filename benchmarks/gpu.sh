@@ -1,83 +1,93 @@
 #!/usr/bin/env bash
-# Measure on a machine with an NVIDIA GPU. Each command takes less than 10 minutes and writes into
-# $RESULTS (default: gpu-results). Run them in this order:
+# Measure on a machine with an NVIDIA GPU. Each command takes less than 3 minutes and writes into
+# $RESULTS (default: gpu-results). Run them in this order, or `all`:
 #
-#   bash benchmarks/gpu.sh check      the tests that need a GPU, and those of the graph
+#   bash benchmarks/gpu.sh check      the tests that need a GPU
 #   bash benchmarks/gpu.sh step       a training step in float32 and TF32, compared with PyTorch
+#   bash benchmarks/gpu.sh cloud      from a cloud to a mesh: a draft, the defaults, 8 x 512
+#   bash benchmarks/gpu.sh paper      500 steps of the paper's settings, in float32 and TF32
+#   bash benchmarks/gpu.sh extract    the 8 x 512 of `cloud`: grids of 512, octree and dense, and 1025
 #   bash benchmarks/gpu.sh forward    inference, compared with PyTorch
-#   bash benchmarks/gpu.sh bunny      four trainings of 8 x 512, two minutes each; needs `step`
-#   bash benchmarks/gpu.sh extract    grid 512 of the first of these, octree and dense; needs `bunny`
 #
 # PYTHON (default: python) is a Python with nnabla and its extension, TORCH (default: python3) one
-# with PyTorch and CUDA, or a script that starts it. BUNNY is the path of bun_zipper.ply. Measure
-# the distances where open3d is installed:
-#   python evaluate.py -f bun_zipper.ply -mdp $RESULTS/.../param_NNNNN_mesh.ply
+# with PyTorch and CUDA, or a script that starts it. CLOUD is a point cloud, such as `python
+# datasets.py create` makes of bun_zipper.ply. Measure the distances of a mesh where open3d is
+# installed:
+#   python evaluate.py -f bun_zipper.ply -mdp $RESULTS/normal/mesh.ply
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python}
 TORCH=${TORCH:-python3}
 RESULTS=${RESULTS:-gpu-results}
-BUNNY=${BUNNY:-stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper.ply}
+CLOUD=${CLOUD:-stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper_pcd.ply}
 mkdir -p "$RESULTS"
 
 check() {
     "$PYTHON" -c 'from igr import devices; print(devices.set_context("cuda").text)'
-    "$PYTHON" -m pytest -rs tests/test_gpu.py tests/test_sampling.py tests/test_networks.py
+    "$PYTHON" -m pytest -q -rs tests/test_gpu.py
 }
 
 step() {
     local precision
     for precision in float32 tf32; do
-        "$PYTHON" benchmarks/step.py --context cuda --precision "$precision" --dims 512 256 \
-            --batch 512 4096 16384 --uniform 512 512 2048 --rounds 5 --repeat 50 \
-            --torch-python "$TORCH" --json "$RESULTS/step-$precision.json"
+        "$PYTHON" benchmarks/step.py --context cuda --precision "$precision" --dims 512 \
+            --batch 512 16384 --uniform 512 2048 --rounds 5 --repeat 30 --torch-python "$TORCH" \
+            --json "$RESULTS/step-$precision.json"
     done
 }
 
-forward() {
-    "$PYTHON" benchmarks/forward.py --context cuda --points 1048576 --rounds 5 --repeat 2 \
-        --torch-python "$TORCH" --json "$RESULTS/forward-cuda.json"
-}
-
-steps_in_time() { # steps_in_time BATCH PRECISION: prints how many steps of 8 x 512 take 100 s
-    "$PYTHON" - "$RESULTS/step-$2.json" "$1" <<'PYTHON'
-import json
-import sys
-
-rows = json.load(open(sys.argv[1]))["rows"]
-row = next(r for r in rows if r["dims"] == 512 and r["batch"] == int(sys.argv[2]))
-print(int(100 / row["muon"]))
-PYTHON
+timed() { # timed NAME COMMAND...: runs it and adds its wall-clock seconds to $RESULTS/seconds.txt
+    local name=$1 start=$EPOCHREALTIME
+    shift
+    "$@"
+    awk -v n="$name" -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%s %.2f\n", n, b - a }' |
+        tee -a "$RESULTS/seconds.txt"
 }
 
 newest() { # newest RUN: prints its last checkpoint
     find "$1" -name 'param_*.h5' | sort -V | tail -n 1
 }
 
-bunny() {
-    local precision batch run
-    "$PYTHON" datasets.py create -f "$BUNNY" --sampling uniform -o "$RESULTS/bunny_pcd.ply"
+reconstruct() { # reconstruct NAME FLAGS...: a run and its mesh in $RESULTS/NAME
+    local name=$1
+    shift
+    timed "train-$name" "$PYTHON" train.py --context cuda -f "$CLOUD" -m "$RESULTS/$name" "$@" \
+        -sie 1000000 --overwrite --quiet
+    timed "infer-$name" "$PYTHON" infer.py --context cuda --grid-size 256 --quiet \
+        -mlp "$(newest "$RESULTS/$name")" -o "$RESULTS/$name/mesh.ply"
+}
+
+cloud() {
+    reconstruct draft --quality draft
+    reconstruct normal
+    reconstruct wide --dims 512 -b 4096 -ti 2000
+}
+
+paper() {
+    local precision
     for precision in float32 tf32; do
-        for batch in 512 4096; do
-            run=$RESULTS/bunny-$precision-$batch
-            "$PYTHON" train.py --context cuda --precision "$precision" -f "$RESULTS/bunny_pcd.ply" \
-                -m "$run" --dims 512 -b "$batch" --uniform 512 \
-                -ti "$(steps_in_time "$batch" "$precision")" -sie 1000000 --overwrite --quiet
-            tail -n 2 "$run/log.jsonl"
-            "$PYTHON" infer.py --context cuda --grid-size 512 --largest -mlp "$(newest "$run")"
-        done
+        timed "paper-$precision" "$PYTHON" train.py --context cuda --precision "$precision" \
+            -f "$CLOUD" -m "$RESULTS/paper-$precision" --overwrite --paper -ti 500 -sie 1000000 \
+            --quiet
+        tail -n 1 "$RESULTS/paper-$precision/log.jsonl"
     done
 }
 
 extract() {
-    "$PYTHON" benchmarks/extract.py --context cuda --grids 512 --dense 512 \
-        --json "$RESULTS/extract-cuda.json" "$(newest "$RESULTS/bunny-float32-512")"
+    "$PYTHON" benchmarks/extract.py --context cuda --grids 512 1025 --dense 512 \
+        --json "$RESULTS/extract-cuda.json" "$(newest "$RESULTS/wide")"
+}
+
+forward() {
+    "$PYTHON" benchmarks/forward.py --context cuda --dims 512 --points 1048576 --rounds 5 \
+        --repeat 2 --torch-python "$TORCH" --json "$RESULTS/forward-cuda.json"
 }
 
 case ${1:-} in
-    check | step | forward | bunny | extract) "$1" ;;
+    check | step | cloud | paper | extract | forward) "$1" ;;
+    all) for part in check step cloud paper extract forward; do "$part"; done ;;
     *)
-        sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         exit 2
         ;;
 esac

@@ -6,8 +6,8 @@
 
 All contestants run in turn in one process tree, with Adam; "muon" is ours with the solver that is
 train.py's default. On the CPU the floor is the step's matrix products
-alone, cut into shards and threads as the kernel does. On a GPU, beside PyTorch eager and compiled,
-one large matrix product of nnabla's tells what rate there is to reach.
+alone, cut into shards and threads as the kernel does. On a GPU one large matrix product of nnabla's
+tells what rate there is to reach. PyTorch runs eagerly: its compiler has no double backward.
 """
 
 from __future__ import annotations
@@ -111,7 +111,6 @@ def graph_row(args, device, twin, order, dims: int, batch: int, uniform: int) ->
                    "product": timed(product(side), wait)}
     if twin:
         contestants["torch"] = twin.timer(**order)
-        contestants["torch_compile"] = twin.timer(**order, compile=True)
         contestants["torch_product"] = twin.timer(**{**order, "task": "product", "side": side})
     row = alternate(contestants, args.rounds, args.repeat)
     row["tflops"] = flop(dims, batch, uniform) / row["ours"] / 1e12

@@ -9,6 +9,7 @@ frame.
 from __future__ import annotations
 
 from igr import zeroset
+from igr.reductions import constant
 
 import nnabla as nn
 import nnabla.functions as F
@@ -75,9 +76,9 @@ class HostZeroSamples:
         self.seed = seed
         self.rank = rank
         self.pool: zeroset.Pool | None = None
-        self.s = _constant(np.zeros((count, 3)))
-        self.p = _constant(np.zeros((count, 3)))
-        self.weight = _constant(0)
+        self.s = constant(np.zeros((count, 3)))
+        self.p = constant(np.zeros((count, 3)))
+        self.weight = constant(0)
 
     def set_pool(self, pool: zeroset.Pool | None) -> None:
         """Draw from a pool from now on; None: the network has no zero set."""
@@ -145,12 +146,12 @@ class GraphZeroSamples:
         """count: S; seed: of nnabla's generator."""
         self.pool: zeroset.Pool | None = None
         self.place = F.rand(0, zeroset.SIZE, (count,), seed)
-        self._pool_s = _constant(np.zeros((zeroset.SIZE, 3)))
-        self._pool_p = _constant(np.zeros((zeroset.SIZE, 3)))
+        self._pool_s = constant(np.zeros((zeroset.SIZE, 3)))
+        self._pool_p = constant(np.zeros((zeroset.SIZE, 3)))
         index = F.minimum_scalar(self.place, zeroset.SIZE - 1)  # rounding may give SIZE itself
         self.s = F.gather(self._pool_s, index)
         self.p = F.gather(self._pool_p, index)
-        self.weight = _constant(0)
+        self.weight = constant(0)
 
     def set_pool(self, pool: zeroset.Pool | None) -> None:
         """Draw from a pool from now on; None: the network has no zero set."""
@@ -187,14 +188,14 @@ class GraphSamples:
         for _ in range(step):
             nn.forward_all(drawn)
         # the greatest float32 below n / batch, added to the last part's start, may be n
-        starts = _constant(np.arange(batch) * (n / batch))
+        starts = constant(np.arange(batch) * (n / batch))
         index = F.minimum_scalar(place + starts, n - 1)
-        self.x = F.gather(_constant(cloud.points), index)
-        sigma = F.gather(_constant(np.repeat(cloud.sigma, 3, axis=1)), index)
+        self.x = F.gather(constant(cloud.points), index)
+        sigma = F.gather(constant(np.repeat(cloud.sigma, 3, axis=1)), index)
         self.y = F.concatenate(anywhere, self.x + sigma * noise, axis=0)
         self.n = None
         if cloud.normals is not None:
-            self.n = F.gather(_constant(cloud.normals), index)
+            self.n = F.gather(constant(cloud.normals), index)
 
     def draw(self) -> None:
         """Nothing: the forward pass draws."""
@@ -206,10 +207,3 @@ def _random(n: int, batch: int, uniform: int, volume_factor: float, seeds: np.nd
     return (F.rand(0, n / batch, (batch,), of_place),
             F.rand(-volume_factor, volume_factor, (uniform, 3), of_anywhere),
             F.randn(0, 1, (batch, 3), of_noise))
-
-
-def _constant(array) -> nn.Variable:
-    """An array as a float32 variable that stays on the device."""
-    variable = nn.Variable.from_numpy_array(np.asarray(array, np.float32))
-    variable.persistent = True
-    return variable

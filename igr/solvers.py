@@ -20,7 +20,7 @@ from __future__ import annotations
 import abc
 
 from helper import UserError
-from igr import threads
+from igr import reductions, threads
 
 import nnabla as nn
 import nnabla.functions as F
@@ -290,7 +290,7 @@ def _padded_gradient(parameter: nn.Variable, width: int) -> nn.Variable:
 def _orthogonal_graph(X: nn.Variable) -> nn.Variable:
     """About U V^T of each matrix U s V^T of X (matrices, width, width), by nnabla's functions."""
     a, b, c = QUINTIC
-    X = X / (F.sum(X * X, axis=(1, 2), keepdims=True) ** 0.5 + 1e-12)
+    X = X / (reductions.matrix_norms(X) + 1e-12)
     identity = np.broadcast_to(np.eye(X.shape[-1], dtype=np.float32), X.shape)
     bI = nn.Variable.from_numpy_array(b * identity)  # one function less than b A + c A A
     for _ in range(ITERATIONS):

@@ -67,26 +67,6 @@ void moved(const Arguments &a, const float *src, float *dst, bool scatter, bool 
     put(dst[scatter ? j(i) : i], accumulate, src[scatter ? i : j(i)]);
 }
 
-struct Reduction { // nbla::ReduceOpSum
-  void *vtable;
-  const float *input;
-  float *buffer, *output;
-  long *index;
-};
-
-struct Converter { // nbla::IndexConverter<uint32_t>
-  int ndim;
-  struct { unsigned divisor, magic, shift; } divider[16];
-  unsigned strides[16];
-  unsigned operator()(unsigned base, unsigned i) const {
-    for (int k = 0; k < ndim; k++) {
-      base += i / divider[k].divisor * strides[k];
-      i %= divider[k].divisor;
-    }
-    return base;
-  }
-};
-
 struct Broadcast { // nbla::transform_binary_cuda::Dim3KernelParams
   long x0[3], x1[3], y[3], shape[3];
 };
@@ -275,23 +255,8 @@ Kernel kernel_of(const string &name) {
       for (int i = 0; i < a.integer(0); i++)
         a.floats(1)[i] = (1 - a.floats(1)[i]) * (high - low) + low;
     };
-  if (has("kernel_reduce_xy<float")) // (op, counter, inner size, outer size, inner, outer)
-    return [](Arguments a) {
-      const Reduction &op = a.get<Reduction>(0);
-      for (unsigned o = 0; o < a.get<unsigned>(3); o++) {
-        double sum = 0;
-        for (unsigned i = 0; i < a.get<unsigned>(2); i++)
-          sum += op.input[a.get<Converter>(4)(a.get<Converter>(5)(0, o), i)];
-        op.output[o] = float(sum);
-      }
-    };
-  if (has("kernel_reduce_per_block<float")) // (size, x, sums of the blocks, scale)
-    return [](Arguments a) {
-      double sum = 0;
-      for (int i = 0; i < a.integer(0); i++) sum += a.floats(1)[i];
-      std::fill_n(a.floats(2), a.blocks, 0.f);
-      a.floats(2)[0] = float(sum * a.number(3)); // all of it as the first block's
-    };
+  // No kernel_reduce_xy and no kernel_reduce_per_block: Hopper GPUs refuse them, see
+  // igr/reductions.py.
   if (has("kernel_adam_update<float>")) // (size, parameter, m, v, gradient, rate, b1, b2, eps)
     return [](Arguments a) {
       const float b1 = a.number(6), b2 = a.number(7), *g = a.floats(4);

@@ -103,10 +103,12 @@ def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng):
         assert relative(gradients[1][name], gradients[0][name]) < 1e-5, name
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("activation", ["softplus", "leaky_relu"])
-def test_the_graphs_gradient_is_nn_grads(x, activation):
+def test_the_graphs_gradient_is_nn_grads(x, activation, apart, monkeypatch):
     """The chain of plain functions against nnabla's own derivative, at some of the points and in
-    what flows back to every parameter."""
+    what flows back to every parameter; with the other points apart, too."""
+    monkeypatch.setattr(networks, "APART", 1 if apart else N)
     mlp = MLP(64, activation, seed=5)
     found = []
     for chain in (True, False):
