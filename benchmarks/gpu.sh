@@ -4,9 +4,10 @@
 #
 #   bash benchmarks/gpu.sh check      the tests that need a GPU
 #   bash benchmarks/gpu.sh step       a training step in float32 and TF32, compared with PyTorch
+#   bash benchmarks/gpu.sh launches   the kernels of a step, by NVIDIA's ncu
 #   bash benchmarks/gpu.sh cloud      from a cloud to a mesh: a draft, the defaults, 8 x 512
 #   bash benchmarks/gpu.sh paper      500 steps of the paper's settings, in float32 and TF32
-#   bash benchmarks/gpu.sh extract    the 8 x 512 of `cloud`: grids of 512, octree and dense, and 1025
+#   bash benchmarks/gpu.sh extract    the 8 x 512 of `cloud`: grids of 512 and 1025
 #   bash benchmarks/gpu.sh forward    inference, compared with PyTorch
 #
 # PYTHON (default: python) is a Python with nnabla and its extension, TORCH (default: python3) one
@@ -34,6 +35,21 @@ step() {
             --batch 512 16384 --uniform 512 2048 --rounds 5 --repeat 30 --torch-python "$TORCH" \
             --json "$RESULTS/step-$precision.json"
     done
+}
+
+profile() { # profile NAME FLAGS...: the kernels of one step
+    local name=$1
+    shift
+    ncu --profile-from-start off --clock-control none --metrics gpu__time_duration.sum --csv \
+        --page raw --log-file "$RESULTS/launches-$name.csv" "$PYTHON" benchmarks/launches.py "$@"
+    "$PYTHON" benchmarks/launches.py --table "$RESULTS/launches-$name.csv" \
+        --json "$RESULTS/launches-$name.json"
+}
+
+launches() {
+    profile small
+    profile large --batch 16384 --uniform 2048
+    profile tf32 --batch 16384 --uniform 2048 --precision tf32
 }
 
 timed() { # timed NAME COMMAND...: runs it and adds its wall-clock seconds to $RESULTS/seconds.txt
@@ -69,25 +85,26 @@ paper() {
         timed "paper-$precision" "$PYTHON" train.py --context cuda --precision "$precision" \
             -f "$CLOUD" -m "$RESULTS/paper-$precision" --overwrite --paper -ti 500 -sie 1000000 \
             --quiet
-        tail -n 1 "$RESULTS/paper-$precision/log.jsonl"
+        echo "$precision $(tail -n 1 "$RESULTS/paper-$precision/log.jsonl")" |
+            tee -a "$RESULTS/paper.txt"
     done
 }
 
 extract() {
-    "$PYTHON" benchmarks/extract.py --context cuda --grids 512 1025 --dense 512 \
-        --json "$RESULTS/extract-cuda.json" "$(newest "$RESULTS/wide")"
+    "$PYTHON" benchmarks/extract.py --context cuda --grids 512 1025 --dense 0 \
+        --json "$RESULTS/extract.json" "$(newest "$RESULTS/wide")"
 }
 
 forward() {
     "$PYTHON" benchmarks/forward.py --context cuda --dims 512 --points 1048576 --rounds 5 \
-        --repeat 2 --torch-python "$TORCH" --json "$RESULTS/forward-cuda.json"
+        --repeat 2 --torch-python "$TORCH" --json "$RESULTS/forward.json"
 }
 
 case ${1:-} in
-    check | step | cloud | paper | extract | forward) "$1" ;;
-    all) for part in check step cloud paper extract forward; do "$part"; done ;;
+    check | step | launches | cloud | paper | extract | forward) "$1" ;;
+    all) for part in check step launches cloud paper extract forward; do "$part"; done ;;
     *)
-        sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         exit 2
         ;;
 esac

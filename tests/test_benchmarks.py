@@ -4,8 +4,10 @@ import argparse
 import json
 
 import common
+import helper
 from igr import devices, files, shapes
 from igr.rope import Rope
+import launches
 import mpi_step
 import networks
 import normals
@@ -34,6 +36,25 @@ def test_rates_of_a_step_in_the_graph():
     assert row["share_of_product"] == row["tflops"] / row["product_tflops"]
     weights = sum(i * o for i, o in networks.layer_shapes(16))
     assert step.flop(16, 8, 4) == 2 * weights * (3 * 8 + 6 * 12)
+
+
+NCU = """==PROF== Connected
+"ID","Kernel Name","gpu__time_duration.sum"
+"","","ns"
+"0","void nbla::kernel_adam_update<float>(int, T1 *)","2,000"
+"1","sm80_xmma_gemm_f32f32_nn","1,500"
+"2","void cublasLt::splitKreduce_kernel<32>(float)","1,500"
+==PROF== Disconnected"""
+
+
+def test_table_of_a_steps_kernels():
+    found = launches.table(NCU.splitlines())
+    assert (found["launches"], found["microseconds"]) == (3, 5)
+    assert list(found["kinds"].items()) == [("products", {"launches": 2, "microseconds": 3}),
+                                            ("solver", {"launches": 1, "microseconds": 2})]
+    assert next(iter(found["kernels"])) == "kernel_adam_update<float>"
+    with pytest.raises(helper.UserError, match="a time in us"):
+        launches.table(NCU.replace('"ns"', '"us"').splitlines())
 
 
 def test_table_of_the_surfaces():

@@ -1,0 +1,67 @@
+"""Sums and means that every GPU can run: their values, and that a step has no others."""
+
+from datasets import PointCloud
+from igr import reductions, sampling, solvers
+from igr.frames import Frame
+import losses
+from networks import MLP
+
+import nnabla as nn
+import numpy as np
+import pytest
+
+
+def variable(array):
+    v = nn.Variable(array.shape, need_grad=True)
+    v.d = array
+    return v
+
+
+@pytest.mark.parametrize("n", [1, 2047, 2048, 3001])
+def test_values_and_derivatives(rng, n):
+    x = rng.standard_normal((n, 3)).astype(np.float32)
+    v = variable(x)
+    sums = reductions.row_sums(v)
+    mean = reductions.mean(sums)
+    mean.forward()
+    v.g = 0
+    mean.backward()
+    assert np.allclose(sums.d, x.sum(axis=1, keepdims=True), atol=1e-6)
+    assert mean.shape == () and mean.d == pytest.approx(x.sum() / n, abs=1e-6)
+    assert np.allclose(v.g, 1 / n, rtol=1e-6)
+
+
+def test_norms_of_matrices(rng):
+    X = rng.standard_normal((3, 20, 20)).astype(np.float32)
+    norms = reductions.matrix_norms(variable(X))
+    norms.forward()
+    assert np.allclose(norms.d[:, 0, 0], np.linalg.norm(X, axis=(1, 2)), rtol=1e-6)
+
+
+def refused(function) -> bool:
+    """Has an nnabla function a kernel that Hopper GPUs refuse?"""
+    if function.info.type_name not in ("Sum", "Mean"):
+        return False
+    shape = function.inputs[0].shape
+    if function.info.type_name == "Sum":
+        return len(shape) - 1 in function.info.args["axes"]
+    outer = function.outputs[0].size
+    return function.inputs[0].size // outer // outer >= reductions.FEW_ENOUGH
+
+
+@pytest.mark.parametrize("batch", [64, 5000])
+def test_a_step_on_a_gpu_has_no_others(rng, batch):
+    """With waves, normals, the surface-to-point term and Muon."""
+    points = rng.standard_normal((6000, 3)).astype(np.float32)
+    cloud = PointCloud(points, points, np.full((6000, 1), 0.05, np.float32), points[:0], Frame())
+    samples = sampling.GraphSamples(cloud, batch, batch, 1.5, 0, 0, on_zero_set=32)
+    mlp = MLP(16, frequencies=3)
+    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, zero_set=samples.zero_set, mu=1.0)
+    muon = solvers.make("muon", False, 0.9, 0.999)
+    muon.set_parameters(mlp.parameters)
+    functions = []
+    for end in (terms["loss"], muon.steps):
+        end.visit(functions.append)
+    names = [function.info.type_name for function in functions]
+    assert names.count("Mean") >= 2 and "Sum" in names
+    assert not any(map(refused, functions))
