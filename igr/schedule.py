@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from igr.encoding import frequencies_for
+from igr.neighbourhoods import on_rim, scatter
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: some five core minutes
 BATCH = {"draft": 256, "normal": 512, "fine": 512}
@@ -23,10 +23,6 @@ SHORT = 4_000  # steps, up to which it is twice that
 ADAM_RATE = 0.005  # results/study.md
 
 FEW = 5_000  # points of which each counts
-
-NEIGHBOURS = 12  # through which scatter fits a quadric, in the frame of the next
-FRAME_NEIGHBOURS = 64
-SAMPLE = 1_000  # points that scatter looks at
 
 
 def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -> Any:
@@ -64,39 +60,17 @@ def dead_zone(points: np.ndarray, sigma: np.ndarray, knn: int) -> np.ndarray:
     the surface as it is.
 
     The surface lies at dense and exact points: 0. Between few points it bends, and inexact ones lie
-    beside it: their k-th neighbours' distance sigma (N, 1).
+    beside it: their k-th neighbours' distance sigma (N, 1). From a rim goes what closes the surface
+    there, which is to have the shape that it likes: infinite. (Pulled to the rim of a tube, its lid
+    sinks into it and joins the wall, in tatters.)
     """
     loose = len(points) < FEW or scatter(points) > INEXACT * spacing_of(sigma, knn)
-    return sigma if loose else np.zeros_like(sigma)
+    zone = sigma.copy() if loose else np.zeros_like(sigma)
+    zone[on_rim(points)] = np.inf
+    return zone
 
 
 def spacing_of(sigma: np.ndarray, knn: int) -> float:
     """The usual distance of neighbours whose k-th ones are sigma (N, 1) away: on a surface their
     number grows with the square of the distance."""
     return float(np.median(sigma)) / knn**0.5
-
-
-def scatter(points: np.ndarray, seed: int = 0) -> float:
-    """How far points (N, 3) scatter about a smooth surface: the median, over some of them, of the
-    standard deviation of their nearest neighbours around a quadric. The unit is that of the points.
-
-    The quadric is a height over the plane of more neighbours (by their principal axes), for where
-    the scatter is as large as the spacing, the nearest ones have no plane. Outliers do not count,
-    since they are few. 0 where the points are too few to tell.
-    """
-    if len(points) < 2 * NEIGHBOURS:
-        return 0.0
-    places = points[np.random.default_rng(seed).permutation(len(points))[:SAMPLE]]
-    wide = min(FRAME_NEIGHBOURS, len(points) - 1)
-    _, index = cKDTree(points).query(places, k=wide + 1)
-    around = points[index].astype(np.float64) - places[:, None]
-    centred = around - around.mean(axis=1, keepdims=True)
-    _, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", centred, centred))
-    height, x, y = np.moveaxis(around[:, : NEIGHBOURS + 1] @ axes, 2, 0)
-    size = np.maximum(np.abs([x, y]).max(axis=(0, 2)), 1e-300)[:, None]
-    x = x / size
-    y = y / size
-    basis, _ = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2))
-    fitted = np.einsum("nki,nji,nj->nk", basis, basis, height)
-    variance = ((height - fitted) ** 2).sum(axis=1) / (NEIGHBOURS + 1 - 6)  # six unknowns
-    return float(np.sqrt(np.median(variance)))

@@ -1,7 +1,8 @@
 """How long and how finely a network learns: by the number and the noise of its points."""
 
 from igr import schedule, shapes
-from igr.schedule import complete, scatter
+from igr.neighbourhoods import on_rim, scatter
+from igr.schedule import complete
 import train
 
 import numpy as np
@@ -52,6 +53,14 @@ def test_few_and_inexact_points_have_a_dead_zone(rng, n, noise, loose):
     points = sphere(n, rng, noise)
     sigma = np.full((n, 1), 10**0.5 * spacing_of(points))
     assert np.array_equal(schedule.dead_zone(points, sigma, 10), loose * sigma)
+
+
+def test_a_rim_has_an_infinite_dead_zone(rng):
+    points = sphere(20_000, rng)
+    points = points[points[:, 2] < 0.3]
+    zone = schedule.dead_zone(points, np.ones((len(points), 1)), 10)
+    assert set(zone[:, 0]) == {0, np.inf}
+    assert np.array_equal(np.isinf(zone[:, 0]), on_rim(points))
 
 
 def completed(points, **given):
