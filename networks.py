@@ -6,7 +6,7 @@ window (Lin et al. 2021), through which the frequencies open one after the other
 
 Three computations of the same function, each where it is fastest; MLP chooses among them once:
 
-    PlainForward     f by nnabla's functions             inference on a GPU
+    PlainForward     f by nnabla's functions             inference on a GPU; in the next one
     GradientChain    f and grad f by nnabla's functions  training on a GPU; leaky ReLU everywhere
     CompiledKernel   f and grad f by compiled sweeps      training and inference on the CPU
 """
@@ -26,7 +26,7 @@ import numpy as np
 
 LAYERS = 8
 SKIP = sweeps.SKIP  # the layer whose input is [x, h]
-APART = 8192  # points without a gradient, from which on a GPU has them apart from the others
+APART = 8192  # points without a gradient, from which on GradientChain has them apart
 # of the published nnabla-examples models, whose files do not say it
 NNABLA_EXAMPLES_ARCHITECTURE = {"activation": "leaky_relu", "skip_scale": 1.0}
 
@@ -113,7 +113,7 @@ class PlainForward:
     """f by nnabla's functions, layer after layer as the formula has it.
 
     Runs where f is wanted without its gradient and the kernel does not compute it: inference on a
-    GPU and with --context cpu-graph.
+    GPU and with --context cpu-graph, and of many training points there.
     """
 
     def __init__(self, parameters: dict, architecture: dict, window: Window):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measure on a machine with an NVIDIA GPU. Each command takes less than 3 minutes and writes into
-# $RESULTS (default: gpu-results). Run them in this order, or `all`:
+# Measure on a machine with an NVIDIA GPU, into $RESULTS (default: gpu-results). Each command takes
+# some minutes at most; run them in this order, or `all`:
 #
 #   bash benchmarks/gpu.sh check      the tests that need a GPU
 #   bash benchmarks/gpu.sh step       a training step in float32 and TF32, compared with PyTorch
@@ -11,11 +11,12 @@
 #   bash benchmarks/gpu.sh forward    inference, compared with PyTorch
 #
 # PYTHON (default: python) is a Python with nnabla and its extension, TORCH (default: python3) one
-# with PyTorch and CUDA, or a script that starts it. CLOUD is a point cloud, such as `python
-# datasets.py create` makes of bun_zipper.ply. Measure the distances of a mesh where open3d is
-# installed:
+# with PyTorch and CUDA, or a script that starts it. CLOUD is a point cloud, such as
+#   python datasets.py create -f bun_zipper.ply -n 50000
+# makes. Measure the distances of a mesh where open3d is installed:
 #   python evaluate.py -f bun_zipper.ply -mdp $RESULTS/normal/mesh.ply
 set -euo pipefail
+export LC_ALL=C # a point in $EPOCHREALTIME
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python}
 TORCH=${TORCH:-python3}
@@ -40,8 +41,8 @@ step() {
 profile() { # profile NAME FLAGS...: the kernels of one step
     local name=$1
     shift
-    ncu --profile-from-start off --clock-control none --metrics gpu__time_duration.sum --csv \
-        --page raw --log-file "$RESULTS/launches-$name.csv" "$PYTHON" benchmarks/launches.py "$@"
+    ncu --profile-from-start off --clock-control none --cache-control none --csv --page raw \
+        --metrics gpu__time_duration.sum --log-file "$RESULTS/launches-$name.csv" "$PYTHON" benchmarks/launches.py "$@"
     "$PYTHON" benchmarks/launches.py --table "$RESULTS/launches-$name.csv" \
         --json "$RESULTS/launches-$name.json"
 }
@@ -74,6 +75,7 @@ reconstruct() { # reconstruct NAME FLAGS...: a run and its mesh in $RESULTS/NAME
 }
 
 cloud() {
+    rm -f "$RESULTS/seconds.txt"
     reconstruct draft --quality draft
     reconstruct normal
     reconstruct wide --dims 512 -b 4096 -ti 2000
@@ -81,6 +83,7 @@ cloud() {
 
 paper() {
     local precision
+    rm -f "$RESULTS/paper.txt"
     for precision in float32 tf32; do
         timed "paper-$precision" "$PYTHON" train.py --context cuda --precision "$precision" \
             -f "$CLOUD" -m "$RESULTS/paper-$precision" --overwrite --paper -ti 500 -sie 1000000 \

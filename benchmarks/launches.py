@@ -1,7 +1,8 @@
 """What a training step asks of a GPU: its kernels, their number and their microseconds.
 
-    ncu --profile-from-start off --clock-control none --metrics gpu__time_duration.sum --csv \\
-        --page raw --log-file step.csv python benchmarks/launches.py --batch 16384 --uniform 2048
+    ncu --profile-from-start off --clock-control none --cache-control none --csv --page raw \\
+        --metrics gpu__time_duration.sum --log-file step.csv \\
+        python benchmarks/launches.py --batch 16384 --uniform 2048
     python benchmarks/launches.py --table step.csv --json step.json
 
 The first runs some steps under NVIDIA's ncu, which measures the last one, kernel after kernel. The
@@ -46,8 +47,12 @@ def measure(args: argparse.Namespace) -> None:
 
 def table(lines: list[str]) -> dict:
     """{"launches", "microseconds", "kinds": {kind: ...}, "kernels": {name: ...}} of the lines of a
-    csv file of ncu's; each ... is {"launches", "microseconds"}, the longest first."""
+    csv file of ncu's; each ... is {"launches", "microseconds"}, the longest first. Raises
+    UserError where there is no such table."""
     rows = list(csv.DictReader(line for line in lines if not line.startswith("==")))
+    if len(rows) < 2:
+        errors = [line for line in lines if line.startswith("==ERROR==")]
+        raise helper.UserError(f"ncu has measured nothing {' '.join(errors)}".strip())
     units, rows = rows[0], rows[1:]
     if units["gpu__time_duration.sum"] not in ("ns", "nsecond"):
         raise helper.UserError(f"a time in {units['gpu__time_duration.sum']}, not in ns")
@@ -82,7 +87,7 @@ def parse_args() -> argparse.Namespace:
     add("--solver", choices=["adam", "muon"], default="adam", help="default: %(default)s")
     add("--precision", choices=["float32", "tf32"], default="float32", help="of the products")
     add("--table", metavar="CSV", help="add up a csv file of ncu's")
-    add("--json", metavar="FILE", help="write the table")
+    add("--json", metavar="FILE", help="write the table that --table prints")
     return parser.parse_args()
 
 

@@ -5,9 +5,9 @@
         --uniform 512 2048 --json benchmarks/step-cuda.json
 
 All contestants run in turn in one process tree, with Adam; "muon" is ours with the solver that is
-train.py's default. On the CPU the floor is the step's matrix products
-alone, cut into shards and threads as the kernel does. On a GPU one large matrix product of nnabla's
-tells what rate there is to reach. PyTorch runs eagerly: its compiler has no double backward.
+train.py's default. On the CPU the floor is the step's matrix products alone, cut into shards and
+threads as the kernel does. On a GPU one large matrix product of nnabla's tells what rate there is
+to reach. PyTorch runs eagerly: its compiler has no double backward.
 """
 
 from __future__ import annotations

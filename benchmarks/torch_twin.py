@@ -1,10 +1,10 @@
 """Time the same network and training step in PyTorch, in a process that takes orders.
 
-Reads one JSON object a line: {"task", "repeat", "threads", "device", "precision", "compile"} and
-"dims", "batch", "uniform" for the task "step"; "dims", "points", "rows" for "forward"; "side" for
-"product", a matrix product. Answers {"seconds": [...]}, one figure a run on a CPU. On a GPU runs
-follow each other without waiting, and the one figure is their mean. Answers {"error": why} where it
-cannot run.
+Reads one JSON object a line: {"task", "repeat", "threads", "device", "precision"} and "dims",
+"batch", "uniform" for the task "step"; "dims", "points", "rows", "compile" for "forward"; "side"
+for "product", a matrix product. Answers {"seconds": [...]}, one figure a run on a CPU. On a GPU
+runs follow each other without waiting, and the one figure is their mean. Answers {"error": why}
+where it cannot run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ class Step:
     def __init__(self, order: dict):
         device = order["device"]
         self.model = MLP(order["dims"]).to(device)
-        self.forward = torch.compile(self.model) if order["compile"] else self.model
         self.solver = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self.points = torch.rand(100_000, 3, device=device) * 2 - 1
         self.batch = order["batch"]
@@ -64,9 +63,9 @@ class Step:
         y = torch.cat([torch.rand(self.uniform, 3, device=device) * 3 - 1.5,
                        x + 0.05 * torch.randn(b, 3, device=device)]).requires_grad_(True)
         self.solver.zero_grad()
-        gradient, = torch.autograd.grad(self.forward(y).sum(), y, create_graph=True)
+        gradient, = torch.autograd.grad(self.model(y).sum(), y, create_graph=True)
         eikonal = ((gradient.norm(dim=1) - 1) ** 2).mean()
-        (self.forward(x).abs().mean() + 0.1 * eikonal).backward()
+        (self.model(x).abs().mean() + 0.1 * eikonal).backward()
         self.solver.step()
 
 

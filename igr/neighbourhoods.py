@@ -18,9 +18,10 @@ SAMPLE = 1_000  # points that scatter looks at
 
 RIM_NEIGHBOURS = 30
 GAP = np.radians(140)  # without a neighbour, seen from a point of a rim; 180 where that is straight
-ONE_SHEET = 0.5  # spacings: farther from a quadric, the neighbours lie on two sheets
+ONE_SHEET = 0.5  # spacings; greater standard deviations from a quadric mean two sheets
 SPACING_NEIGHBOUR = 10  # of which the distance tells the points' spacing
-COMPANY = 3  # points of a rim among the neighbours of another
+FEWEST = 3  # points of a rim that have another among their neighbours
+MOST = 10.0  # points of rims, in square roots of the number of all; around a disc there are 3
 BLOCK = 1 << 14  # points that are looked at together
 
 
@@ -47,31 +48,35 @@ def on_rim(points: np.ndarray) -> np.ndarray:
 
     Such a point has all neighbours on one side, and they lie on one sheet: at the edge of a thin
     wall, too, all are on one side, but on both of its faces. A rim is a line, so its points have
-    others of it near them.
+    others of it near them, but they are not many of all. Where points lie in lines, of a scanner or
+    of contours, their neighbours may be on one line or two, and do not tell: then none is on a rim.
+    Where the points scatter by more than 0.3 of their spacing, rims are hardly found.
     """
-    if len(points) <= RIM_NEIGHBOURS:
-        return np.zeros(len(points), bool)
-    tree = cKDTree(points)
+    distinct, place = np.unique(points, axis=0, return_inverse=True)
+    return _on_rim(distinct)[place.reshape(-1)]
+
+
+def _on_rim(points: np.ndarray) -> np.ndarray:
+    """on_rim of points of which no two are the same."""
     found = np.zeros(len(points), bool)
-    company = np.empty(len(points), np.int64)
+    if len(points) <= RIM_NEIGHBOURS:
+        return found
+    tree = cKDTree(points)
 
     def look_around(block: slice) -> None:
         distance, index = tree.query(points[block], k=RIM_NEIGHBOURS + 1)
-        heights, x, y = _over_plane(points[index].astype(np.float64) - points[block, None])
+        offsets = points[index].astype(np.float64) - points[block, None]
+        heights, x, y = _over_plane(offsets)
         rows = np.flatnonzero(_widest_gap(x[:, 1:], y[:, 1:]) > GAP)
         spacing = distance[rows, SPACING_NEIGHBOUR] / SPACING_NEIGHBOUR**0.5
         one_sheet = _deviations(heights[rows], x[rows], y[rows]) < ONE_SHEET * spacing
         found[block.start + rows[one_sheet]] = True
 
-    def count_others(block: slice) -> None:
-        index = tree.query(points[candidates[block]], k=RIM_NEIGHBOURS + 1)[1]
-        company[candidates[block]] = found[index[:, 1:]].sum(axis=1)
-
     threads.map_each(look_around, _blocks(len(points)))
     candidates = np.flatnonzero(found)
-    threads.map_each(count_others, _blocks(len(candidates)))
-    found[candidates[company[candidates] < COMPANY]] = False
-    return found
+    index = tree.query(points[candidates], k=RIM_NEIGHBOURS + 1)[1]
+    found[candidates[found[index[:, 1:]].sum(axis=1) < FEWEST]] = False
+    return found & (found.sum() <= MOST * len(points) ** 0.5)
 
 
 def _blocks(n: int) -> list[slice]:

@@ -60,9 +60,9 @@ def dead_zone(points: np.ndarray, sigma: np.ndarray, knn: int) -> np.ndarray:
     the surface as it is.
 
     The surface lies at dense and exact points: 0. Between few points it bends, and inexact ones lie
-    beside it: their k-th neighbours' distance sigma (N, 1). From a rim goes what closes the surface
-    there, which is to have the shape that it likes: infinite. (Pulled to the rim of a tube, its lid
-    sinks into it and joins the wall, in tatters.)
+    beside it: their k-th neighbours' distance sigma (N, 1). A rim's is infinite: what closes the
+    surface there has no points to lie at. (Pulled to the rim of a tube, its lid sinks into it and
+    joins the wall, in tatters.)
     """
     loose = len(points) < FEW or scatter(points) > INEXACT * spacing_of(sigma, knn)
     zone = sigma.copy() if loose else np.zeros_like(sigma)

@@ -3,10 +3,11 @@
 The zero set moves little from step to step. So its points come from a pool that serves for some
 hundred steps: points s on a coarse mesh of the network, each with its nearest cloud point p. Those
 s are left out that are in the dead zone of p (igr/schedule.py): pulled to few or inexact points,
-the surface gets flat between them. So are those on bubbles, pieces inside the shape that no point
-supports: they would be pulled outwards and grow, and the mesh is made without them anyway. The loss
-moves the points that a step draws onto the zero set of that step. A state file keeps the pool, so a
-resumed run has the one that it would have had without the stop.
+the surface gets flat between them, and what closes an open surface would be pulled to its rim. Left
+out are also those on bubbles, pieces inside the shape that no point supports: they would be pulled
+outwards and grow, and the mesh is made without them anyway. The loss moves the points that a step
+draws onto the zero set of that step. A state file keeps the pool, so a resumed run has the one that
+it would have had without the stop.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ZeroSet:
     def __init__(self, f: Callable[[np.ndarray], np.ndarray], points: np.ndarray,
                  dead_zone: np.ndarray, half_side: float, seed: int):
         """f: the network, points (N, 3) to values (N,); points (N, 3) float32: the cloud's;
-        dead_zone (N, 1): the distance from each up to which the zero set is left as it is;
+        dead_zone (N, 1): the distance, maybe infinite, from each up to which the zero set is left;
         half_side: of the cube that is searched; lengths in the unit frame."""
         from scipy.spatial import cKDTree
 
@@ -52,7 +53,7 @@ class ZeroSet:
 
     def pool(self, step: int) -> Pool | None:
         """A pool of the network as it is before a step; None where it has no zero set, or all of it
-        is near the points."""
+        lies in the points' dead zones."""
         mesh = mesh_of(self.f, self.half_side, GRID)
         if mesh is None:
             return None

@@ -55,6 +55,8 @@ def test_table_of_a_steps_kernels():
     assert next(iter(found["kernels"])) == "kernel_adam_update<float>"
     with pytest.raises(helper.UserError, match="a time in us"):
         launches.table(NCU.replace('"ns"', '"us"').splitlines())
+    with pytest.raises(helper.UserError, match="nothing ==ERROR== ERR_NVGPUCTRPERM"):
+        launches.table(["==PROF== Connected", "==ERROR== ERR_NVGPUCTRPERM"])
 
 
 def test_table_of_the_surfaces():

@@ -39,14 +39,16 @@ def test_norms_of_matrices(rng):
 
 
 def refused(function) -> bool:
-    """Has an nnabla function a kernel that Hopper GPUs refuse?"""
+    """Has an nnabla function a kernel that Hopper GPUs refuse, by nnabla's own choice? (Those of
+    its backward pass are missed by the stand-in, which lacks the refused ones.)"""
     if function.info.type_name not in ("Sum", "Mean"):
         return False
     shape = function.inputs[0].shape
     if function.info.type_name == "Sum":
         return len(shape) - 1 in function.info.args["axes"]
-    outer = function.outputs[0].size
-    return function.inputs[0].size // outer // outer >= reductions.FEW_ENOUGH
+    means = function.outputs[0].size
+    values_of_each = function.inputs[0].size // means
+    return values_of_each // means >= reductions.FEW_ENOUGH
 
 
 @pytest.mark.parametrize("batch", [64, 5000])

@@ -49,6 +49,17 @@ def test_a_pool_is_of_what_is_far_from_the_points(rng):
     assert zero_set(points, dead_zone=0.1).pool(0) is None
 
 
+def test_what_is_nearest_to_a_rim_is_left_out(rng):
+    """The same half of a sphere: all of the other half is nearest to its rim."""
+    points = rng.standard_normal((20_000, 3))
+    points *= 0.7 / np.linalg.norm(points, axis=1, keepdims=True)
+    half = points[points[:, 2] > 0]
+    zone = np.where(half[:, 2:] < 0.05, np.inf, 0.0)
+    pool = ZeroSet(fields.sphere, half.astype(np.float32), zone, 1.5, 0).pool(0)
+    assert pool.p[:, 2].min() >= 0.05
+    assert pool.weight == pytest.approx(0.46, abs=0.02)  # by Archimedes: (1 - 0.05 / 0.7) / 2
+
+
 def test_a_bubble_is_left_to_itself(rng):
     """Pulled to the sphere's points it would grow."""
     points = rng.standard_normal((2000, 3))
