@@ -194,6 +194,7 @@ class GradientChain:
         return F.concatenate(self.plain.value(x[:without]), f, axis=0), gradient
 
     def _together(self, x: nn.Variable, m: int):
+        """value_and_gradient() of points that go through each layer together."""
         n = x.shape[0]
         beta = self.architecture["beta"]
         W, W1, b = self._weights()
