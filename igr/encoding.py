@@ -9,6 +9,8 @@ slope of f by up to 2^(K-1) times as much through the fast waves, and the surfac
 
 from __future__ import annotations
 
+from igr.reductions import constant
+
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
@@ -46,8 +48,7 @@ class Window:
             self.variable = nn.Variable((1, self.frequencies, 1, 1))
             self.variable.persistent = True
             self.variable.d = self._shaped(self.weights)
-        scales = nn.Variable.from_numpy_array(self._shaped(self.scales))
-        scales.persistent = True
+        scales = constant(self._shaped(self.scales))
         # not in place: inference gives x other data for each batch
         angles = F.reshape(x, (x.shape[0], 1, 1, 3), inplace=False) * scales
         return self.variable * F.sin(angles), self.variable * F.cos(angles)
@@ -66,11 +67,13 @@ class Window:
             return gradient
         m = x.shape[0]
         sines, cosines = self.waves(x)
-        scales = nn.Variable.from_numpy_array(self._shaped(self.scales))
-        scales.persistent = True
-        by_wave = F.reshape(gradient[:, 3:], (m, self.frequencies, 2, 3))
-        along = scales * (cosines * by_wave[:, :, :1] - sines * by_wave[:, :, 1:])
-        return gradient[:, :3] + F.reshape(F.sum(along, axis=1), (m, 3))
+        signed = constant(self._shaped(self.scales) * np.reshape([1, -1], (1, 1, 2, 1)))
+        slopes = signed * F.concatenate(cosines, sines, axis=2)  # of each wave, by its own x_i
+        slopes = F.reshape(slopes, (m, 6 * self.frequencies))
+        slopes = F.concatenate(F.constant(1, (m, 3)), slopes, axis=1)
+        # a product adds the entries of each x_i, and has one function to differentiate
+        entries_of = constant(np.tile(np.eye(3), (1 + 2 * self.frequencies, 1)))
+        return F.affine(gradient * slopes, entries_of)
 
     @staticmethod
     def _shaped(numbers: np.ndarray) -> np.ndarray:
