@@ -4,7 +4,7 @@
 from helper import UserError
 from igr import checkpoints, sweeps, threads
 import networks
-from networks import MLP, layer_shapes
+from networks import MLP, geometric_init, layer_shapes
 import reference
 
 import h5py
@@ -84,12 +84,16 @@ def test_double_backward_against_finite_differences(mlp, x, rng, name):
     assert (mlp.parameters[name].g * direction).sum() == pytest.approx(truth, rel=2e-4)
 
 
-def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng):
+@pytest.mark.parametrize("frequencies", [0, 4])
+def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng, frequencies):
+    """Without waves and with some, of which one is open in part and one is not."""
+    arrays = {name: (array + 0.02 * rng.standard_normal(array.shape)).astype(np.float32)
+              for name, array in geometric_init(64, 0.5, rng, frequencies).items()}
     gradients = []
     c = rng.standard_normal((N, 1))
     d = rng.standard_normal((N, 3))
     for kernel in (False, True):
-        mlp = MLP(64, seed=5, kernel=kernel)
+        mlp = MLP(64, frequencies=frequencies, opened=2.6, kernel=kernel, arrays=arrays)
         f, g = mlp.value_and_gradient(variable(x), N)
         f_x, grad_y = mlp.value_and_gradient(variable(x), N - 33)
         extra = F.sum(f_x) + F.sum(grad_y * grad_y)  # two calls add into the same gradients
