@@ -42,7 +42,8 @@ profile() { # profile NAME FLAGS...: the kernels of one step
     local name=$1
     shift
     ncu --profile-from-start off --clock-control none --cache-control none --csv --page raw \
-        --metrics gpu__time_duration.sum --log-file "$RESULTS/launches-$name.csv" "$PYTHON" benchmarks/launches.py "$@"
+        --metrics gpu__time_duration.sum --log-file "$RESULTS/launches-$name.csv" \
+        "$PYTHON" benchmarks/launches.py "$@"
     "$PYTHON" benchmarks/launches.py --table "$RESULTS/launches-$name.csv" \
         --json "$RESULTS/launches-$name.json"
 }

@@ -2,8 +2,8 @@
 
 The CUDA kernels of nnabla 1.39 that add within a warp (nbla/cuda/utils/warp_shuffle.cuh and
 shuffle_down.cuh) name 28 of its 32 lanes in the mask of their shuffles. A Hopper GPU stops at that
-with "an illegal instruction was encountered". They are F.sum over the last axes and F.mean of
-FEW_ENOUGH values and more; matrix products and F.mean of fewer have other kernels.
+with "an illegal instruction was encountered". F.sum over the last axes has such kernels, and F.mean
+of FEW_ENOUGH values and more; matrix products and F.mean of fewer have others.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 N = 20_000
-
-
 SPACING = (4 * np.pi / N) ** 0.5  # of N points on the unit sphere
 
 
