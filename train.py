@@ -19,7 +19,7 @@ from typing import Any, Callable, NamedTuple
 
 import datasets
 import helper
-from igr import blas, ranks, runs, schedule, solvers, threads, zeroset
+from igr import blas, normals, ranks, runs, schedule, solvers, threads, zeroset
 from igr.devices import Device
 from igr.monitoring import SurfaceMonitor, check_grid
 from igr.runs import Checkpoint, RunFolder
@@ -49,8 +49,9 @@ class Settings(NamedTuple):
     lam: float = 0.1
     mu: float = 1.0
     frequencies: int | None = None
-    tau: float = 1.0
+    tau: float | None = None
     with_normals: bool = False
+    winding: bool | None = None
     dims: int = 128
     knn: int = 10
     volume_factor: float = 1.5
@@ -61,8 +62,8 @@ class Settings(NamedTuple):
 # those of the authors' code for one shape (amosgropp/IGR, code/reconstruction: setup.conf, run.py
 # and the NormalPerPoint sampler); they use all points
 PAPER = Settings(batch_size=16_384, uniform=2_048, train_iter=100_000, solver="adam",
-                 learning_rate=0.005, decay="halving", lam=0.1, mu=0.0, frequencies=0, dims=512,
-                 knn=50, volume_factor=1.8, test_rate=0.0)
+                 learning_rate=0.005, decay="halving", lam=0.1, mu=0.0, frequencies=0,
+                 winding=False, dims=512, knn=50, volume_factor=1.8, test_rate=0.0)
 
 
 class Options(NamedTuple):
@@ -161,6 +162,8 @@ def job_of(cloud_path: str | Path, run: RunFolder, settings: Settings, options: 
     info = info_of(cloud_path, cloud, group.size, flags)
     if checkpoint:
         runs.check_same(info, checkpoint.info, run.folder)
+    if settings.winding:
+        cloud = cloud._replace(normals=normals.estimated(cloud.points))
     mlp = MLP(settings.dims, frequencies=settings.frequencies, seed=settings.seed,
               kernel=device.kernel, arrays=checkpoint.parameters if checkpoint else None)
     mlp.open_frequencies(0)  # each step opens its own share
@@ -318,8 +321,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         "paper's authors have it")
     add("--beta0", type=number(float, 0, below=1), help="Adam's decay of the first moment")
     add("--beta1", type=number(float, 0, below=1), help="Adam's decay of the second moment")
-    add("--lam", type=number(float, 0, MOST_WEIGHT),
-        help="weight of the eikonal term")
+    add("--lam", type=number(float, 0, MOST_WEIGHT), help="weight of the eikonal term")
     add("--mu", type=number(float, 0, MOST_WEIGHT),
         help="weight of the surface-to-point term, which pulls sheets, bubbles and webs without "
         "points to the nearest points; 0: the paper's loss")
@@ -327,9 +329,11 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
         "first half of the run; 0: the paper's network; default: as many as the points resolve, at "
         "most 8, and 0 for noisy points")
-    add("--tau", type=number(float, 0, MOST_WEIGHT),
-        help="weight of the normals term; needs --with-normals")
+    add("--tau", type=number(float, 0, MOST_WEIGHT), help="weight of the normals term; default: "
+        f"{schedule.TAU:g}, for normals by winding numbers {schedule.WINDING_TAU:g}")
     add("--with-normals", action="store_true", help="use the cloud's normals")
+    add("--winding", action=argparse.BooleanOptionalAction,
+        help="normals by winding numbers; default: for many exact points, without --with-normals")
     add("--dims", type=number(int, 8), help="width of the network; the paper has 512")
     add("-k", "--knn", type=number(int, 1),
         help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
@@ -379,8 +383,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             given.setdefault(name, value)
     if not given.get("fpath") and "resume" not in given:
         parser.error("the following arguments are required: -f/--fpath (or --resume)")
-    if "tau" in given and not given.keys() & {"with_normals", "resume"}:
-        parser.error("--tau weighs the normals term: it needs --with-normals")
     return argparse.Namespace(**given)
 
 

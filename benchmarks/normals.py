@@ -21,11 +21,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import common  # noqa: E402
 import helper  # noqa: E402
 from helper import UserError  # noqa: E402
-from igr import files  # noqa: E402
+from igr import files, winding  # noqa: E402
 from igr.frames import Geometry  # noqa: E402
 from igr.meshes import unit_vectors  # noqa: E402
 import peers  # noqa: E402
-import winding_normals  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -67,7 +66,7 @@ def measure(shape: str, path: Path, checkpoint: str) -> list:
     points = cloud.points
     methods = {"ours": lambda: ours(cloud, checkpoint),
                "tangent planes": lambda: tangent_planes(points),
-               "winding numbers": lambda: winding_normals.normals_of(points)}
+               "winding numbers": lambda: winding.normals_of(points, winding.authors_widths())}
     return [{"shape": shape, "points": len(points), "method": name,
              **compare(method(), cloud.normals)} for name, method in methods.items()]
 

@@ -85,9 +85,9 @@ def reconstruct(peer: str, cloud: Geometry, depth: int, neighbours: int, widths)
     if peer == "poisson-meshlab":
         return meshlab_poisson(cloud, depth)
     if peer == "poisson-winding":
-        import winding_normals  # here: numba takes memory, which is measured
+        from igr import winding  # here: numba takes memory, which is measured
 
-        normals = winding_normals.normals_of(cloud.points, widths or winding_normals.WIDTHS)
+        normals = winding.normals_of(cloud.points, winding.authors_widths(*widths))
         cloud = cloud._replace(normals=normals)
     made = to_open3d(cloud)
     if peer in ("poisson-estimated", "ball-pivoting"):
@@ -106,7 +106,7 @@ def parse_args() -> argparse.Namespace:
                         help="of Poisson's octree; 9: cells of 1.1 times the longest side / 512")
     parser.add_argument("--neighbours", type=helper.number(int, 3), default=NEIGHBOURS,
                         help="points for estimating a normal and for orienting it")
-    parser.add_argument("--widths", nargs=2, type=helper.number(float, above=0),
+    parser.add_argument("--widths", nargs=2, type=helper.number(float, above=0), default=(),
                         metavar=("LAST", "FIRST"), help="of winding_normals.py")
     return parser.parse_args()
 

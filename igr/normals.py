@@ -1,5 +1,5 @@
-"""Normals of a cloud: the given ones at length 1, or those of the surface with detail, at the feet
-of the points.
+"""Normals of a cloud: the given ones at length 1; estimated ones, before a training; after it those
+of the surface with detail, at the feet of the points.
 
 The network's gradient at a point is a smoothed normal. The surface with detail,
 
@@ -27,6 +27,8 @@ STEP = 0.5  # of the differences, in spacings of the feet
 NEIGHBOUR = 10  # whose distance is the spacing times the root of its number
 BLOCK = 1 << 17  # points at a time, to spare memory
 QUADRIC = 12  # neighbours that it is fitted to
+ORIENTED = 1 << 16  # points, of which winding numbers tell the sides; the others follow these
+FOLLOWED = 4  # of them
 
 
 def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -53,6 +55,21 @@ def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.nda
     if detail.report.rounds and not detail.report.noise:
         normals = of_quadrics(np.asarray(points, np.float64), normals)
     return normals, known
+
+
+def estimated(points: np.ndarray) -> np.ndarray:
+    """Unit normals (N, 3) float32, outwards, of points (N, 3) without noise in random order: their
+    quadrics', of which winding numbers tell the sides. Raises UserError where they span no size."""
+    from igr import winding  # here: numba takes its time
+
+    exact = points.astype(np.float64)
+    some = exact[:ORIENTED]
+    rough = winding.normals_of(some)
+    if len(some) < len(exact):
+        distance, index = cKDTree(some).query(exact, k=FOLLOWED, workers=threads.count())
+        weight = 1 / np.maximum(distance, 1e-9)
+        rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
+    return of_quadrics(exact, rough).astype(np.float32)
 
 
 def of_quadrics(points: np.ndarray, normals: np.ndarray) -> np.ndarray:

@@ -37,7 +37,8 @@ RUN_FILE = re.compile(
 HALF_WRITTEN = re.compile(r"\.writing-((param|state|preview)_\d+|log)-[^.]*\.(h5|jsonl|png)")
 FORMER_STEPS = 10_000  # of runs whose flags did not say it
 # of runs from before there were these flags
-FORMER_DEFAULTS = {"solver": "adam", "mu": 0.0, "frequencies": 0, "decay": "cosine"}
+FORMER_DEFAULTS = {"solver": "adam", "mu": 0.0, "frequencies": 0, "decay": "cosine",
+                   "winding": False}
 NEEDED_TO_RESUME = {"step", "flags", "cloud_sha256", "first_losses", "seconds"}
 
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from helper import UserError
 from igr.encoding import frequencies_for
 from igr.neighbourhoods import on_rim, scatter
 
 import numpy as np
 
 STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: some five core minutes
+STEPS_WITH_WINDING = {**STEPS, "normal": 4_000}  # results/surfaces.md
 BATCH = {"draft": 256, "normal": 512, "fine": 512}
 NOISY_STEPS = 2_000  # at most
 NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
 INEXACT = 0.2  # the same, above which they do not lie on the surface; clean clouds have below 0.16
+TAU = 1.0
+WINDING_TAU = 0.3  # these normals are rough where the surface is
 RATE = 0.00125  # Muon's
 SHORT = 4_000  # steps, up to which it is twice that
 ADAM_RATE = 0.005  # results/study.md
@@ -29,9 +33,17 @@ def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -
     """train.Settings with the entries that are None by the cloud; train_epoch may stay None.
 
     points (N, 3): the training's, unit frame; sigma (N, 1): their distances to the k-th neighbour.
+    Raises UserError where the settings contradict one another.
     """
     if settings.batch_size is None:
         settings = settings._replace(batch_size=BATCH[settings.quality])
+    if settings.winding and settings.with_normals:
+        raise UserError("--winding finds normals for points without any: leave out --with-normals")
+    if settings.winding is None:
+        exact = not loose(points, sigma, settings.knn)
+        settings = settings._replace(winding=exact and not settings.with_normals)
+    if settings.tau is None:
+        settings = settings._replace(tau=WINDING_TAU if settings.winding else TAU)
     noisy = False
     if settings.frequencies is None or not (settings.train_epoch or settings.train_iter):
         spacing = spacing_of(sigma, settings.knn)
@@ -39,7 +51,7 @@ def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -
     if settings.frequencies is None:
         settings = settings._replace(frequencies=0 if noisy else frequencies_for(spacing))
     if not (settings.train_epoch or settings.train_iter):
-        steps = STEPS[settings.quality]
+        steps = (STEPS_WITH_WINDING if settings.winding else STEPS)[settings.quality]
         settings = settings._replace(train_iter=min(steps, NOISY_STEPS) if noisy else steps)
     if settings.learning_rate is None:
         per_epoch = max(1, len(points) // (settings.batch_size * ranks))
@@ -64,10 +76,14 @@ def dead_zone(points: np.ndarray, sigma: np.ndarray, knn: int) -> np.ndarray:
     surface there has no points to lie at. (Pulled to the rim of a tube, its lid sinks into it and
     joins the wall, in tatters.)
     """
-    loose = len(points) < FEW or scatter(points) > INEXACT * spacing_of(sigma, knn)
-    zone = sigma.copy() if loose else np.zeros_like(sigma)
+    zone = sigma.copy() if loose(points, sigma, knn) else np.zeros_like(sigma)
     zone[on_rim(points)] = np.inf
     return zone
+
+
+def loose(points: np.ndarray, sigma: np.ndarray, knn: int) -> bool:
+    """Are points (N, 3) too few to tell the surface, or beside it?"""
+    return len(points) < FEW or scatter(points) > INEXACT * spacing_of(sigma, knn)
 
 
 def spacing_of(sigma: np.ndarray, knn: int) -> float:

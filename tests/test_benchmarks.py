@@ -14,7 +14,6 @@ import normals
 import scale
 import step
 import surfaces
-import winding_normals
 
 import numpy as np
 import pytest
@@ -113,36 +112,6 @@ def test_medians_of_the_ranks_steps():
     assert mpi_step.row_of("2x1x256", rounds) == {
         "ranks": 2, "threads": 1, "batch": 256, "together": 512,
         "step_ms": pytest.approx(20), "averaging_ms": pytest.approx(1)}
-
-
-@pytest.mark.parametrize("n", [20, 900])  # a single leaf, and many
-def test_sums_by_the_tree(rng, n):
-    """As over all pairs, and closer pairs are left out."""
-    points = rng.standard_normal((n, 3))
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    tree, width = winding_normals.Tree.of(points), 0.3
-    assert np.array_equal(tree.points, points[tree.order].astype(np.float32))
-    m = 1 + points[tree.order]
-    d = tree.points[None].astype(float) - tree.points[:, None]
-    r = np.linalg.norm(d, axis=2, keepdims=True)
-    r[r < width] = np.inf
-    along = (d * m).sum(axis=2, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        all_pairs = {winding_normals.VALUE: (m, along / r**3),
-                     winding_normals.ADJOINT: (m[:, :1], -d * m[:, :1] / r**3),
-                     winding_normals.GRADIENT: (m, m / r**3 - 3 * d * along / r**5)}
-    for kind, (moments, terms) in all_pairs.items():
-        expected = terms.sum(axis=1)
-        error = tree.sums(kind, moments, width) - expected
-        assert np.linalg.norm(error) < 0.02 * np.linalg.norm(expected)
-
-
-def test_winding_normals_look_outwards():
-    """Of a solid that is not symmetric, with edges; the same in any place and size."""
-    cloud = shapes.sample("letter", 4000)
-    found = winding_normals.normals_of(1e3 + 20 * cloud.points, (0.01, 0.08))
-    row = normals.compare(found, cloud.normals)
-    assert row["wrong_percent"] < 0.5 and row["mean_angle"] < 12
 
 
 def test_angles_of_normals():

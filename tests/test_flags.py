@@ -14,7 +14,6 @@ SCRIPTS = {"train": train, "infer": infer, "evaluate": evaluate}
 
 
 @pytest.mark.parametrize("line, message", [
-    ("train -f a --tau 1", "--tau weighs the normals term: it needs --with-normals"),
     ("train -f a -d abc", "argument -d/--device-id: abc is not the number of a device"),
     ("infer -d -1", "argument -d/--device-id: -1 is not the number of a device"),
     ("evaluate -mdp a -d x", "argument -d/--device-id: x is not the number of a device"),
@@ -29,9 +28,11 @@ def test_what_cannot_serve_is_named(capsys, line, message):
     assert caught.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_tau_goes_with_normals_and_with_a_run_that_has_it():
-    assert train.parse_args("-f a --tau 2 --with-normals".split()).tau == 2
-    assert train.parse_args("--resume --tau 2".split()).tau == 2
+def test_winding_numbers_are_taken_left_or_up_to_the_cloud():
+    assert train.parse_args("-f a --winding".split()).winding is True
+    assert train.parse_args("-f a --no-winding".split()).winding is False
+    assert not hasattr(train.parse_args("-f a".split()), "winding")
+    assert train.parse_args("-f a --paper".split()).winding is False
 
 
 def test_large_coordinates_are_written_without_a_warning(tmp_path):

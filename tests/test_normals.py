@@ -1,6 +1,6 @@
 """Normals of a cloud against those of the surface that it was made from."""
 
-from igr import detail, normals
+from igr import detail, normals, shapes
 
 import numpy as np
 import pytest
@@ -44,6 +44,17 @@ def test_quadrics_mend_rough_normals_and_leave_the_other_side_alone(rng):
     assert np.linalg.norm(got, axis=1) == pytest.approx(1)
     assert degrees(rough, truth).mean() > 10
     assert degrees(got[:20_000], truth).mean() < 3 and degrees(-got[20_000:], truth).mean() < 3
+
+
+@pytest.mark.parametrize("oriented", [20_000, 3_000])
+def test_estimated_normals_look_outwards(monkeypatch, oriented):
+    """Of a bent solid with edges and a thin stroke; and where most follow some."""
+    monkeypatch.setattr(normals, "ORIENTED", oriented)
+    cloud = shapes.sample("letter", 12_000)
+    got = normals.estimated(cloud.points.astype(np.float32))
+    assert got.dtype == np.float32 and np.linalg.norm(got, axis=1) == pytest.approx(1, abs=1e-5)
+    off = degrees(got, cloud.normals)
+    assert np.median(off) < 0.5 and (off > 90).mean() < 0.005
 
 
 def test_a_noisy_cloud_keeps_the_normals_of_its_averages(rng):

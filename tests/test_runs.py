@@ -50,7 +50,8 @@ def stop(folder, signum, line):
 
 
 @pytest.mark.parametrize("signum, status, normals", [
-    (signal.SIGINT, 130, "--with-normals"), (signal.SIGTERM, 143, "--solver adam")])
+    (signal.SIGINT, 130, "--with-normals"), (signal.SIGTERM, 143, "--solver adam"),
+    (signal.SIGTERM, 143, "--winding")])
 def test_a_stopped_run_goes_on_bit_for_bit(script, cloud, signum, status, normals):
     line = f"{LINE} {normals}".replace("-ti 40", "-ti 300").replace("-sie 2", "-sie 30")
     script(f"train.py {line} -m truth")
@@ -111,15 +112,16 @@ def test_previews_show_the_surface_and_change_nothing(script, cloud):
     assert np.abs(pictures[0] - pictures[-1]).max() > 5
 
 
-def test_a_run_from_before_the_solver_flag_goes_on_with_adam(script, cloud):
+def test_a_run_from_before_these_flags_goes_on_with_adam_and_without_winding(script, cloud):
     script(f"train.py {LINE} -m run --solver adam")
     truth = weights(cloud / "run/param_00008.h5")
     (cloud / "run/param_00008.h5").unlink()
     with h5py.File(cloud / "run/param_00006.h5", "r+") as file:
         info = json.loads(file.attrs["igr"])
-        del info["flags"]["solver"]
+        del info["flags"]["solver"], info["flags"]["winding"]
         file.attrs["igr"] = json.dumps(info)
-    assert "--solver muon" in script("train.py --resume -m run --solver muon", status=1).stderr
+    for other in ("--solver muon", "--winding"):
+        assert other in script(f"train.py --resume -m run {other}", status=1).stderr
     script("train.py --resume -m run --quiet")
     np.testing.assert_array_equal(weights(cloud / "run/param_00008.h5"), truth)
 

@@ -1,5 +1,6 @@
 """How long and how finely a network learns: by the number and the noise of its points."""
 
+from helper import UserError
 from igr import schedule
 from igr.neighbourhoods import on_rim
 from igr.schedule import complete
@@ -46,16 +47,17 @@ def completed(points, **given):
 
 
 @pytest.mark.parametrize("n, noise, steps, rate", [
-    (50_000, 0.0, 8_000, 0.00125), (50_000, 0.002, 8_000, 0.00125), (50_000, 0.02, 2_000, 0.0025),
-    (2_000, 0.0, 8_000, 0.00125)])
+    (50_000, 0.0, 4_000, 0.0025), (50_000, 0.002, 4_000, 0.0025), (50_000, 0.008, 8_000, 0.00125),
+    (50_000, 0.02, 2_000, 0.0025), (2_000, 0.0, 8_000, 0.00125)])
 def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
     found = completed(sphere(n, rng, noise))
     assert (found.train_iter, found.learning_rate) == (steps, rate)
     assert (found.frequencies == 0) == (noise == 0.02)
+    assert found.winding == (steps == 4_000)
 
 
 @pytest.mark.parametrize("quality, clean, noisy, batch", [
-    ("draft", 1_000, 1_000, 256), ("normal", 8_000, 2_000, 512), ("fine", 20_000, 2_000, 512)])
+    ("draft", 1_000, 1_000, 256), ("normal", 4_000, 2_000, 512), ("fine", 20_000, 2_000, 512)])
 def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, clean, noisy, batch):
     for noise, steps in ((0, clean), (0.05, noisy)):
         flags = ["-f", "c.ply", "--quality", quality]
@@ -66,8 +68,20 @@ def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, c
 
 def test_what_is_given_stays(rng):
     noisy = sphere(5_000, rng, 0.05)
-    given = completed(noisy, train_iter=70, frequencies=3, learning_rate=0.01, batch_size=40)
-    assert given[:-1] == train.Settings(test_rate=0.25, train_iter=70, frequencies=3,
-                                        learning_rate=0.01, batch_size=40)[:-1]
+    flags = {"train_iter": 70, "frequencies": 3, "learning_rate": 0.01, "batch_size": 40,
+             "winding": True, "tau": 2.0}
+    assert completed(noisy, **flags)[:-1] == train.Settings(test_rate=0.25, **flags)[:-1]
     assert completed(noisy, train_epoch=2).train_iter is None
     assert completed(noisy, solver="adam").learning_rate == schedule.ADAM_RATE
+
+
+def test_winding_numbers_stand_in_for_normals_that_are_not_given(rng):
+    points = sphere(6_000, rng)
+    found = completed(points)
+    assert found.winding and found.tau == schedule.WINDING_TAU
+    assert not completed(points, winding=False).winding
+    given = completed(points, with_normals=True)
+    assert not given.winding and given.train_iter == 8_000 and given.tau == schedule.TAU
+    assert completed(sphere(50, rng), winding=True).winding
+    with pytest.raises(UserError, match="leave out --with-normals"):
+        completed(points, with_normals=True, winding=True)
