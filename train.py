@@ -19,7 +19,7 @@ from typing import Any, Callable, NamedTuple
 
 import datasets
 import helper
-from igr import blas, normals, ranks, runs, schedule, solvers, threads, zeroset
+from igr import blas, ranks, runs, schedule, solvers, threads, zeroset
 from igr.devices import Device
 from igr.monitoring import SurfaceMonitor, check_grid
 from igr.runs import Checkpoint, RunFolder
@@ -153,17 +153,17 @@ def job_of(cloud_path: str | Path, run: RunFolder, settings: Settings, options: 
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate,
                                 settings.with_normals, settings.seed)
+    found = schedule.normals_for(settings, cloud.points, cloud.sigma)
     # all is written down: a later default is not to change this run
-    settings = schedule.complete(settings._replace(test_rate=cloud.test_rate), cloud.points,
-                                 cloud.sigma, group.size)
+    settings = settings._replace(test_rate=cloud.test_rate, winding=found is not None)
+    settings = schedule.complete(settings, cloud.points, cloud.sigma, group.size)
     flags = {**DEFAULTS, "fpath": str(cloud_path), "monitor_path": str(run.folder),
              **settings._asdict(), **options._asdict(), "resume": checkpoint is not None,
              "overwrite": overwrite, "finished": finished}
     info = info_of(cloud_path, cloud, group.size, flags)
     if checkpoint:
         runs.check_same(info, checkpoint.info, run.folder)
-    if settings.winding:
-        cloud = cloud._replace(normals=normals.estimated(cloud.points))
+    cloud = cloud if found is None else cloud._replace(normals=found)
     mlp = MLP(settings.dims, frequencies=settings.frequencies, seed=settings.seed,
               kernel=device.kernel, arrays=checkpoint.parameters if checkpoint else None)
     mlp.open_frequencies(0)  # each step opens its own share
@@ -256,15 +256,15 @@ def summary(job: Job, folder: Path) -> str:
     """What will run, in three lines."""
     flags = job.info["flags"]
     size = job.trainer.group.size
+    sides = ", normals by winding numbers" if flags["winding"] else ""
     batch = flags["batch_size"]
-    free = (flags["uniform"] or batch) + batch
     several = f", {size} ranks" if size > 1 else ""
     kernels = f", OpenBLAS kernels: {blas.loaded()}" if job.device.kernel else ""
     start = f", from step {job.steps_done} of {job.checkpoint.path}" if job.checkpoint else ""
     return (f"{flags['fpath']}: {job.points} points to train, {len(job.monitor.held_out)} held out"
-            f"\nnetwork 8 x {flags['dims']} on {job.device.text}{several}{kernels}"
-            f"\n{job.plan.steps} steps of {batch} + {free} points, {job.plan.per_epoch} an epoch, "
-            f"into {folder}{start}")
+            f"{sides}\nnetwork 8 x {flags['dims']} on {job.device.text}{several}{kernels}"
+            f"\n{job.plan.steps} steps of {batch} + {(flags['uniform'] or batch) + batch} points, "
+            f"{job.plan.per_epoch} an epoch, into {folder}{start}")
 
 
 # ------------------------------------------------------------------------------- the command line
@@ -289,8 +289,9 @@ def make_parser() -> argparse.ArgumentParser:
                         for name, steps in schedule.STEPS.items())
     preset = parser.add_mutually_exclusive_group()
     preset.add_argument("--quality", choices=list(schedule.STEPS),
-                        help=f"length of the run in steps: {lengths}; for noisy points at most "
-                        f"{schedule.NOISY_STEPS}, more would learn the noise")
+                        help=f"length of the run in steps: {lengths}; normal with winding numbers "
+                        f"{schedule.STEPS_WITH_WINDING['normal']}; of noisy points at most "
+                        f"{schedule.NOISY_STEPS}")
     preset.add_argument("--paper", action="store_true",
                         help="the settings of the paper's authors: 8 x 512, Adam, 100,000 steps of "
                         "16,384 points, no term, encoding or detail of ours; other flags change "
@@ -333,7 +334,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         f"{schedule.TAU:g}, for normals by winding numbers {schedule.WINDING_TAU:g}")
     add("--with-normals", action="store_true", help="use the cloud's normals")
     add("--winding", action=argparse.BooleanOptionalAction,
-        help="normals by winding numbers; default: for many exact points, without --with-normals")
+        help="normals by winding numbers; default: for many exact points without --with-normals")
     add("--dims", type=number(int, 8), help="width of the network; the paper has 512")
     add("-k", "--knn", type=number(int, 1),
         help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
@@ -359,8 +360,7 @@ def add_options(add: Callable[..., argparse.Action]) -> None:
         "epochs and at the end")
     add("--grid-size", type=number(int, 8),
         help="grid for the evaluation at each checkpoint and for the previews")
-    add("-sb", "--sub-batch-size", type=number(int, 1),
-        help="points at a time in that evaluation; default: what suits the device")
+    add("-sb", "--sub-batch-size", type=number(int, 1), help="points at a time in that evaluation")
     add("--quiet", action="store_true", help="no progress bar, no summary")
 
 

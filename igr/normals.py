@@ -29,6 +29,9 @@ BLOCK = 1 << 17  # points at a time, to spare memory
 QUADRIC = 12  # neighbours that it is fitted to
 ORIENTED = 1 << 16  # points, of which winding numbers tell the sides; the others follow these
 FOLLOWED = 4  # of them
+SHEET = 8  # neighbours, of which those on one sheet with a point are compared
+SLOPE = 0.2  # of the way to such a neighbour over the tangent planes, at most
+MIXED = 0.3  # pairs of neighbours with opposite normals, in square roots of the number of points
 
 
 def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +73,25 @@ def estimated(points: np.ndarray) -> np.ndarray:
         weight = 1 / np.maximum(distance, 1e-9)
         rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
     return of_quadrics(exact, rough).astype(np.float32)
+
+
+def sides_agree(points: np.ndarray, normals: np.ndarray) -> bool:
+    """Do normals (N, 3) of points (N, 3) in random order look to one side of each sheet?
+
+    An open sheet without much of an inside, such as a terrain, has parts that winding numbers turn
+    one way and parts that they turn the other; where these meet, neighbours have opposite normals.
+    """
+    points = points[:ORIENTED].astype(np.float64)
+    normals = normals[:ORIENTED].astype(np.float64)
+    k = min(SHEET, len(points) - 1)
+    distance, index = cKDTree(points).query(points, k=k + 1, workers=threads.count())
+    distance, index = distance[:, 1:], index[:, 1:]
+    away = points[index] - points[:, None]
+    cosine = np.einsum("nki,ni->nk", normals[index], normals)
+    rise = np.maximum(np.abs(np.einsum("nki,ni->nk", away, normals)),
+                      np.abs(np.einsum("nki,nki->nk", away, normals[index])))
+    opposite = (rise < SLOPE * distance) & (cosine < -AGREEMENT)
+    return opposite.sum() <= MIXED * len(points) ** 0.5
 
 
 def of_quadrics(points: np.ndarray, normals: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from helper import UserError
+from igr import normals
 from igr.encoding import frequencies_for
 from igr.neighbourhoods import on_rim, scatter
 
@@ -29,19 +30,28 @@ ADAM_RATE = 0.005  # results/study.md
 FEW = 5_000  # points of which each counts
 
 
+def normals_for(settings: Any, points: np.ndarray, sigma: np.ndarray) -> np.ndarray | None:
+    """Normals (N, 3) by winding numbers where train.Settings want them, else None.
+
+    Settings that leave it open want them of many exact points, where they agree on the sides.
+    points, sigma: as for complete(). Raises UserError where given normals are wanted as well.
+    """
+    if settings.with_normals and settings.winding:
+        raise UserError("--winding finds normals for points without any: leave out --with-normals")
+    left_open = settings.winding is None and not settings.with_normals
+    if not (settings.winding or (left_open and not loose(points, sigma, settings.knn))):
+        return None
+    found = normals.estimated(points)
+    return found if settings.winding or normals.sides_agree(points, found) else None
+
+
 def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -> Any:
     """train.Settings with the entries that are None by the cloud; train_epoch may stay None.
 
     points (N, 3): the training's, unit frame; sigma (N, 1): their distances to the k-th neighbour.
-    Raises UserError where the settings contradict one another.
     """
     if settings.batch_size is None:
         settings = settings._replace(batch_size=BATCH[settings.quality])
-    if settings.winding and settings.with_normals:
-        raise UserError("--winding finds normals for points without any: leave out --with-normals")
-    if settings.winding is None:
-        exact = not loose(points, sigma, settings.knn)
-        settings = settings._replace(winding=exact and not settings.with_normals)
     if settings.tau is None:
         settings = settings._replace(tau=WINDING_TAU if settings.winding else TAU)
     noisy = False

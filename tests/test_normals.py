@@ -55,6 +55,15 @@ def test_estimated_normals_look_outwards(monkeypatch, oriented):
     assert got.dtype == np.float32 and np.linalg.norm(got, axis=1) == pytest.approx(1, abs=1e-5)
     off = degrees(got, cloud.normals)
     assert np.median(off) < 0.5 and (off > 90).mean() < 0.005
+    assert normals.sides_agree(cloud.points, got)
+
+
+def test_sides_that_do_not_agree_are_noticed(rng):
+    """A thin plate has two sides that do; with half of it turned they do not."""
+    points = np.column_stack([rng.uniform(-1, 1, (12_000, 2)), 0.01 * rng.choice([-1, 1], 12_000)])
+    up = np.sign(points * [0, 0, 1])
+    assert normals.sides_agree(points, up)
+    assert not normals.sides_agree(points, up * np.sign(points[:, :1]))
 
 
 def test_a_noisy_cloud_keeps_the_normals_of_its_averages(rng):

@@ -43,11 +43,13 @@ def test_a_rim_has_an_infinite_dead_zone(rng, n):
 def completed(points, **given):
     points = points.astype(np.float32)
     sigma = np.full((len(points), 1), 10**0.5 * spacing_of(points))
-    return complete(train.Settings(**{**given, "test_rate": 0.25}), points, sigma, 1)
+    settings = train.Settings(**{**given, "test_rate": 0.25})
+    found = schedule.normals_for(settings, points, sigma)
+    return complete(settings._replace(winding=found is not None), points, sigma, 1)
 
 
 @pytest.mark.parametrize("n, noise, steps, rate", [
-    (50_000, 0.0, 4_000, 0.0025), (50_000, 0.002, 4_000, 0.0025), (50_000, 0.008, 8_000, 0.00125),
+    (50_000, 0.0, 4_000, 0.0025), (50_000, 0.002, 8_000, 0.00125), (50_000, 0.008, 8_000, 0.00125),
     (50_000, 0.02, 2_000, 0.0025), (2_000, 0.0, 8_000, 0.00125)])
 def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
     found = completed(sphere(n, rng, noise))
@@ -83,5 +85,8 @@ def test_winding_numbers_stand_in_for_normals_that_are_not_given(rng):
     given = completed(points, with_normals=True)
     assert not given.winding and given.train_iter == 8_000 and given.tau == schedule.TAU
     assert completed(sphere(50, rng), winding=True).winding
+    u, v = rng.uniform(-1, 1, (2, 6_000))
+    terrain = np.stack([u, v, 0.6 * np.exp(-4 * (u**2 + v**2))], axis=1)
+    assert not completed(terrain).winding and completed(terrain, winding=True).winding
     with pytest.raises(UserError, match="leave out --with-normals"):
         completed(points, with_normals=True, winding=True)
