@@ -315,7 +315,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0),
         help="the largest; a short warm-up goes before a cosine; default: "
-        f"{schedule.RATE:g} with muon, twice that up to {schedule.SHORT} steps; "
+        f"{schedule.RATE:g} with muon, twice that up to {schedule.SHORT} steps and with --winding; "
         f"{schedule.ADAM_RATE:g} with adam")
     add("--decay", choices=["cosine", "halving"],
         help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "

@@ -24,7 +24,7 @@ INEXACT = 0.2  # the same, above which they do not lie on the surface; clean clo
 TAU = 1.0
 WINDING_TAU = 0.3  # these normals are rough where the surface is
 RATE = 0.00125  # Muon's
-SHORT = 4_000  # steps, up to which it is twice that
+SHORT = 4_000  # steps, up to which it is twice that, as it is with winding numbers
 ADAM_RATE = 0.005  # results/study.md
 
 FEW = 5_000  # points of which each counts
@@ -66,15 +66,16 @@ def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -
     if settings.learning_rate is None:
         per_epoch = max(1, len(points) // (settings.batch_size * ranks))
         steps = settings.train_iter or settings.train_epoch * per_epoch
-        settings = settings._replace(learning_rate=rate_for(settings.solver, steps))
+        settings = settings._replace(
+            learning_rate=rate_for(settings.solver, steps, settings.winding))
     return settings
 
 
-def rate_for(solver: str, steps: int) -> float:
-    """The largest rate of a run."""
+def rate_for(solver: str, steps: int, winding: bool) -> float:
+    """The largest rate of a run; winding: with normals by winding numbers."""
     if solver == "adam":
         return ADAM_RATE
-    return 2 * RATE if steps <= SHORT else RATE
+    return 2 * RATE if winding or steps <= SHORT else RATE
 
 
 def dead_zone(points: np.ndarray, sigma: np.ndarray, knn: int) -> np.ndarray:

@@ -75,6 +75,8 @@ def test_what_is_given_stays(rng):
     assert completed(noisy, **flags)[:-1] == train.Settings(test_rate=0.25, **flags)[:-1]
     assert completed(noisy, train_epoch=2).train_iter is None
     assert completed(noisy, solver="adam").learning_rate == schedule.ADAM_RATE
+    for winding, rate in ((True, 0.0025), (False, 0.00125)):
+        assert completed(noisy, winding=winding, train_iter=9_000).learning_rate == rate
 
 
 def test_winding_numbers_stand_in_for_normals_that_are_not_given(rng):
