@@ -16,7 +16,7 @@ from igr.neighbourhoods import on_rim, scatter
 import numpy as np
 
 STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: some five core minutes
-STEPS_WITH_WINDING = {**STEPS, "normal": 4_000}  # results/surfaces.md
+STEPS_WITH_WINDING = {**STEPS, "normal": 4_000}  # some three; results/surfaces.md
 BATCH = {"draft": 256, "normal": 512, "fine": 512}
 NOISY_STEPS = 2_000  # at most
 NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
