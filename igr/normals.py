@@ -29,6 +29,7 @@ BLOCK = 1 << 17  # points at a time, to spare memory
 QUADRIC = 12  # neighbours that it is fitted to
 ORIENTED = 1 << 16  # points, of which winding numbers tell the sides; the others follow these
 FOLLOWED = 4  # of them
+ITERATIONS = (12, 24)  # the second where neighbours do not agree after the first
 SHEET = 8  # neighbours, of which those on one sheet with a point are compared
 SLOPE = 0.2  # of the way to such a neighbour over the tangent planes, at most
 MIXED = 0.3  # pairs of neighbours with opposite normals, in square roots of the number of points
@@ -60,19 +61,27 @@ def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.nda
     return normals, known
 
 
-def estimated(points: np.ndarray) -> np.ndarray:
+def estimated(points: np.ndarray) -> tuple[np.ndarray, bool]:
     """Unit normals (N, 3) float32, outwards, of points (N, 3) without noise in random order: their
-    quadrics', of which winding numbers tell the sides. Raises UserError where they span no size."""
+    quadrics', of which winding numbers tell the sides; and whether neighbours agree on these.
+
+    Raises UserError where the points span no size.
+    """
     from igr import winding  # here: numba takes its time
 
     exact = points.astype(np.float64)
     some = exact[:ORIENTED]
-    rough = winding.normals_of(some)
-    if len(some) < len(exact):
-        distance, index = cKDTree(some).query(exact, k=FOLLOWED, workers=threads.count())
-        weight = 1 / np.maximum(distance, 1e-9)
-        rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
-    return of_quadrics(exact, rough).astype(np.float32)
+    for iterations in ITERATIONS:
+        rough = winding.normals_of(some, winding.falling_widths(iterations))
+        if len(some) < len(exact):
+            distance, index = cKDTree(some).query(exact, k=FOLLOWED, workers=threads.count())
+            weight = 1 / np.maximum(distance, 1e-9)
+            rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
+        found = of_quadrics(exact, rough)
+        agree = sides_agree(exact, found)
+        if agree:
+            break
+    return found.astype(np.float32), agree
 
 
 def sides_agree(points: np.ndarray, normals: np.ndarray) -> bool:
@@ -81,8 +90,7 @@ def sides_agree(points: np.ndarray, normals: np.ndarray) -> bool:
     An open sheet without much of an inside, such as a terrain, has parts that winding numbers turn
     one way and parts that they turn the other; where these meet, neighbours have opposite normals.
     """
-    points = points[:ORIENTED].astype(np.float64)
-    normals = normals[:ORIENTED].astype(np.float64)
+    points, normals = points[:ORIENTED], normals[:ORIENTED]
     k = min(SHEET, len(points) - 1)
     distance, index = cKDTree(points).query(points, k=k + 1, workers=threads.count())
     distance, index = distance[:, 1:], index[:, 1:]
@@ -91,7 +99,7 @@ def sides_agree(points: np.ndarray, normals: np.ndarray) -> bool:
     rise = np.maximum(np.abs(np.einsum("nki,ni->nk", away, normals)),
                       np.abs(np.einsum("nki,nki->nk", away, normals[index])))
     opposite = (rise < SLOPE * distance) & (cosine < -AGREEMENT)
-    return opposite.sum() <= MIXED * len(points) ** 0.5
+    return bool(opposite.sum() <= MIXED * len(points) ** 0.5)
 
 
 def of_quadrics(points: np.ndarray, normals: np.ndarray) -> np.ndarray:

@@ -41,8 +41,8 @@ def normals_for(settings: Any, points: np.ndarray, sigma: np.ndarray) -> np.ndar
     left_open = settings.winding is None and not settings.with_normals
     if not (settings.winding or (left_open and not loose(points, sigma, settings.knn))):
         return None
-    found = normals.estimated(points)
-    return found if settings.winding or normals.sides_agree(points, found) else None
+    found, agree = normals.estimated(points)
+    return found if settings.winding or agree else None
 
 
 def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -> Any:

@@ -26,9 +26,8 @@ from igr.meshes import unit_vectors
 import numpy as np
 
 MARGIN = 1.1
-# the widths fall by a factor: the wide ones tell inside from outside, the narrow ones part the two
-# faces of a thin wall. 12 such iterations find what 40 by the authors' widths do
-WIDTHS = np.geomspace(0.1, 0.002, 12)
+WIDEST = 0.1  # the wide ones tell inside from outside,
+NARROWEST = 0.002  # the narrow ones part the two faces of a thin wall
 LEAF = 48  # points of a leaf at most
 FAR = 2.0  # a cell is far from a leaf at more than so many of its longest sides
 VALUE, ADJOINT, GRADIENT = range(3)
@@ -181,13 +180,18 @@ def _gradient(x, y, width2, out):
     out[0], out[1], out[2] = a, b, c
 
 
+def falling_widths(iterations: int = 12) -> np.ndarray:
+    """Widths that fall by a factor: 12 find of most shapes what 40 by the authors' widths do."""
+    return np.geomspace(WIDEST, NARROWEST, iterations)
+
+
 def authors_widths(last: float = 0.002, first: float = 0.016) -> np.ndarray:
     """Those of the authors' 40 iterations; by default for clean points, for noise up to (0.05,
     0.2)."""
     return np.linspace(first, last, 40)
 
 
-def normals_of(points: np.ndarray, widths: np.ndarray = WIDTHS) -> np.ndarray:
+def normals_of(points: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """Unit normals (N, 3) float64, outwards, of points (N, 3).
 
     widths: of each iteration, in the authors' frame. Raises UserError where the points span no

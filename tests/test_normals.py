@@ -51,11 +51,20 @@ def test_estimated_normals_look_outwards(monkeypatch, oriented):
     """Of a bent solid with edges and a thin stroke; and where most follow some."""
     monkeypatch.setattr(normals, "ORIENTED", oriented)
     cloud = shapes.sample("letter", 12_000)
-    got = normals.estimated(cloud.points.astype(np.float32))
-    assert got.dtype == np.float32 and np.linalg.norm(got, axis=1) == pytest.approx(1, abs=1e-5)
+    got, agree = normals.estimated(cloud.points.astype(np.float32))
+    assert agree and got.dtype == np.float32
+    assert np.linalg.norm(got, axis=1) == pytest.approx(1, abs=1e-5)
     off = degrees(got, cloud.normals)
     assert np.median(off) < 0.5 and (off > 90).mean() < 0.005
-    assert normals.sides_agree(cloud.points, got)
+
+
+def test_more_iterations_where_the_sides_do_not_agree(monkeypatch):
+    """A cube with tunnels takes more than 12."""
+    cloud = shapes.sample("sponge", 20_000)
+    got, agree = normals.estimated(cloud.points)
+    assert agree and ((got * cloud.normals).sum(axis=1) < 0).mean() < 0.005
+    monkeypatch.setattr(normals, "ITERATIONS", (12,))
+    assert not normals.estimated(cloud.points)[1]
 
 
 def test_sides_that_do_not_agree_are_noticed(rng):
