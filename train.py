@@ -255,10 +255,9 @@ def train(job: Job, run: RunFolder) -> Path:
 def summary(job: Job, folder: Path) -> str:
     """What will run, in three lines."""
     flags = job.info["flags"]
-    size = job.trainer.group.size
     sides = ", normals by winding numbers" if flags["winding"] else ""
     batch = flags["batch_size"]
-    several = f", {size} ranks" if size > 1 else ""
+    several = f", {job.info['ranks']} ranks" if job.info["ranks"] > 1 else ""
     kernels = f", OpenBLAS kernels: {blas.loaded()}" if job.device.kernel else ""
     start = f", from step {job.steps_done} of {job.checkpoint.path}" if job.checkpoint else ""
     return (f"{flags['fpath']}: {job.points} points to train, {len(job.monitor.held_out)} held out"
@@ -315,8 +314,8 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
     add("-lr", "--learning-rate", type=number(float, above=0),
         help="the largest; a short warm-up goes before a cosine; default: "
-        f"{schedule.RATE:g} with muon, twice that up to {schedule.SHORT} steps and with --winding; "
-        f"{schedule.ADAM_RATE:g} with adam")
+        f"{schedule.RATE:g} with muon, twice that up to {schedule.SHORT} steps "
+        f"or with normals by winding numbers; {schedule.ADAM_RATE:g} with adam")
     add("--decay", choices=["cosine", "halving"],
         help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "
         "paper's authors have it")
@@ -334,7 +333,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         f"{schedule.TAU:g}, for normals by winding numbers {schedule.WINDING_TAU:g}")
     add("--with-normals", action="store_true", help="use the cloud's normals")
     add("--winding", action=argparse.BooleanOptionalAction,
-        help="normals by winding numbers; default: for many exact points without --with-normals")
+        help="estimate normals by winding numbers; default: of many exact points, if not given")
     add("--dims", type=number(int, 8), help="width of the network; the paper has 512")
     add("-k", "--knn", type=number(int, 1),
         help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
@@ -360,7 +359,8 @@ def add_options(add: Callable[..., argparse.Action]) -> None:
         "epochs and at the end")
     add("--grid-size", type=number(int, 8),
         help="grid for the evaluation at each checkpoint and for the previews")
-    add("-sb", "--sub-batch-size", type=number(int, 1), help="points at a time in that evaluation")
+    add("-sb", "--sub-batch-size", type=number(int, 1),
+        help="points at a time in the evaluation; default: what suits the device")
     add("--quiet", action="store_true", help="no progress bar, no summary")
 
 
