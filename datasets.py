@@ -23,24 +23,15 @@ from typing import NamedTuple
 
 import helper
 from helper import UserError
-from igr import (
-    alignment,
-    checks,
-    cleaning,
-    detail,
-    files,
-    meshes,
-    metrics,
-    ranks,
-    runs,
-    sampling,
-    schedule,
-    shapes,
-    surface,
-    threads,
-)
-from igr.frames import Frame, Geometry
-from igr.normals import normals_of, unit_normals
+from igr.backend import ranks, threads
+from igr.formats import files
+from igr.geometry import meshes, metrics, shapes
+from igr.geometry.frames import Frame, Geometry
+from igr.isosurface import extraction
+from igr.pointcloud import alignment, checks, cleaning
+from igr.pointcloud.normals import normals_of, unit_normals
+from igr.refinement import detail
+from igr.training import runs, sampling, schedule
 import networks
 
 import numpy as np
@@ -277,8 +268,9 @@ def orient(path, output, checkpoint, flags: argparse.Namespace) -> Path:
                         "a better one, which -mlp names")
     normals, on_surface = normals_of(field, found, known.points)
     half_side = [network.volume_factor] * 3
-    cube = surface.Grid.of(np.negative(half_side), half_side, 8)
-    normals *= surface.sign_outside(lambda points: network.mlp.evaluate(points, device.rows), cube)
+    cube = extraction.Grid.of(np.negative(half_side), half_side, 8)
+    normals *= extraction.sign_outside(
+        lambda points: network.mlp.evaluate(points, device.rows), cube)
     files.write(output, cloud._replace(normals=normals))
     print(f"{len(normals)} normals, {(~on_surface).sum()} of them of points that are away from the "
           "surface")

@@ -20,7 +20,10 @@ from typing import Iterator
 
 import helper
 from helper import UserError
-from igr import checkpoints, devices, files, frames, meshes, metrics
+from igr.backend import devices
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import frames, meshes, metrics
 
 import numpy as np
 

@@ -3,9 +3,9 @@
     python infer.py -mlp bunny/param_00154.h5 --grid-size 512
 
 writes bunny/param_00154_mesh.ply. The checkpoint knows its network, its frame, its cube and its
-cloud. f is evaluated only near the surface (see igr/surface.py), for the mesh of the whole grid.
-Then the mesh gets the detail that the cloud's points have beyond the network (see igr/detail.py),
-and pieces that no point supports are dropped.
+cloud. f is evaluated only near the surface (see igr/isosurface/extraction.py), for the
+mesh of the whole grid. Then the mesh gets the detail that the cloud's points have beyond the
+network (see igr/refinement/detail.py), and pieces that no point supports are dropped.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from typing import Callable, Sequence
 import datasets
 import helper
 from helper import UserError
-from igr import checkpoints, files, meshes, metrics, ranks, support, surface, threads, trimming
-from igr.colors import NEIGHBOURS, carry_colors
-from igr.detail import fit
-from igr.devices import Device
-from igr.frames import Frame, Geometry
-from igr.ranks import Ranks
-from igr.simplification import FEWEST, simplified
+from igr.backend import ranks, threads
+from igr.backend.devices import Device
+from igr.backend.ranks import Ranks
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import meshes, metrics, supported_components
+from igr.geometry.frames import Frame, Geometry
+from igr.isosurface import extraction
+from igr.refinement import trimming
+from igr.refinement.detail import fit
+from igr.refinement.simplification import FEWEST, simplified
+from igr.view.colors import NEIGHBOURS, carry_colors
 import networks
 from networks import Network
 
@@ -46,16 +51,16 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
             trim: str | float | None = None, smooth_rims: bool = False, faces: int | None = None,
             lipschitz: float = 1.0, dense: bool = False, sub_batch_size: int | None = None,
             overrides: dict | None = None, where: tuple[Device, Ranks] | None = None,
-            say: Callable[[str], None] = lambda line: None) -> tuple[Geometry, surface.Stats]:
+            say: Callable[[str], None] = lambda line: None) -> tuple[Geometry, extraction.Stats]:
     """The mesh of a checkpoint's network in world coordinates, and what the extraction took.
 
     grid_size: grid points along the longest side of the box; bounds: of the box (6,), world
         coordinates; None: the cube of half side volume_factor (default: the checkpoint's)
     level, lipschitz, dense: see surface.extract; sub_batch_size: points at a time
     outward: 1 or -1 where f grows or falls towards the outside; None: seen at the training's cube
-    detail: "auto", "off" or a number of rounds, see igr/detail.py; cloud: default: the training's;
-        keep_all: keep pieces that no point supports
-    trim: cut what is farther from the cloud, world units; "auto": 1.5 spacings, igr/trimming.py
+    detail: "auto", "off" or a number of rounds, see igr/refinement/detail.py
+    cloud: default: the training's; keep_all: keep pieces that no point supports
+    trim: cut what is farther from the cloud, world units; "auto": 1.5 spacings
     largest, min_component: see kept_part; smooth_rims, faces: see finished
     overrides: entries of the architecture that replace the checkpoint's
     where: what ranks.start returned; default: CUDA if it works, else the CPU
@@ -66,8 +71,8 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     """
     device, group = where or ranks.start("auto", "0")
     network = networks.load_network(checkpoint, device.kernel, overrides)
-    grid = surface.Grid.of(*grid_box(bounds, volume_factor or network.volume_factor, network.frame),
-                           grid_size)
+    half_side = volume_factor or network.volume_factor
+    grid = extraction.Grid.of(*grid_box(bounds, half_side, network.frame), grid_size)
     say(f"{checkpoint} on {device.text}, grid {' x '.join(map(str, grid.shape))}")
     f = group.share_out(lambda points: network.mlp.evaluate(points, sub_batch_size or device.rows))
     if network.info.get("paper") and detail == "auto":
@@ -85,19 +90,19 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     return mesh._replace(points=network.frame.to_world(mesh.points)), stats
 
 
-def level_set(f: Callable[[np.ndarray], np.ndarray], grid: surface.Grid, half_side: float,
+def level_set(f: Callable[[np.ndarray], np.ndarray], grid: extraction.Grid, half_side: float,
               level: float, dense: bool, lipschitz: float, outward: int | None,
-              say: Callable[[str], None]) -> tuple[Geometry, surface.Stats]:
+              say: Callable[[str], None]) -> tuple[Geometry, extraction.Stats]:
     """surface.extract in the unit frame; says what it took, and warns where it may have missed
     something. half_side: of the training's cube, where outward is seen if it is None."""
-    cube = surface.Grid.of([-half_side] * 3, [half_side] * 3, 8)
-    surface.check_memory(f, grid, level)
-    mesh, stats = surface.extract(f, grid, level, dense=dense, lipschitz=lipschitz,
-                                  outward=outward or surface.sign_outside(f, cube))
+    cube = extraction.Grid.of([-half_side] * 3, [half_side] * 3, 8)
+    extraction.check_memory(f, grid, level)
+    mesh, stats = extraction.extract(f, grid, level, dense=dense, lipschitz=lipschitz,
+                                  outward=outward or extraction.sign_outside(f, cube))
     say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
         f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
         f"{stats.seconds:.1f} s")
-    for warning in surface.warnings_of(stats, lipschitz):
+    for warning in extraction.warnings_of(stats, lipschitz):
         print(f"warning: {warning}", file=sys.stderr)
     if outward and not stats.open and meshes.signed_volume(mesh) < 0:
         print("warning: the mesh is inside out: by -gd (outward) f "
@@ -125,7 +130,7 @@ def known_cloud(network: Network, path: str | Path | None, needed: bool,
         return None
 
 
-def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
+def with_points(mesh: Geometry, network: Network, grid: extraction.Grid, level: float,
                 detail: str | int, trim: str | float | None, cloud: datasets.TrainingPoints,
                 keep_all: bool, say: Callable[[str], None], group: Ranks) -> Geometry:
     """What the cloud's points make of a mesh in the unit frame: without the pieces that none of
@@ -137,12 +142,12 @@ def with_points(mesh: Geometry, network: Network, grid: surface.Grid, level: flo
     return mesh
 
 
-def detailed(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
+def detailed(mesh: Geometry, network: Network, grid: extraction.Grid, level: float,
              detail: str | int, cloud: datasets.TrainingPoints, keep_all: bool,
              say: Callable[[str], None], group: Ranks) -> tuple[Geometry, float]:
     """A mesh (unit frame) without unsupported pieces and with detail, and the points' noise."""
     if not keep_all:
-        supported = support.supported_faces(mesh, cloud.points)
+        supported = supported_components.supported_faces(mesh, cloud.points)
         if not supported.all():
             mesh = keep_and_report(mesh, supported, "pieces without points (--keep-all keeps them)",
                                    say)
@@ -161,7 +166,7 @@ def detailed(mesh: Geometry, network: Network, grid: surface.Grid, level: float,
     return mesh._replace(points=moved), found.report.noise
 
 
-def on_side(mesh: Geometry, grid: surface.Grid) -> np.ndarray:
+def on_side(mesh: Geometry, grid: extraction.Grid) -> np.ndarray:
     """Mask (N, 3) of the coordinates that lie on a side of the grid's box, where cuts are straight.
     """
     return (mesh.points < grid.low + 1e-9) | (mesh.points > grid.points(grid.shape - 1) - 1e-9)
@@ -216,7 +221,7 @@ def kept_part(mesh: Geometry, largest: bool, min_component: float | None,
     return mesh
 
 
-def finished(mesh: Geometry, cloud: datasets.TrainingPoints | None, grid: surface.Grid,
+def finished(mesh: Geometry, cloud: datasets.TrainingPoints | None, grid: extraction.Grid,
              smooth_rims: bool, faces: int | None, scale: float,
              say: Callable[[str], None]) -> Geometry:
     """A mesh (unit frame) as it is to be used: with smoothed rims, except on the sides of the

@@ -16,8 +16,8 @@ No other term sees a part of the zero set that is far from all points.
 
 from __future__ import annotations
 
-from igr import reductions
-from igr.sampling import GraphZeroSamples, HostZeroSamples
+from igr.field import reductions
+from igr.training.sampling import GraphZeroSamples, HostZeroSamples
 
 import nnabla as nn
 import nnabla.functions as F

@@ -2,7 +2,7 @@
 
 Its input is x, or with K frequencies the encoding gamma(x) of IDR (Yariv et al. 2020): x beside
 o_k sin(2^k x) and o_k cos(2^k x), k < K, at the first layer and again at the skip. o_k has BARF's
-window (Lin et al. 2021), through which the frequencies open one after the other: igr/encoding.py.
+window (Lin et al. 2021), through which the frequencies open one after the other: field/encoding.py.
 
 Three computations of the same function, each where it is fastest; MLP chooses among them once:
 
@@ -16,16 +16,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from helper import UserError
-from igr import checkpoints, inference, kernels, sweeps
-from igr.encoding import Window
-from igr.frames import Frame
+from igr.field import checkpoints, inference, passes, training_kernel
+from igr.field.encoding import Window
+from igr.geometry.frames import Frame
 
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 
 LAYERS = 8
-SKIP = sweeps.SKIP  # the layer whose input is [x, h]
+SKIP = passes.SKIP  # the layer whose input is [x, h]
 APART = 8192  # points without a gradient, from which on GradientChain has them apart
 # of the published nnabla-examples models, whose files do not say it
 NNABLA_EXAMPLES_ARCHITECTURE = {"activation": "leaky_relu", "skip_scale": 1.0}
@@ -167,10 +167,10 @@ class GradientChain:
 
     Runs where a gradient is wanted and the kernel does not compute it: training on a GPU and with
     --context cpu-graph, and wherever the activation is leaky ReLU. It is the sweeps "value" and
-    "gradient" of igr/sweeps.py in functions that all run on the device. (nn.grad would do, but it
+    "gradient" of field/passes.py in functions that all run on the device. (nn.grad would do, but it
     differentiates an affine function by Python functions.)
 
-    Everything between the layers is beta times what it is in igr/sweeps.py: so the slope of
+    Everything between the layers is beta times what it is in igr/field/passes.py: so the slope of
     softplus is a plain sigmoid (and that of leaky ReLU is what it was). There is a leading axis of
     length 1 for F.batch_matmul, which multiplies by a transposed W without transposing it.
 
@@ -247,7 +247,7 @@ class GradientChain:
 
 
 class CompiledKernel:
-    """f and grad f by igr/kernels.py and igr/inference.py, compiled for the CPU, on all threads.
+    """f and grad f by field/training_kernel.py and field/inference.py, compiled, on all threads.
 
     Runs on the CPU: training and inference with softplus; with leaky ReLU inference only.
     """
@@ -264,8 +264,8 @@ class CompiledKernel:
 
     def value_and_gradient(self, x: nn.Variable, m: int):
         """(f (N, 1); grad f (m, 3) at the last m points) of x (N, 3); softplus only."""
-        return kernels.value_and_gradient(x, m, list(self.parameters.values()), *self.constants,
-                                          self.window)
+        return training_kernel.value_and_gradient(x, m, list(self.parameters.values()),
+                                                  *self.constants, self.window)
 
     def evaluate(self, points: np.ndarray, rows: int) -> np.ndarray:
         """f (N,) of points (N, 3), both float32; the kernel has its own blocks for `rows`."""

@@ -19,13 +19,14 @@ from typing import Any, Callable, NamedTuple
 
 import datasets
 import helper
-from igr import blas, ranks, runs, schedule, solvers, threads, zeroset
-from igr.devices import Device
-from igr.monitoring import SurfaceMonitor, check_grid
-from igr.runs import Checkpoint, RunFolder
-from igr.sampling import GraphSamples, HostSamples
-from igr.training import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
-from igr.zeroset import ZeroSet
+from igr.backend import blas, ranks, threads
+from igr.backend.devices import Device
+from igr.training import runs, schedule, solvers, surface_samples
+from igr.training.loop import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
+from igr.training.monitoring import SurfaceMonitor, check_grid
+from igr.training.runs import Checkpoint, RunFolder
+from igr.training.sampling import GraphSamples, HostSamples
+from igr.training.surface_samples import ZeroSet
 import losses
 from networks import MLP
 
@@ -186,7 +187,7 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group
     """The samples, the loss and the solver of a network, as they were at the checkpoint."""
     sizes = (cloud, settings.batch_size, settings.uniform or settings.batch_size,
              settings.volume_factor, settings.seed, checkpoint.info["step"] if checkpoint else 0)
-    count = zeroset.PER_STEP if settings.mu else 0
+    count = surface_samples.PER_STEP if settings.mu else 0
     if mlp.kernel:
         samples = HostSamples(*sizes, group.rank, group.size, on_zero_set=count)
     else:
@@ -198,7 +199,7 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group
     if checkpoint:
         solvers.set_state_of(solver, checkpoint.state)
         if samples.zero_set:
-            samples.zero_set.set_pool(zeroset.pool_of(checkpoint.state))
+            samples.zero_set.set_pool(surface_samples.pool_of(checkpoint.state))
     return trainer
 
 

@@ -21,23 +21,14 @@ import argparse
 from pathlib import Path
 
 import helper
-from igr import (
-    cameras,
-    charts,
-    checkpoints,
-    colors,
-    files,
-    images,
-    meshes,
-    metrics,
-    render,
-    viewer,
-    windows,
-)
-from igr.cameras import Camera
-from igr.frames import Frame, Geometry
-from igr.looks import Look
-from igr.render import Style
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import meshes, metrics
+from igr.geometry.frames import Frame, Geometry
+from igr.view import cameras, charts, colors, images, render, viewer, windows
+from igr.view.cameras import Camera
+from igr.view.looks import Look
+from igr.view.render import Style
 
 import numpy as np
 
@@ -249,7 +240,7 @@ def run_slices(args: argparse.Namespace) -> None:
 def draw_slices(checkpoint: str | None, output: str | None, context: str, device_id: str,
                 thread_count: int) -> None:
     """Write slices of a checkpoint's field. checkpoint None: the newest one here or below."""
-    from igr import devices, threads
+    from igr.backend import devices, threads
     import networks
 
     path = Path(checkpoint or checkpoints.newest_checkpoint())

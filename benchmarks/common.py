@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import helper  # noqa: E402
-from igr import blas, devices, threads  # noqa: E402
+from igr.backend import blas, devices, threads  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -140,7 +140,7 @@ def parser(doc: str):
     made.add_argument("--precision", choices=["float32", "tf32"], default="float32",
                       help="of all contestants' matrix products, with --context cuda")
     made.add_argument("--core-type", nargs="+", metavar="NAME", choices=list(blas.NEEDS),
-                      help="OpenBLAS' kernels, one run for each; default: what igr/blas.py chooses")
+                      help="OpenBLAS' kernels, one run for each; default: as everywhere")
     made.add_argument("--json", metavar="FILE", help="write the figures")
     return made
 

@@ -21,7 +21,10 @@ import time
 
 from common import ROOT, helper, report
 import fields
-from igr import devices, kernels, meshes, surface
+from igr.backend import devices
+from igr.field import training_kernel
+from igr.geometry import meshes
+from igr.isosurface import extraction
 import networks
 
 import numpy as np
@@ -35,7 +38,7 @@ def function_of(name: str, n: int, context: str):
     """The function of a row, points (N, 3) to values (N,): a checkpoint's network or a field."""
     if name.endswith(".h5"):
         device = devices.set_context(context)
-        kernels.compile_all()
+        training_kernel.compile_all()
         mlp = networks.load_network(name, device.kernel).mlp
         return lambda points: mlp.evaluate(points, device.rows)
     return fields.specks(2 * 3 / (n - 1)) if name == "specks" else FIELDS[name]
@@ -46,11 +49,11 @@ def measure(name: str, n: int, dense: bool, context: str) -> dict:
 
     n: points along each side of the grid over [-1.5, 1.5]^3. dense: evaluate all of them too.
     """
-    grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, n)
+    grid = extraction.Grid.of([-1.5] * 3, [1.5] * 3, n)
     f = function_of(name, n, context)
     f(grid.points(np.zeros((1, 3))))  # what happens once: the graph, cuBLAS
     start = time.perf_counter()
-    mesh, stats = surface.extract(f, grid)
+    mesh, stats = extraction.extract(f, grid)
     row = {"f": Path(name).stem if "/" not in name else "/".join(Path(name).parts[-2:]),
            "grid": n, "evaluations": stats.evaluations, "fewer": stats.dense / stats.evaluations,
            "seconds": time.perf_counter() - start,
@@ -60,7 +63,7 @@ def measure(name: str, n: int, dense: bool, context: str) -> dict:
     row.update({key: topology.get(key) for key in TOPOLOGY})
     if dense:
         start = time.perf_counter()
-        whole, whole_stats = surface.extract(f, grid, dense=True)
+        whole, whole_stats = extraction.extract(f, grid, dense=True)
         row["dense_seconds"] = time.perf_counter() - start
         row["missed_cells"] = whole_stats.cells - stats.cells
         row["same_as_dense"] = bool(fields.difference(mesh, whole, grid) == 0)

@@ -10,7 +10,8 @@ From numpy arrays to numpy arrays, the way to a GPU and back included, in the ba
 from __future__ import annotations
 
 from common import alternate, begin, parser, ratios, report, run, timed
-from igr import blas, inference, threads
+from igr.backend import blas, threads
+from igr.field import inference
 import networks
 
 import numpy as np

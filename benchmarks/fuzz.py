@@ -24,8 +24,10 @@ from typing import Callable
 
 from common import helper
 from helper import UserError
-from igr import checkpoints, files, shapes
-from igr.frames import Geometry
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
 import infer
 import networks
 from networks import MLP

@@ -25,7 +25,7 @@ CLOUD=${CLOUD:-stanford_3d_scanning_datasets/bunny/reconstruction/bun_zipper_pcd
 mkdir -p "$RESULTS"
 
 check() {
-    "$PYTHON" -c 'from igr import devices; print(devices.set_context("cuda").text)'
+    "$PYTHON" -c 'from igr.backend import devices; print(devices.set_context("cuda").text)'
     "$PYTHON" -m pytest -q -rs tests/test_gpu.py
 }
 

@@ -23,7 +23,10 @@ import tempfile
 import time
 
 from common import ROOT, helper
-from igr import checkpoints, files, runs, shapes
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import shapes
+from igr.training import runs
 
 import numpy as np
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import re
 
 from common import helper
-from igr import cuda, devices
+from igr.backend import cuda, devices
 import step
 
 WARM_UP = 5  # steps before the one that is measured

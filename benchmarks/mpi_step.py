@@ -21,8 +21,11 @@ import time
 
 from common import ROOT, helper, last_line, report
 from helper import UserError
-from igr import files, ranks, schedule, shapes
-from igr.runs import RunFolder
+from igr.backend import ranks
+from igr.formats import files
+from igr.geometry import shapes
+from igr.training import schedule
+from igr.training.runs import RunFolder
 import train
 
 import numpy as np

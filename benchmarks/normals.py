@@ -21,9 +21,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import common  # noqa: E402
 import helper  # noqa: E402
 from helper import UserError  # noqa: E402
-from igr import files, winding  # noqa: E402
-from igr.frames import Geometry  # noqa: E402
-from igr.meshes import unit_vectors  # noqa: E402
+from igr.formats import files  # noqa: E402
+from igr.geometry.frames import Geometry  # noqa: E402
+from igr.geometry.meshes import unit_vectors  # noqa: E402
+from igr.pointcloud import winding  # noqa: E402
 import peers  # noqa: E402
 
 import numpy as np  # noqa: E402

@@ -25,8 +25,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 import helper  # noqa: E402
 from helper import UserError  # noqa: E402
-from igr import files  # noqa: E402
-from igr.frames import Geometry  # noqa: E402
+from igr.formats import files  # noqa: E402
+from igr.geometry.frames import Geometry  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -85,7 +85,7 @@ def reconstruct(peer: str, cloud: Geometry, depth: int, neighbours: int, widths)
     if peer == "poisson-meshlab":
         return meshlab_poisson(cloud, depth)
     if peer == "poisson-winding":
-        from igr import winding  # here: numba takes memory, which is measured
+        from igr.pointcloud import winding  # here: numba takes memory, which is measured
 
         normals = winding.normals_of(cloud.points, winding.authors_widths(*widths))
         cloud = cloud._replace(normals=normals)

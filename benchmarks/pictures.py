@@ -19,8 +19,11 @@ import time
 import common
 import fields
 import helper
-from igr import files, shapes, surface, viewer
-from igr.frames import Geometry
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
+from igr.isosurface import extraction
+from igr.view import viewer
 import test_viewer
 
 import numpy as np
@@ -36,7 +39,7 @@ def bumpy_ball(p: np.ndarray) -> np.ndarray:
 
 def level_set(f, n: int) -> Geometry:
     """The mesh of f = 0 on a grid of n points a side."""
-    return surface.extract(f, surface.Grid.of([-1.2] * 3, [1.2] * 3, n), lipschitz=2.0)[0]
+    return extraction.extract(f, extraction.Grid.of([-1.2] * 3, [1.2] * 3, n), lipschitz=2.0)[0]
 
 
 def median_seconds(folder: Path, line: str) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from igr import files, frames, meshes
+from igr.formats import files
+from igr.geometry import frames, meshes
 import results_settings as settings
 
 import numpy as np
@@ -70,7 +71,7 @@ def describe_reference(path: Path) -> dict:
 def write_turned_pair(path: Path, output: Path) -> None:
     """Write the mesh `path` and, to its right, the same turned as the published table's meshes are.
     """
-    from igr import metrics
+    from igr.geometry import metrics
 
     mesh = files.read_mesh(path)
     unit = mesh._replace(points=frames.Frame.of(mesh.surface_points).to_unit(mesh.points))

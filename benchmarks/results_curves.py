@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from igr import charts, images
+from igr.view import charts, images
 from results_settings import PEERS
 import results_tables as tables
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import helper
-from igr import checkpoints, schedule
+from igr.field import checkpoints
+from igr.training import schedule
 from results_clouds import sha256
 from results_process import command_line, run_checked, total_cost
 import results_settings as settings

@@ -29,7 +29,8 @@ def newest(folder: Path) -> Path:
 def write(folder: Path, truth: Path, output: Path) -> None:
     """Draw it, in a process of its own. folder: the shape's, with the meshes; truth: the true mesh.
     """
-    from igr import charts, colors, files, images, looks, render
+    from igr.formats import files
+    from igr.view import charts, colors, images, looks, render
 
     import numpy as np
 

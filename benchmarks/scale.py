@@ -5,10 +5,10 @@
 
 Each number of points is one command line of `datasets.py create --shape rope` and one of train.py,
 each grid one of infer.py and one of evaluate.py against 200,000 other points of the rope. The way
-back, mesh to truth, is that of 200,000 samples of the mesh to the exact surface (igr/rope.py). What
-is done is not done again: a run that was stopped goes on with the command that it stopped in, and
-rows of benchmarks/scale.json stay. The table goes to benchmarks/README.md, the curves to
-benchmarks/scale.png.
+back, mesh to truth, is that of 200,000 samples of the mesh to the exact surface, see
+igr/geometry/rope.py. What is done is not done again: a run that was stopped goes on with the
+command that it stopped in, and rows of benchmarks/scale.json stay. The table goes to
+benchmarks/README.md, the curves to benchmarks/scale.png.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from pathlib import Path
 import re
 
 from common import ROOT, helper, machine
-from igr import charts, files, images, meshes
-from igr.frames import Frame
-from igr.rope import Rope
+from igr.formats import files
+from igr.geometry import meshes
+from igr.geometry.frames import Frame
+from igr.geometry.rope import Rope
+from igr.view import charts, images
 import results
 from results_jobs import newest_checkpoint
 from results_process import in_own_process, run_checked

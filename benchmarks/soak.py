@@ -27,7 +27,9 @@ from typing import NamedTuple
 
 from common import ROOT, helper
 import fuzz
-from igr import checkpoints, files, shapes
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import shapes
 
 import numpy as np
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 from common import alternate, begin, parser, ratios, report, run, timed, waiting
 import datasets
 from helper import UserError
-from igr import blas, ranks, sampling, solvers, threads, training
-from igr.frames import Frame
+from igr.backend import blas, ranks, threads
+from igr.geometry.frames import Frame
+from igr.training import loop, sampling, solvers
 import losses
 import networks
 
@@ -37,7 +38,7 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "a
     samples = make(cloud, batch, uniform, 1.5, 0, 0)
     mlp = networks.MLP(dims, kernel=kernel)
     terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, 0.1, 1.0)
-    trainer = training.Trainer(terms, mlp, solvers.make(solver, kernel, 0.9, 0.999),
+    trainer = loop.Trainer(terms, mlp, solvers.make(solver, kernel, 0.9, 0.999),
                                samples, ranks.Ranks())
     return lambda: trainer.step(1e-4)
 

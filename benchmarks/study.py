@@ -19,7 +19,11 @@ import time
 
 from common import ROOT, helper
 import datasets
-from igr import devices, files, frames, meshes, metrics, sampling, solvers, surface, threads
+from igr.backend import devices, threads
+from igr.formats import files
+from igr.geometry import frames, meshes, metrics
+from igr.isosurface import extraction
+from igr.training import sampling, solvers
 import losses
 from networks import MLP, layer_shapes
 from study_solvers import Soap, TwoRates
@@ -206,8 +210,8 @@ class Truth:
 def distances(mlp: MLP, frame: frames.Frame, truth: Truth, grid_size: int) -> dict:
     """Exact distances from the truth's samples to the network's mesh, in the truth's unit frame,
     and the mesh's topology. frame: the cloud's."""
-    grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, grid_size)
-    mesh, _ = surface.extract(mlp.evaluate, grid)
+    grid = extraction.Grid.of([-1.5] * 3, [1.5] * 3, grid_size)
+    mesh, _ = extraction.extract(mlp.evaluate, grid)
     mesh = mesh._replace(points=truth.frame.to_unit(frame.to_world(mesh.points)))
     d = metrics.point_to_surface(truth.samples, mesh)
     topology = meshes.topology(mesh)

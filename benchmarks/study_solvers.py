@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from igr import solvers, threads
+from igr.backend import threads
+from igr.training import solvers
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Normals for a cloud without any, by winding numbers as their authors take them (igr/winding.py).
+"""Normals for a cloud without any, by winding numbers as their authors take them.
 
     python benchmarks/winding_normals.py -f cloud.ply -o oriented.ply
 """
@@ -12,8 +12,9 @@ import sys
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 import helper  # noqa: E402
-from igr import files, winding  # noqa: E402
-from igr.frames import Geometry  # noqa: E402
+from igr.formats import files  # noqa: E402
+from igr.geometry.frames import Geometry  # noqa: E402
+from igr.pointcloud import winding  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

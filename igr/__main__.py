@@ -11,13 +11,14 @@ import json
 import sys
 import time
 
-from igr import blas
+from igr.backend import blas
 
 
 def time_sweeps(width: int = 128, repeat: int = 7) -> dict:
     """CPU seconds on one thread, the least of `repeat` runs, for a network of 8 x `width`: "step",
     the sweeps of a training step of 512 + 1,024 points, and "inference", f at 8,192 points."""
-    from igr import inference, kernels, threads
+    from igr.backend import threads
+    from igr.field import inference, training_kernel
 
     import numpy as np
 
@@ -32,7 +33,7 @@ def time_sweeps(width: int = 128, repeat: int = 7) -> dict:
     beta = np.float32(100)
     scale = np.float32(2**-0.5)
     points = rng.uniform(-1, 1, (8192, 3)).astype(np.float32)
-    shard = kernels.Shard(1536, 1024, weights)
+    shard = training_kernel.Shard(1536, 1024, weights)
     shard.x[:] = points[:1536]
     c = np.ones((1536, 1), np.float32)
     d = np.ones((1024, 3), np.float32)
@@ -68,9 +69,10 @@ def main(command: str = "") -> int:
     if command != "setup":
         print(__doc__)
         return 2
-    from igr import kernels, solvers
+    from igr.field import training_kernel
+    from igr.training import solvers
 
-    kernels.compile_all()
+    training_kernel.compile_all()
     solvers.compile_all()
     print("measuring OpenBLAS' kernels on this processor (once)")
     found = blas.measure()

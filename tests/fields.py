@@ -5,7 +5,7 @@ All functions map points (N, 3) to values (N,); the zero set is the surface, ins
 
 from __future__ import annotations
 
-from igr import tubes
+from igr.geometry import tubes
 
 import numpy as np
 from scipy.spatial import cKDTree

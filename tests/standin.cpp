@@ -256,7 +256,7 @@ Kernel kernel_of(const string &name) {
         a.floats(1)[i] = (1 - a.floats(1)[i]) * (high - low) + low;
     };
   // No kernel_reduce_xy and no kernel_reduce_per_block: Hopper GPUs refuse them, see
-  // igr/reductions.py.
+  // igr/field/reductions.py.
   if (has("kernel_adam_update<float>")) // (size, parameter, m, v, gradient, rate, b1, b2, eps)
     return [](Arguments a) {
       const float b1 = a.number(6), b2 = a.number(7), *g = a.floats(4);

@@ -1,9 +1,11 @@
 """Merging scans: a solid of known shape, seen from several sides, comes together in its place."""
 
 from helper import UserError
-from igr import alignment, files, metrics, shapes
-from igr.alignment import Placed
-from igr.frames import Frame, Geometry
+from igr.formats import files
+from igr.geometry import metrics, shapes
+from igr.geometry.frames import Frame, Geometry
+from igr.pointcloud import alignment
+from igr.pointcloud.alignment import Placed
 
 import numpy as np
 import pytest

@@ -5,8 +5,10 @@ import json
 
 import common
 import helper
-from igr import devices, files, shapes
-from igr.rope import Rope
+from igr.backend import devices
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.rope import Rope
 import launches
 import mpi_step
 import networks

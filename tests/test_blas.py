@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from igr import blas
+from igr.backend import blas
 
 import pytest
 
@@ -17,14 +17,15 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "benchmarks")!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 import fields, kills
-from igr import checkpoints, surface
+from igr.field import checkpoints
+from igr.isosurface import extraction
 from networks import MLP
 import numpy as np
 
 folder = Path(sys.argv[1])
 mlp = MLP(100, radius=0.6, seed=2, kernel=True)
-grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, 65)
-sparse, dense = (surface.extract(mlp.evaluate, grid, dense=dense)[0] for dense in (False, True))
+grid = extraction.Grid.of([-1.5] * 3, [1.5] * 3, 65)
+sparse, dense = (extraction.extract(mlp.evaluate, grid, dense=dense)[0] for dense in (False, True))
 assert fields.difference(sparse, dense, grid) == 0
 print("sparse")
 
@@ -43,7 +44,8 @@ for dims, batch, threads in ((100, 37, 2), (128, 61, 3)):
     print("resumed")
 print("kills")
 """
-LOADED = "from igr import blas; import os; print(os.environ.get(blas.VARIABLE), blas.loaded())"
+LOADED = "import os; from igr.backend import blas; print("\
+         "os.environ.get(blas.VARIABLE), blas.loaded())"
 
 
 def seconds(**times):

@@ -3,9 +3,10 @@
 import json
 
 from helper import UserError
-from igr import cameras, render, shapes
-from igr.cameras import Camera
-from igr.render import Style
+from igr.geometry import shapes
+from igr.view import cameras, render
+from igr.view.cameras import Camera
+from igr.view.render import Style
 
 import numpy as np
 import pytest

@@ -3,7 +3,7 @@
 import json
 
 from helper import UserError
-from igr import charts
+from igr.view import charts
 
 import numpy as np
 import pytest

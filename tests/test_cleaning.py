@@ -2,9 +2,11 @@
 
 import datasets
 from helper import UserError
-from igr import checks, cleaning, files, shapes
-from igr.cleaning import Limits
-from igr.frames import Geometry
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
+from igr.pointcloud import checks, cleaning
+from igr.pointcloud.cleaning import Limits
 
 import numpy as np
 import pytest

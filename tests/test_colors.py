@@ -1,8 +1,9 @@
 """Colours of distances, in the reference's frame and on a scale that fits."""
 
 from helper import UserError
-from igr import colors, shapes
-from igr.frames import Frame, Geometry
+from igr.geometry import shapes
+from igr.geometry.frames import Frame, Geometry
+from igr.view import colors
 
 import numpy as np
 import pytest

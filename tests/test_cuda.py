@@ -9,7 +9,7 @@ import types
 
 import helper
 from helper import UserError
-from igr import cuda, devices
+from igr.backend import cuda, devices
 
 import nnabla as nn
 import nnabla_ext.cpu  # noqa: F401  before sys.path is another

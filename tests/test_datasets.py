@@ -5,9 +5,11 @@ import os
 
 import datasets
 from helper import UserError, sha256_of_file
-from igr import files, runs, sampling, shapes
-from igr.frames import Frame, Geometry
-from igr.surface import Grid
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Frame, Geometry
+from igr.isosurface.extraction import Grid
+from igr.training import runs, sampling
 import infer
 
 import numpy as np

@@ -1,8 +1,10 @@
 """Detail over a sphere whose points say more, or less, than the network knows."""
 
-from igr import detail, feet, regression, surface
-from igr.grids import Grid
-from igr.meshes import unit_vectors
+from igr.geometry import regression
+from igr.geometry.meshes import unit_vectors
+from igr.isosurface import extraction
+from igr.isosurface.grids import Grid
+from igr.refinement import detail, projection
 
 import numpy as np
 import pytest
@@ -171,7 +173,7 @@ def test_patches_and_blocks_change_nothing(rng, monkeypatch):
     whole = detail.fit(sphere, points)
     expected = whole.move(v)
     monkeypatch.setattr(regression, "PATCH", (300, 500))
-    monkeypatch.setattr(feet, "BLOCK", 1000)
+    monkeypatch.setattr(projection, "BLOCK", 1000)
     monkeypatch.setattr(detail, "MOVED", 700)
     monkeypatch.setattr(detail, "BLOCK", 90)
     found = detail.fit(sphere, points)
@@ -184,7 +186,7 @@ def test_crowded_points_are_averaged_and_the_mesh_is_no_worse(rng, noise):
     """Cells of half the grid's, some three points in each: its mesh errs as much between its
     vertices, where the points' own detail would not show."""
     grid = Grid.of([-1] * 3, [1] * 3, 32)
-    mesh, _ = surface.extract(lambda p: sphere(p)[0], grid)
+    mesh, _ = extraction.extract(lambda p: sphere(p)[0], grid)
     points = cloud(rng, 24_000, noise)
     points[:240] += 0.1 * rng.standard_normal((240, 3))
     alone = detail.fit(sphere, points)

@@ -7,8 +7,9 @@ import struct
 
 import helper
 from helper import UserError
-from igr import files, shapes
-from igr.frames import Geometry
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
 
 import numpy as np
 import pytest

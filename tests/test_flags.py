@@ -3,7 +3,8 @@
 import warnings
 
 import evaluate
-from igr import files, shapes
+from igr.formats import files
+from igr.geometry import shapes
 import infer
 import train
 

@@ -1,8 +1,8 @@
 """The unit frame, and shapes that travel into it and back."""
 
 from helper import UserError
-from igr import frames, shapes
-from igr.frames import Frame, Geometry
+from igr.geometry import frames, shapes
+from igr.geometry.frames import Frame, Geometry
 
 import numpy as np
 import pytest

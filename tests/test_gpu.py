@@ -2,7 +2,10 @@
 
 import json
 
-from igr import devices, files, sampling, shapes, solvers
+from igr.backend import devices
+from igr.formats import files
+from igr.geometry import shapes
+from igr.training import sampling, solvers
 import losses
 from networks import MLP
 from test_sampling import cloud, drawn

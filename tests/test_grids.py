@@ -1,7 +1,7 @@
 """The grid covers its box; every grid point has a key of its own."""
 
 from helper import UserError
-from igr.grids import CORNERS, Grid, keys_of
+from igr.isosurface.grids import CORNERS, Grid, keys_of
 
 import numpy as np
 import pytest

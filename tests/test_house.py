@@ -31,7 +31,7 @@ def sources(*folders) -> dict:
 
 
 def module_of(path: str) -> str:
-    """igr.surface of igr/surface.py, igr of igr/__init__.py, train of train.py."""
+    """igr.surface of igr/isosurface/extraction.py, igr of igr/__init__.py, train of train.py."""
     return path[: -len(".py")].replace("/", ".").replace(".__init__", "")
 
 

@@ -1,7 +1,7 @@
 """Pictures are put together and written without a change of what they show."""
 
 from helper import UserError
-from igr import images
+from igr.view import images
 
 import numpy as np
 from PIL import Image

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from igr import blas, inference, sweeps
+from igr.backend import blas
+from igr.field import inference, passes
 import networks
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 # values differ, and which block was taken
 COUNT = """
 import json, sys
-from igr import blas, inference
+from igr.backend import blas
+from igr.field import inference
 from networks import MLP
 import numpy as np
 
@@ -78,7 +80,7 @@ def test_every_block_gives_the_same_f(width, block, monkeypatch, rng):
 def test_an_uneven_product_is_seen(monkeypatch):
     """A BLAS that rounds otherwise in the first eight columns needs the margin; one that does so in
     the middle is not taken at all."""
-    real = sweeps.product
+    real = passes.product
 
     def uneven(*columns):
         def product(W, h, z, with_blas):
@@ -88,7 +90,7 @@ def test_an_uneven_product_is_seen(monkeypatch):
         return product
 
     for columns, taken in (((0, 7, -1), inference.BLOCKS[1]), ((100,), inference.BLOCKS[2])):
-        monkeypatch.setattr(sweeps, "product", uneven(*columns))
+        monkeypatch.setattr(passes, "product", uneven(*columns))
         inference.block_of.cache_clear()
         assert inference.block_of(16) is taken
     inference.block_of.cache_clear()

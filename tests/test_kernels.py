@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from igr import blas, inference, kernels, sweeps
+from igr.backend import blas
+from igr.field import inference, passes, training_kernel
 import reference
 
 import nnabla as nn
@@ -76,8 +77,8 @@ def window(request, rng):
 def backward(x, m, arrays, window, c, d):
     """f, grad f and the parameters' gradients of sum(c f) + sum(<d, grad f>)"""
     parameters = [variable(array) for array in arrays]
-    f, g = kernels.value_and_gradient(nn.Variable.from_numpy_array(x), m, parameters, BETA, SCALE,
-                                      window)
+    f, g = training_kernel.value_and_gradient(nn.Variable.from_numpy_array(x), m, parameters,
+                                              BETA, SCALE, window)
     loss = F.sum(f * nn.Variable.from_numpy_array(c)) + F.sum(g * nn.Variable.from_numpy_array(d))
     for parameter in parameters:
         parameter.grad.zero()
@@ -94,7 +95,7 @@ def test_sines_and_cosines_against_float64(rng):
     e = np.empty((3 + 6 * frequencies, n), np.float32)
     e[:3] = rng.uniform(-1.5, 1.5, (3, n))
     e[:, :4] = [[0], [-0.0], *[[0]] * 61]
-    sweeps.encode(e, np.ones(frequencies, np.float32), 0)
+    passes.encode(e, np.ones(frequencies, np.float32), 0)
     x = e[:3].astype(np.float64)
     for k in range(frequencies):
         sine, cosine = e[3 + 6 * k : 6 + 6 * k], e[6 + 6 * k : 9 + 6 * k]
@@ -105,7 +106,7 @@ def test_sines_and_cosines_against_float64(rng):
 def test_far_points_have_an_encoding_and_nan_stays():
     e = np.zeros((9, 4), np.float32)
     e[0] = [1e9, -1e30, np.inf, np.nan]
-    sweeps.encode(e, np.ones(1, np.float32), 0)
+    passes.encode(e, np.ones(1, np.float32), 0)
     assert (np.abs(e[3:, :2]) <= 1).all()
     assert np.isnan(e[[3, 6], 3]).all()
 
@@ -116,19 +117,19 @@ def test_an_encoding_does_not_depend_on_the_place(rng):
     points = rng.uniform(-1.5, 1.5, (3, 517)).astype(np.float32)
     whole = np.zeros((51, 517), np.float32)
     whole[:3] = points
-    sweeps.encode(whole, window, 0)
+    passes.encode(whole, window, 0)
     for n in [*range(1, 70), 304, 516]:
         for start in (0, 1, 517 - n):
             part = np.zeros((51, n), np.float32)
             part[:3] = points[:, start : start + n]
             rows = np.empty((n, 51), np.float32)
-            sweeps.encode_rows(np.ascontiguousarray(part[:3].T), window, np.empty_like(part), rows)
-            sweeps.encode(part, window, 0)
+            passes.encode_rows(np.ascontiguousarray(part[:3].T), window, np.empty_like(part), rows)
+            passes.encode(part, window, 0)
             assert np.array_equal(part, whole[:, start : start + n])
             assert np.array_equal(rows, part.T)
     inner = np.zeros((51, 517), np.float32)
     inner[:3] = points
-    sweeps.encode(inner, window, 8)
+    passes.encode(inner, window, 8)
     assert np.array_equal(inner[:, 8:-8], whole[:, 8:-8])
     assert not inner[3:, :8].any() and not inner[3:, -8:].any()
 
@@ -140,16 +141,16 @@ def test_value_and_gradient_against_float64(x, window, rng):
     arrays = arrays_of(DIMS, len(window), rng)
     parameters = [variable(array) for array in arrays]
     m = N - 13
-    f, g = kernels.value_and_gradient(nn.Variable.from_numpy_array(x), m, parameters, BETA, SCALE,
-                                      window)
+    f, g = training_kernel.value_and_gradient(nn.Variable.from_numpy_array(x), m, parameters,
+                                              BETA, SCALE, window)
     nn.forward_all([f, g])
     x64, step = x.astype(np.float64), 1e-6
     assert relative(f.d[:, 0], plain_f(arrays, x64, window)) < 1e-5
     slope = [plain_f(arrays, x64 + a, window) - plain_f(arrays, x64 - a, window)
              for a in step * np.eye(3)]
     assert relative(g.d, np.stack(slope, axis=1)[N - m :] / (2 * step)) < 2e-5
-    f, g = kernels.value_and_gradient(nn.Variable.from_numpy_array(x), 0, parameters, BETA, SCALE,
-                                      window)
+    f, g = training_kernel.value_and_gradient(nn.Variable.from_numpy_array(x), 0, parameters,
+                                              BETA, SCALE, window)
     f.forward()
     assert g is None and relative(f.d[:, 0], plain_f(arrays, x64, window)) < 1e-5
 
@@ -209,8 +210,8 @@ def test_a_changed_window_is_seen_at_the_next_forward(x, rng):
     """In place, as train.py opens it; backward() stays with the window of its forward()."""
     arrays, window = arrays_of(DIMS, 6, rng), np.zeros(6, np.float32)
     parameters = [variable(array) for array in arrays]
-    f, g = kernels.value_and_gradient(nn.Variable.from_numpy_array(x), N, parameters, BETA, SCALE,
-                                      window)
+    f, g = training_kernel.value_and_gradient(nn.Variable.from_numpy_array(x), N, parameters,
+                                              BETA, SCALE, window)
     loss = F.sum(f) + F.sum(g * g)
     for opened in ([0] * 6, [1, 0.5, 0, 0, 0, 0], [1] * 6):
         window[:] = opened
@@ -233,7 +234,7 @@ def test_a_changed_window_is_seen_at_the_next_forward(x, rng):
 def test_a_window_that_does_not_fit_is_refused(x, rng, window, message):
     arrays = arrays_of(DIMS, 6, rng)
     with pytest.raises(ValueError, match=message):
-        kernels.value_and_gradient(nn.Variable.from_numpy_array(x), N,
+        training_kernel.value_and_gradient(nn.Variable.from_numpy_array(x), N,
                                    [variable(array) for array in arrays], BETA, SCALE, window)
     with pytest.raises(ValueError, match=message):
         inference.evaluate(x, arrays, "softplus", BETA, SCALE, window)
@@ -277,14 +278,14 @@ def test_nan_and_far_points(rng):
 
 @pytest.mark.parametrize("shape", [(15, 24), (36, 24)])  # the first layer's, layer 4's
 def test_the_trial_covers_the_shapes_of_the_encoding(shape, monkeypatch):
-    real = sweeps.product
+    real = passes.product
 
     def uneven(W, h, z, with_blas):
         real(W, h, z, with_blas)
         if with_blas and W.shape == shape:
             z[:, 100] *= np.float32(1 + 1e-6)
 
-    monkeypatch.setattr(sweeps, "product", uneven)
+    monkeypatch.setattr(passes, "product", uneven)
     inference.block_of.cache_clear()
     assert inference.block_of(24, 2) is inference.BLOCKS[2]
     assert inference.block_of(24) is not inference.BLOCKS[2]
@@ -295,7 +296,8 @@ def test_the_trial_covers_the_shapes_of_the_encoding(shape, monkeypatch):
 # in threes; prints how many values differ, and whether BLAS was taken
 COUNT = """
 import json
-from igr import blas, inference
+from igr.backend import blas
+from igr.field import inference
 from test_kernels import arrays_of
 import numpy as np
 

@@ -13,7 +13,10 @@ import time
 
 from conftest import ROOT
 from helper import UserError
-from igr import files, locks, ranks, runs, shapes
+from igr.backend import ranks
+from igr.formats import files
+from igr.geometry import shapes
+from igr.training import locks, runs
 
 import pytest
 
@@ -60,7 +63,7 @@ def test_a_kill_leaves_nothing_that_blocks(script, tmp_path, training):
 
 def held_by_another(folder: Path) -> bool:
     """Does another process find the folder locked?"""
-    program = "import sys; from pathlib import Path; from igr import locks\n" \
+    program = "import sys; from pathlib import Path; from igr.training import locks\n" \
               "with locks.only_one(Path(sys.argv[1])): pass"
     done = subprocess.run([sys.executable, "-c", program, str(folder)], cwd=ROOT, text=True,
                           capture_output=True, timeout=60)

@@ -2,8 +2,9 @@
 term."""
 
 import datasets
-from igr import ranks, sampling, solvers, training, zeroset
-from igr.frames import Frame
+from igr.backend import ranks
+from igr.geometry.frames import Frame
+from igr.training import loop, sampling, solvers, surface_samples
 import losses
 from networks import MLP
 
@@ -229,7 +230,7 @@ def papers_loss(mlp, x, y, n):
 
 
 def zero_set(mlp, points):
-    return zeroset.ZeroSet(mlp.evaluate, points, np.full((len(points), 1), 0.05), 1.5, 0)
+    return surface_samples.ZeroSet(mlp.evaluate, points, np.full((len(points), 1), 0.05), 1.5, 0)
 
 
 def ghost_share(mlp, points):
@@ -246,7 +247,7 @@ def train(mlp, points, mu, steps):
     if mu:
         samples.zero_set.set_pool(zero_set(mlp, points).pool(0))
     terms = losses.igr_loss(mlp, samples.x, samples.y, None, 0.1, 1.0, samples.zero_set, mu)
-    trainer = training.Trainer(terms, mlp, solvers.make("muon", True, 0.9, 0.999),
+    trainer = loop.Trainer(terms, mlp, solvers.make("muon", True, 0.9, 0.999),
                                samples, ranks.Ranks())
     for _ in range(steps):
         trainer.step(2e-3)

@@ -1,8 +1,8 @@
 """A marched block equals scikit-image's, and sewing joins what two blocks share, nothing else."""
 
-from igr.grids import keys_of
-from igr.marching import Patch, march, march_block, sew
-from igr.values import Blocks
+from igr.isosurface.grids import keys_of
+from igr.isosurface.marching import Patch, march, march_block, sew
+from igr.isosurface.values import Blocks
 
 import numpy as np
 import pytest

@@ -8,9 +8,13 @@ import datasets
 import evaluate
 from fields import sphere
 from helper import UserError
-from igr import files, memory, meshes, monitoring, obj, scans, shapes, surface, text
-from igr.frames import Geometry
-from igr.grids import FINEST, Grid, keys_of
+from igr.backend import memory
+from igr.formats import files, laser, obj, tables
+from igr.geometry import meshes, shapes
+from igr.geometry.frames import Geometry
+from igr.isosurface import extraction
+from igr.isosurface.grids import FINEST, Grid, keys_of
+from igr.training import monitoring
 import visualize
 
 import numpy as np
@@ -39,21 +43,21 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
 
 def test_the_estimate_counts_the_cells_of_the_fine_grid():
     grid = cube(300)
-    cells = surface.extract(sphere, grid)[1].cells
-    needed = surface.memory_needed(sphere, grid)
-    assert needed == pytest.approx(surface.BYTES_PER_CELL * cells, rel=0.05)
-    assert needed == pytest.approx(surface.memory_of_area(4 * np.pi * 0.49, grid), rel=0.05)
-    assert surface.memory_needed(sphere, cube(64)) == 0
-    assert surface.memory_needed(lambda p: sphere(p) + 9, grid) == 0
+    cells = extraction.extract(sphere, grid)[1].cells
+    needed = extraction.memory_needed(sphere, grid)
+    assert needed == pytest.approx(extraction.BYTES_PER_CELL * cells, rel=0.05)
+    assert needed == pytest.approx(extraction.memory_of_area(4 * np.pi * 0.49, grid), rel=0.05)
+    assert extraction.memory_needed(sphere, cube(64)) == 0
+    assert extraction.memory_needed(lambda p: sphere(p) + 9, grid) == 0
 
 
 def test_a_grid_that_cannot_be_is_refused_and_a_fine_one_goes(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 8.0 * GIB)
-    surface.check_memory(sphere, cube(2049))
+    extraction.check_memory(sphere, cube(2049))
     monitoring.check_grid(2049, 1.5)
     for n in (20_000, FINEST):
         with pytest.raises(UserError, match=f"a grid of {n} points a side would take about .* GiB"):
-            surface.check_memory(sphere, cube(n))
+            extraction.check_memory(sphere, cube(n))
         with pytest.raises(UserError, match=f"--grid-size {n} would take about"):
             monitoring.check_grid(n, 1.5)
     with pytest.raises(UserError, match="a grid of 100000000 points a side is too fine"):
@@ -125,7 +129,7 @@ def write_obj(path, points):
 @pytest.mark.parametrize("name, write", [("a.npz", write_npz), ("a.vtk", write_vtk),
                                          ("a.las", write_las), ("a.obj", write_obj)])
 def test_maps_are_not_copied(tmp_path, monkeypatch, rng, name, write):
-    monkeypatch.setattr(scans, "BLOCK", 1 << 10)
+    monkeypatch.setattr(laser, "BLOCK", 1 << 10)
     monkeypatch.setattr(obj, "BLOCK", 1 << 14)
     points = np.round(rng.uniform(-1, 1, (50_000, 3)), 6)
     write(tmp_path / name, points)
@@ -140,7 +144,7 @@ def test_maps_are_not_copied(tmp_path, monkeypatch, rng, name, write):
 @pytest.mark.parametrize("name", ["a.ply", "a.ply.gz", "a.npy", "a.xyz", "a.xyz.gz", "a.pts"])
 def test_large_clouds_take_little_more_than_their_points(tmp_path, monkeypatch, rng, name):
     """In memory of the process, which a map of a file is not."""
-    monkeypatch.setattr(text, "BLOCK", 1 << 14)
+    monkeypatch.setattr(tables, "BLOCK", 1 << 14)
     points = rng.standard_normal((50_000, 3)).astype(np.float32).astype(np.float64)
     plain = tmp_path / name.replace(".gz", "").replace(".pts", ".xyz")
     files.write(plain, Geometry(points))

@@ -1,8 +1,8 @@
 """Samples, components, topology and cutting, on meshes whose parts are known."""
 
 from helper import UserError
-from igr import meshes, shapes
-from igr.frames import Geometry
+from igr.geometry import meshes, shapes
+from igr.geometry.frames import Geometry
 
 import numpy as np
 import pytest

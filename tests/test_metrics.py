@@ -1,8 +1,9 @@
 """The metrics against brute force, against what must be true, and the published table."""
 
 from helper import UserError
-from igr import files, meshes, metrics, shapes
-from igr.frames import Geometry
+from igr.formats import files
+from igr.geometry import meshes, metrics, shapes
+from igr.geometry.frames import Geometry
 
 import numpy as np
 import pytest

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from igr import files, shapes
+from igr.formats import files
+from igr.geometry import shapes
 
 import pytest
 
@@ -15,8 +16,8 @@ import pytest
 TRAIN = """
 import hashlib, sys
 import train
-from igr import ranks
-from igr.runs import RunFolder
+from igr.backend import ranks
+from igr.training.runs import RunFolder
 settings = train.Settings(batch_size=32, dims=32, train_iter=40, knn=5, test_rate=0.0)
 options = train.Options(context="cpu", threads=1, quiet=True)
 run = RunFolder("run")
@@ -31,8 +32,8 @@ print(f"<{group.rank} {hashlib.sha256(weights).hexdigest()} {job.trainer.samples
 # infer.py in blocks so small that each rank has some
 INFER = """
 import helper, infer
-from igr import detail, feet
-detail.MOVED = feet.BLOCK = 150
+from igr.refinement import detail, projection
+detail.MOVED = projection.BLOCK = 150
 helper.run(infer.main, infer.parse_args())
 """
 

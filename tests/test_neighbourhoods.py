@@ -1,7 +1,9 @@
 """How far points scatter about a surface, and which lie on the rim of an open one."""
 
-from igr import neighbourhoods, shapes, threads
-from igr.neighbourhoods import on_rim, scatter
+from igr.backend import threads
+from igr.geometry import shapes
+from igr.pointcloud import noise as noise_module
+from igr.pointcloud.noise import on_rim, scatter
 
 import numpy as np
 import pytest
@@ -89,7 +91,7 @@ def test_copies_change_nothing(rng):
 def test_blocks_and_threads_change_nothing(rng, monkeypatch):
     points = bowl(rng)
     whole = on_rim(points)
-    monkeypatch.setattr(neighbourhoods, "BLOCK", 1000)
+    monkeypatch.setattr(noise_module, "BLOCK", 1000)
     before = threads.count()
     try:
         for n in (1, 3):

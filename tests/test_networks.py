@@ -2,7 +2,8 @@
 """
 
 from helper import UserError
-from igr import checkpoints, sweeps, threads
+from igr.backend import threads
+from igr.field import checkpoints, passes
 import networks
 from networks import MLP, geometric_init, layer_shapes
 import reference
@@ -167,7 +168,7 @@ def test_softplus_loop_has_the_error_it_promises():
     h = z[None].copy()
     p = np.empty((1, len(z)), np.float32)
     bias = np.zeros(len(z), np.float32)
-    sweeps.softplus(h, 0, h.copy(), bias, p, np.float32(beta), np.float32(1))
+    passes.softplus(h, 0, h.copy(), bias, p, np.float32(beta), np.float32(1))
     z64 = z.astype(np.float64)
     value = np.maximum(z64, 0) + np.log1p(np.exp(-np.abs(beta * z64))) / beta
     slope = 1 / (1 + np.exp(np.clip(-beta * z64, -700, 700)))

@@ -1,6 +1,8 @@
 """Normals of a cloud against those of the surface that it was made from."""
 
-from igr import detail, normals, shapes
+from igr.geometry import shapes
+from igr.pointcloud import normals
+from igr.refinement import detail
 
 import numpy as np
 import pytest

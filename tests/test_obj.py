@@ -1,7 +1,7 @@
 """Obj files."""
 
 from helper import UserError
-from igr import files, obj
+from igr.formats import files, obj
 
 import numpy as np
 import pytest

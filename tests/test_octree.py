@@ -1,8 +1,8 @@
 """The octree drops no cell that holds a zero, and it drops most of the others."""
 
-from igr.grids import CORNERS, Grid
-from igr.octree import Octree, holds_no_zero, steepest_slope
-from igr.values import Blocks, ValueStore, in_chunks
+from igr.isosurface.grids import CORNERS, Grid
+from igr.isosurface.octree import Octree, holds_no_zero, steepest_slope
+from igr.isosurface.values import Blocks, ValueStore, in_chunks
 
 import numpy as np
 import pytest

@@ -8,7 +8,9 @@ import datasets
 import evaluate
 import helper
 from helper import UserError
-from igr import checkpoints, files, shapes
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import shapes
 import infer
 from networks import MLP
 import visualize
@@ -157,7 +159,7 @@ def test_a_negative_number_that_cannot_be_is_named(capsys, line, message):
 
 
 def test_the_runs_log_names_its_file(tmp_path):
-    from igr import runs
+    from igr.training import runs
 
     log = runs.Log(tmp_path, [])
     log.file.close()

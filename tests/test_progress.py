@@ -4,9 +4,11 @@ import io
 import re
 import sys
 
-from igr import files, progress, shapes
-from igr.monitoring import SurfaceMonitor
-from igr.progress import Progress, Watch
+from igr.backend import progress
+from igr.backend.progress import Progress, Watch
+from igr.formats import files
+from igr.geometry import shapes
+from igr.training.monitoring import SurfaceMonitor
 
 import pytest
 

@@ -4,10 +4,14 @@ import json
 
 import fields
 from helper import UserError
-from igr import checkpoints, files, runs, shapes, threads
-from igr.encoding import frequencies_for
-from igr.frames import Geometry
-from igr.surface import Grid
+from igr.backend import threads
+from igr.field import checkpoints
+from igr.field.encoding import frequencies_for
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
+from igr.isosurface.extraction import Grid
+from igr.training import runs
 import infer
 import train
 

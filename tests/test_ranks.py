@@ -6,7 +6,8 @@ import threading
 from types import SimpleNamespace
 
 from helper import Interrupted, UserError
-from igr import devices, ranks, runs
+from igr.backend import devices, ranks
+from igr.training import runs
 import losses
 from networks import MLP
 

@@ -5,8 +5,8 @@ import re
 
 from conftest import ROOT
 import datasets
-from igr import sampling
-from igr.frames import Frame
+from igr.geometry.frames import Frame
+from igr.training import sampling
 import losses
 from networks import MLP
 import results

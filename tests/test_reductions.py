@@ -1,8 +1,9 @@
 """Sums and means that every GPU can run: their values, and that a step has no others."""
 
 from datasets import PointCloud
-from igr import reductions, sampling, solvers
-from igr.frames import Frame
+from igr.field import reductions
+from igr.geometry.frames import Frame
+from igr.training import sampling, solvers
 import losses
 from networks import MLP
 

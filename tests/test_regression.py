@@ -1,7 +1,7 @@
 """Local regression against numpy's least squares, and what its weights promise."""
 
-from igr import regression
-from igr.regression import Samples
+from igr.geometry import regression
+from igr.geometry.regression import Samples
 
 import numpy as np
 import pytest

@@ -1,10 +1,11 @@
 """Pictures show what is there: outline, colour, light, the nearer of two, all in its place."""
 
 from helper import UserError
-from igr import meshes, render, shapes
-from igr.cameras import Camera
-from igr.frames import Geometry
-from igr.render import Style
+from igr.geometry import meshes, shapes
+from igr.geometry.frames import Geometry
+from igr.view import render
+from igr.view.cameras import Camera
+from igr.view.render import Style
 
 import numpy as np
 import pytest

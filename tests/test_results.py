@@ -8,7 +8,8 @@ import sys
 import time
 
 from conftest import ROOT
-from igr import files, frames, shapes
+from igr.formats import files
+from igr.geometry import frames, shapes
 import peers
 import results
 import results_clouds as clouds

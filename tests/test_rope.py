@@ -1,9 +1,9 @@
 """The rope: smooth, free of self-intersection, sampled exactly, and the distance to it."""
 
-from igr import shapes, tubes
-from igr.frames import Frame
-from igr.rope import Rope, radius
-from igr.tubes import trefoil
+from igr.geometry import shapes, tubes
+from igr.geometry.frames import Frame
+from igr.geometry.rope import Rope, radius
+from igr.geometry.tubes import trefoil
 
 import numpy as np
 import pytest

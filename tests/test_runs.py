@@ -11,8 +11,11 @@ from conftest import ROOT
 import fuzz
 import helper
 from helper import UserError
-from igr import checkpoints, files, runs, shapes, solvers
-from igr.frames import Geometry
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
+from igr.training import runs, solvers
 import kills
 from networks import MLP
 import train

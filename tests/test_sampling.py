@@ -2,9 +2,9 @@
 stop."""
 
 import datasets
-from igr import sampling, zeroset
-from igr.frames import Frame
-from igr.zeroset import Pool
+from igr.geometry.frames import Frame
+from igr.training import sampling, surface_samples
+from igr.training.surface_samples import Pool
 import losses
 from networks import MLP
 
@@ -152,7 +152,7 @@ def test_without_normals(rng):
 
 
 def pool(rng):
-    s = rng.uniform(-1, 1, (zeroset.SIZE, 3)).astype(np.float32)
+    s = rng.uniform(-1, 1, (surface_samples.SIZE, 3)).astype(np.float32)
     return Pool(s, (s + 0.1).astype(np.float32))
 
 
@@ -177,7 +177,7 @@ def test_zero_set_samples_come_from_the_whole_pool_with_their_points(rng, make):
     s, p = drawn_on_zero_set(make(cloud(100, rng), B, U, 1.5, 0, 0, on_zero_set=512), whole, 40)
     index = index_of(whole.s, s.reshape(-1, 3))
     assert np.array_equal(p.reshape(-1, 3), whole.p[index])
-    counts = np.histogram(index, bins=8, range=(0, zeroset.SIZE))[0]
+    counts = np.histogram(index, bins=8, range=(0, surface_samples.SIZE))[0]
     assert counts == pytest.approx(np.full(8, 40 * 512 / 8), rel=0.1)
     other = pool(rng)  # the next pool takes its place
     samples = make(cloud(100, rng), B, U, 1.5, 0, 0, on_zero_set=512)
@@ -217,7 +217,7 @@ def test_zero_set_samples_leave_the_others_as_they_are(rng, make):
 def test_the_surface_term_is_the_same_on_the_host_and_in_the_graph(rng):
     """For the same points, each by its own computation of the network."""
     data = cloud(100, rng)
-    whole = zeroset.ZeroSet(MLP(16, kernel=True).evaluate, data.points,
+    whole = surface_samples.ZeroSet(MLP(16, kernel=True).evaluate, data.points,
                             np.zeros_like(data.sigma), 1.5, 0).pool(0)
     made = [make(data, B, U, 1.5, 0, 0, on_zero_set=64) for make in MAKERS]
     terms = []

@@ -5,7 +5,8 @@ import sys
 import time
 
 from helper import UserError
-from igr import alignment, files, scans
+from igr.formats import files, laser
+from igr.pointcloud import alignment
 
 import laspy
 import numpy as np
@@ -48,7 +49,7 @@ def test_las_and_laz(tmp_path, points, rng, suffix, version, top):
 
 
 def test_las_in_blocks_and_without_colours(tmp_path, points, monkeypatch):
-    monkeypatch.setattr(scans, "BLOCK", 70)
+    monkeypatch.setattr(laser, "BLOCK", 70)
     cloud = files.read(las(str(tmp_path / "a.laz"), points))
     np.testing.assert_allclose(cloud.points, points, atol=0.00051)
     assert cloud.colors is None and cloud.intensity is None
@@ -140,11 +141,11 @@ def layered_laz(points) -> bytearray:
 def test_layers_longer_than_the_file_are_refused_at_once(points):
     """The first layer of a chunk says 4 GB: lazrs would take the memory."""
     data = layered_laz(points)
-    assert len(scans.read_las(bytes(data)).points) == len(points)
+    assert len(laser.read_las(bytes(data)).points) == len(points)
     start = int.from_bytes(data[96:100], "little") + 8 + laspy.PointFormat(7).size + 4
     data[start : start + 4] = b"\xff" * 4
     with pytest.raises(UserError, match="chunks are damaged"):
-        scans.read_las(bytes(data))
+        laser.read_las(bytes(data))
 
 
 def test_a_table_of_chunks_far_beyond_the_file_is_refused_at_once(points):
@@ -154,7 +155,7 @@ def test_a_table_of_chunks_far_beyond_the_file_is_refused_at_once(points):
     data[start : start + 8] = (1 << 62).to_bytes(8, "little")
     begin = time.perf_counter()
     with pytest.raises(UserError, match=r"not a readable las or laz file|damaged"):
-        scans.read_las(bytes(data))
+        laser.read_las(bytes(data))
     assert time.perf_counter() - begin < 5
 
 

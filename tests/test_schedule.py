@@ -1,9 +1,9 @@
 """How long and how finely a network learns: by the number and the noise of its points."""
 
 from helper import UserError
-from igr import schedule
-from igr.neighbourhoods import on_rim
-from igr.schedule import complete
+from igr.pointcloud.noise import on_rim
+from igr.training import schedule
+from igr.training.schedule import complete
 import train
 
 import numpy as np

@@ -3,8 +3,10 @@
 import json
 
 import helper
-from igr import checkpoints, files, frames, shapes
-from igr.frames import Geometry
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import frames, shapes
+from igr.geometry.frames import Geometry
 import infer
 from networks import MLP
 

@@ -1,7 +1,7 @@
 """The built-in shapes: closed, with the genus they promise, exact points and normals."""
 
-from igr import metrics, shapes
-from igr.frames import Frame
+from igr.geometry import metrics, shapes
+from igr.geometry.frames import Frame
 
 import numpy as np
 import pytest

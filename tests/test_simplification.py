@@ -1,9 +1,10 @@
 """Fewer faces: how many, how near, and that changes of the topology are told."""
 
 from helper import UserError
-from igr import meshes, metrics, shapes, simplification
-from igr.frames import Geometry
-from igr.simplification import simplified
+from igr.geometry import meshes, metrics, shapes
+from igr.geometry.frames import Geometry
+from igr.refinement import simplification
+from igr.refinement.simplification import simplified
 
 import numpy as np
 import pytest

@@ -1,6 +1,7 @@
 """The solvers against independent references."""
 
-from igr import solvers, threads
+from igr.backend import threads
+from igr.training import solvers
 from networks import MLP
 
 import nnabla as nn

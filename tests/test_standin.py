@@ -14,7 +14,10 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from igr import checkpoints, cuda, files, shapes
+from igr.backend import cuda
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import shapes
 
 import numpy as np
 import pytest
@@ -22,9 +25,10 @@ import pytest
 STEPS = """
 import ctypes, json, sys
 import numpy as np
-from igr import cuda, devices, ranks, sampling, solvers, training
+from igr.backend import cuda, devices, ranks
+from igr.training import loop, sampling, solvers
 from datasets import PointCloud
-from igr.frames import Frame
+from igr.geometry.frames import Frame
 import losses
 from networks import MLP
 
@@ -46,7 +50,7 @@ for name in ("adam", "muon"):
     samples = sampling.GraphSamples(cloud, 64, 64, 1.5, 0, 0)
     solver = solvers.make(name, device.kernel, 0.9, 0.999)
     terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, 0.1, 1.0)
-    trainer = training.Trainer(terms, mlp, solver, samples, ranks.Ranks())
+    trainer = loop.Trainer(terms, mlp, solver, samples, ranks.Ranks())
     for _ in range(2):
         trainer.step(1e-3)
     counted()
@@ -59,7 +63,7 @@ print(json.dumps(found))
 
 MEAN = """
 import json
-from igr import ranks
+from igr.backend import ranks
 from networks import MLP
 
 device, group = ranks.start("cuda", "0")

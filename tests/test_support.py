@@ -1,7 +1,7 @@
 """Pieces of a mesh that points support stay, ghosts go."""
 
-from igr import shapes, support
-from igr.frames import Geometry
+from igr.geometry import shapes, supported_components
+from igr.geometry.frames import Geometry
 
 import numpy as np
 
@@ -22,17 +22,17 @@ def test_ghosts_go_and_small_pieces_with_points_stay(rng):
                     (ball, 0.01, [0.52, 0, 0]))
     sample = shapes.sample("sphere", 5000).points
     points = np.concatenate([0.5 * sample, 0.05 * sample[:50] + [0.9, 0, 0]])
-    kept = support.supported_faces(mesh, points).reshape(4, -1)
+    kept = supported_components.supported_faces(mesh, points).reshape(4, -1)
     assert kept[0].all() and kept[1].all() and not kept[2].any() and not kept[3].any()
 
 
 def test_one_piece_always_stays(rng):
     mesh = together((shapes.mesh("sphere"), 0.5, 0.0))
-    assert support.supported_faces(mesh, np.array([[5.0, 5, 5]])).all()
+    assert supported_components.supported_faces(mesh, np.array([[5.0, 5, 5]])).all()
 
 
 def test_a_point_too_far_for_numbers_supports_nothing():
     mesh = together((shapes.mesh("sphere"), 0.5, 0.0), (shapes.mesh("sphere"), 0.05, [0.9, 0, 0]))
     points = np.concatenate([0.5 * shapes.sample("sphere", 500).points, [[1e200, 0, 0]] * 9])
-    kept = support.supported_faces(mesh, points).reshape(2, -1)
+    kept = supported_components.supported_faces(mesh, points).reshape(2, -1)
     assert kept[0].all() and not kept[1].any()

@@ -9,8 +9,8 @@ import json
 import extract
 import fields
 from helper import UserError
-from igr import surface
-from igr.values import ValueStore
+from igr.isosurface import extraction
+from igr.isosurface.values import ValueStore
 from networks import MLP
 
 import numpy as np
@@ -25,7 +25,7 @@ DISTANCES = ("sphere", "box", "knot")
 
 
 def grid(n, side=1.5):
-    return surface.Grid.of([-side] * 3, [side] * 3, n)
+    return extraction.Grid.of([-side] * 3, [side] * 3, n)
 
 
 def assert_same(a, b, g, tolerance):
@@ -37,8 +37,8 @@ def assert_same(a, b, g, tolerance):
 @pytest.mark.parametrize("n", [20, 100, pytest.param(257, marks=pytest.mark.slow)])
 def test_sparse_equals_dense(name, n):
     f, euler = CLOSED[name]
-    sparse, stats = surface.extract(f, grid(n))
-    dense, dense_stats = surface.extract(f, grid(n), dense=True)
+    sparse, stats = extraction.extract(f, grid(n))
+    dense, dense_stats = extraction.extract(f, grid(n), dense=True)
     assert stats.cells == dense_stats.cells
     assert stats.followed == 0 or name not in DISTANCES
     assert dense_stats.evaluations == dense_stats.dense == n**3
@@ -58,20 +58,20 @@ def test_dense_equals_scikit_image(name):
     index = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     volume = f(g.points(index)).reshape(n, n, n)
     points, faces, _, _ = marching_cubes(volume, 0, gradient_direction="ascent")
-    truth = surface.Geometry(g.points(points.astype(np.float64)), None, faces[:, ::-1])
-    assert_same(surface.extract(f, g)[0], truth, g, 2e-5)
+    truth = extraction.Geometry(g.points(points.astype(np.float64)), None, faces[:, ::-1])
+    assert_same(extraction.extract(f, g)[0], truth, g, 2e-5)
 
 
 def test_sparse_equals_dense_on_a_network():
     mlp = MLP(64, radius=0.6, seed=2, kernel=True)
-    sparse, stats = surface.extract(mlp.evaluate, grid(129))
-    dense, _ = surface.extract(mlp.evaluate, grid(129), dense=True)
+    sparse, stats = extraction.extract(mlp.evaluate, grid(129))
+    dense, _ = extraction.extract(mlp.evaluate, grid(129), dense=True)
     assert_same(sparse, dense, grid(129), 0)
     assert stats.dense / stats.evaluations > 20
 
 
 def test_vertices_lie_on_edges_and_on_the_surface():
-    mesh, _ = surface.extract(fields.sphere, grid(65))
+    mesh, _ = extraction.extract(fields.sphere, grid(65))
     at = (mesh.points - grid(65).low) / grid(65).spacing
     assert (np.isclose(at, np.round(at), atol=1e-5).sum(axis=1) >= 2).all()
     assert np.abs(fields.sphere(mesh.points)).max() < grid(65).spacing ** 2
@@ -81,16 +81,16 @@ def test_vertices_lie_on_edges_and_on_the_surface():
 
 def test_faces_look_outwards_whatever_the_sign():
     for f in (fields.sphere, lambda p: -fields.sphere(p)):
-        mesh, _ = surface.extract(f, grid(33))
+        mesh, _ = extraction.extract(f, grid(33))
         assert trimesh.Trimesh(mesh.points, mesh.faces, process=False).volume > 0
-    inwards, _ = surface.extract(fields.sphere, grid(33), outward=-1)
+    inwards, _ = extraction.extract(fields.sphere, grid(33), outward=-1)
     assert trimesh.Trimesh(inwards.points, inwards.faces, process=False).volume < 0
 
 
 def test_a_box_within_the_surface_takes_its_sign_from_a_larger_grid():
-    g = surface.Grid.of([-0.3] * 3, [0.9, 0.3, 0.3], 40)
-    outward = surface.sign_outside(fields.sphere, grid(8))
-    mesh, _ = surface.extract(fields.sphere, g, outward=outward)
+    g = extraction.Grid.of([-0.3] * 3, [0.9, 0.3, 0.3], 40)
+    outward = extraction.sign_outside(fields.sphere, grid(8))
+    mesh, _ = extraction.extract(fields.sphere, g, outward=outward)
     corners = mesh.points[mesh.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     assert ((normals * corners.mean(axis=1)).sum(axis=1) > 0).all()
@@ -98,7 +98,7 @@ def test_a_box_within_the_surface_takes_its_sign_from_a_larger_grid():
 
 def test_small_specks_far_apart_are_found():
     g = grid(257)
-    mesh, stats = surface.extract(fields.specks(2 * g.spacing), g)
+    mesh, stats = extraction.extract(fields.specks(2 * g.spacing), g)
     solid = trimesh.Trimesh(mesh.points, mesh.faces, process=False)
     assert len(solid.split()) == 2 and solid.is_watertight
     assert stats.evaluations < 20_000
@@ -111,8 +111,8 @@ def test_a_component_once_touched_is_complete():
         thread = np.hypot(p[:, 1] - 0.013, p[:, 2] + 0.017) - 0.035
         return np.where(p[:, 0] > -1.2, np.sign(thread) * np.minimum(np.abs(8 * thread), 1), 1.0)
 
-    sparse, stats = surface.extract(f, grid(129))
-    dense, _ = surface.extract(f, grid(129), dense=True)
+    sparse, stats = extraction.extract(f, grid(129))
+    dense, _ = extraction.extract(f, grid(129), dense=True)
     assert_same(sparse, dense, grid(129), 0)
     assert stats.followed > 0
 
@@ -120,45 +120,45 @@ def test_a_component_once_touched_is_complete():
 @pytest.mark.parametrize("n", [129, 200])
 def test_a_small_steep_sphere_is_found_and_warned_of(n):
     """The octree's values are those of the large sphere alone."""
-    sparse, stats = surface.extract(fields.steep_speck, grid(n))
-    dense, _ = surface.extract(fields.steep_speck, grid(n), dense=True)
+    sparse, stats = extraction.extract(fields.steep_speck, grid(n))
+    dense, _ = extraction.extract(fields.steep_speck, grid(n), dense=True)
     assert_same(sparse, dense, grid(n), 0)
     assert stats.slope == pytest.approx(8, rel=0.1) and stats.dense / stats.evaluations > 15
-    steep, = surface.warnings_of(stats)
+    steep, = extraction.warnings_of(stats)
     assert "pieces may be missing; use --lipschitz 8 " in steep.replace("9", "8")
-    stats = surface.extract(fields.steep_speck, grid(65), lipschitz=8)[1]
-    assert stats.followed == 0 and surface.warnings_of(stats, lipschitz=8) == []
+    stats = extraction.extract(fields.steep_speck, grid(65), lipschitz=8)[1]
+    assert stats.followed == 0 and extraction.warnings_of(stats, lipschitz=8) == []
 
 
 def test_places_where_the_slope_is_measured():
     """Each that is steep leads to eight cells at the surface."""
     store = ValueStore(lambda p: 3 * fields.sphere(p), grid(100))
-    cells, slope = surface.steep_places(store, np.float32(0), 1.5)
-    assert store.evaluations == 4 * surface.PLACES and len(cells) > 0.99 * 8 * surface.PLACES
+    cells, slope = extraction.steep_places(store, np.float32(0), 1.5)
+    assert store.evaluations == 4 * extraction.PLACES and len(cells) > 0.99 * 8 * extraction.PLACES
     assert slope == pytest.approx(3, rel=0.1)  # more across the middle, where it turns
     at = store.grid.points(cells.reshape(-1, 8, 3).mean(axis=1) + 0.5)
     assert np.percentile(np.abs(fields.sphere(at)), 95) < 2 * store.grid.spacing
-    assert len(surface.steep_places(store, np.float32(0), 3.5)[0]) == 0
+    assert len(extraction.steep_places(store, np.float32(0), 3.5)[0]) == 0
 
 
 def test_knot_at_513_needs_a_hundredth_of_the_grid():
-    mesh, stats = surface.extract(KNOT, grid(513))
+    mesh, stats = extraction.extract(KNOT, grid(513))
     assert stats.dense / stats.evaluations > 100
     assert trimesh.Trimesh(mesh.points, mesh.faces, process=False).euler_number == 0
 
 
 def test_a_box_that_is_no_cube_and_a_cut_surface():
-    g = surface.Grid.of([-1, -1, 0], [1, 1, 0.5], 65)
+    g = extraction.Grid.of([-1, -1, 0], [1, 1, 0.5], 65)
     assert g.shape.tolist() == [65, 65, 17]
-    mesh, stats = surface.extract(fields.sphere, g)
-    dense, _ = surface.extract(fields.sphere, g, dense=True)
+    mesh, stats = extraction.extract(fields.sphere, g)
+    dense, _ = extraction.extract(fields.sphere, g, dense=True)
     assert_same(mesh, dense, g, 0)
     assert stats.open and mesh.points[:, 2].min() >= 0 and mesh.points[:, 2].max() <= 0.5 + 1e-9
-    assert not surface.extract(fields.sphere, grid(65))[1].open
+    assert not extraction.extract(fields.sphere, grid(65))[1].open
 
 
 def test_another_level():
-    mesh, _ = surface.extract(fields.sphere, grid(65), level=0.2)
+    mesh, _ = extraction.extract(fields.sphere, grid(65), level=0.2)
     np.testing.assert_allclose(np.linalg.norm(mesh.points, axis=1), 0.9, atol=2e-3)
 
 
@@ -168,12 +168,12 @@ def test_another_level():
 ])
 def test_functions_without_a_mesh(f, message):
     with pytest.raises(UserError, match=message):
-        surface.extract(f, grid(33))
+        extraction.extract(f, grid(33))
 
 
 def test_warnings_where_something_may_be_missing():
     def lines(f, g):
-        return surface.warnings_of(surface.extract(f, g)[1])
+        return extraction.warnings_of(extraction.extract(f, g)[1])
 
     assert lines(fields.sphere, grid(65)) == []
     cut, = lines(fields.sphere, grid(33, side=0.6))

@@ -4,7 +4,7 @@ import io
 import time
 
 from helper import UserError
-from igr import text
+from igr.formats import tables
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ ROWS = [[0.32, -0.919, -0.23], [1.5, 2.25, -3]]
 @pytest.fixture(params=[1, 20, 1 << 22])
 def block(request, monkeypatch):
     """Tables are read in blocks of so many bytes and the rest of a line."""
-    monkeypatch.setattr(text, "BLOCK", request.param)
+    monkeypatch.setattr(tables, "BLOCK", request.param)
 
 
 @pytest.mark.usefixtures("block")
@@ -37,7 +37,7 @@ def block(request, monkeypatch):
     "0.320 -0.919 -0.230\r1.5 2.25 -3",
 ])
 def test_what_separates_numbers(written):
-    assert text.read_table(io.BytesIO(written.encode())).points.tolist() == ROWS
+    assert tables.read_table(io.BytesIO(written.encode())).points.tolist() == ROWS
 
 
 @pytest.mark.usefixtures("block")
@@ -57,12 +57,12 @@ def test_what_separates_numbers(written):
 ])
 def test_rows_of_unequal_meaning_are_refused(written, message):
     with pytest.raises(UserError, match=message):
-        text.read_table(io.BytesIO(written.encode()))
+        tables.read_table(io.BytesIO(written.encode()))
 
 
 def test_a_header_says_which_columns_are_normals():
     table = "x y z curvature nx ny nz\n1 2 3 9 0 0 5\n4 5 6 9 0 5 0\n"
-    cloud = text.read_table(io.BytesIO(table.encode()))
+    cloud = tables.read_table(io.BytesIO(table.encode()))
     assert cloud.points.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert cloud.normals.tolist() == [[0, 0, 5], [0, 5, 0]]
 
@@ -74,7 +74,7 @@ def test_a_header_says_which_columns_are_normals():
     ("0.5", False, False, True), ("300 0 0", False, False, True), ("0 0 1 9", True, False, True)])
 def test_columns_by_their_values(columns, normals, colors, intensity):
     rows = "\n".join(f"{i} 2 3 {columns}" for i in range(9))
-    cloud = text.read_table(io.BytesIO(rows.encode()))
+    cloud = tables.read_table(io.BytesIO(rows.encode()))
     assert cloud.points[:, 0].tolist() == [*range(9)]
     assert (cloud.normals is not None) == normals and (cloud.colors is not None) == colors
     assert (cloud.intensity is not None) == intensity
@@ -86,7 +86,7 @@ def test_columns_by_their_values(columns, normals, colors, intensity):
 
 def test_a_header_says_which_columns_are_colours():
     table = b"Red Green Blue X Y Z Intensity\n255 0 0 1 2 3 9\n0 51 0 4 5 6 8\n"
-    cloud = text.read_table(io.BytesIO(table))
+    cloud = tables.read_table(io.BytesIO(table))
     np.testing.assert_allclose(cloud.colors, [[1, 0, 0], [0, 0.2, 0]], atol=1e-6)
     assert cloud.points.tolist() == [[1, 2, 3], [4, 5, 6]] and cloud.intensity.tolist() == [9, 8]
 
@@ -96,18 +96,18 @@ def test_long_lines_take_no_long_time():
     start = time.process_time()
     for line in (b"1," * 500_000 + b"\n", b"1, " * 400_000 + b"2,5\n", b"," * 1_000_000):
         with pytest.raises(UserError):
-            text.read_table(io.BytesIO(b"1 2 3\n" + line))
+            tables.read_table(io.BytesIO(b"1 2 3\n" + line))
     assert time.process_time() - start < 10
 
 
 @pytest.mark.usefixtures("block")
 def test_numbers_end_at_a_word():
-    assert np.array_equal(text.parse_numbers(b"1 2.5 -3e2 word 4"), [1, 2.5, -300])
+    assert np.array_equal(tables.parse_numbers(b"1 2.5 -3e2 word 4"), [1, 2.5, -300])
 
 
 def test_many_columns_need_names(tmp_path):
     table = np.random.default_rng(0).random((9, 40))
     with pytest.raises(UserError, match="40 columns without a header"):
-        text.split_columns(table)
+        tables.split_columns(table)
     names = [f"c{i}" for i in range(37)] + ["x", "y", "z"]
-    assert np.array_equal(text.split_columns(table, names).points, table[:, 37:])
+    assert np.array_equal(tables.split_columns(table, names).points, table[:, 37:])

@@ -10,7 +10,7 @@ from conftest import ROOT
 import pytest
 
 MODULE = """
-from igr import threads
+from igr.backend import threads
 @threads.compiled()
 def twice(x):
     return 2 * x

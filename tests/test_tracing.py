@@ -1,8 +1,8 @@
 """From one cell of a surface the tracer finds all of it, and nothing else."""
 
-from igr.grids import CORNERS, Grid
-from igr.tracing import FACES, Tracer
-from igr.values import Blocks, ValueStore
+from igr.isosurface.grids import CORNERS, Grid
+from igr.isosurface.tracing import FACES, Tracer
+from igr.isosurface.values import Blocks, ValueStore
 
 import numpy as np
 import pytest

@@ -1,8 +1,10 @@
 """Cutting along a line of the surface: rims, areas and topology on shapes whose parts are known."""
 
 from helper import UserError
-from igr import meshes, shapes, surface, trimming
-from igr.frames import Geometry
+from igr.geometry import meshes, shapes
+from igr.geometry.frames import Geometry
+from igr.isosurface import extraction
+from igr.refinement import trimming
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ def tube():
         out = np.stack([np.hypot(x, y) - RADIUS, np.abs(z) - 1])
         return np.hypot(*np.maximum(out, 0)) + np.minimum(out.max(axis=0), 0)
 
-    mesh, _ = surface.extract(distance, surface.Grid.of([-1.4] * 3, [1.4] * 3, 160))
+    mesh, _ = extraction.extract(distance, extraction.Grid.of([-1.4] * 3, [1.4] * 3, 160))
     return Geometry(mesh.points @ TURN, None, mesh.faces)
 
 

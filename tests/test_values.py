@@ -1,8 +1,8 @@
 """The store of values asks f at each grid point once and writes what f answers."""
 
 from helper import UserError
-from igr.grids import CORNERS, Grid, keys_of
-from igr.values import Blocks, ValueStore, in_chunks
+from igr.isosurface.grids import CORNERS, Grid, keys_of
+from igr.isosurface.values import Blocks, ValueStore, in_chunks
 
 import numpy as np
 import pytest

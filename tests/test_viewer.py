@@ -10,10 +10,13 @@ import threading
 import zlib
 
 import fields
-from igr import files, render, shapes, surface, viewer
-from igr.cameras import Camera
-from igr.colors import CLAY
-from igr.frames import Geometry
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
+from igr.isosurface import extraction
+from igr.view import render, viewer
+from igr.view.cameras import Camera
+from igr.view.colors import CLAY
 
 import numpy as np
 import pytest
@@ -236,8 +239,8 @@ def test_a_browser_shows_mesh_points_or_both(tmp_path):
 def test_a_browser_lights_every_pixel_as_its_normal_says(tmp_path):
     """A sphere of marching cubes has faces that are thinner than a pixel's steps: no specks, and no
     terraces between its vertices."""
-    grid = surface.Grid.of([-1.5] * 3, [1.5] * 3, 200)
-    mesh, _ = surface.extract(fields.sphere, grid, outward=1)
+    grid = extraction.Grid.of([-1.5] * 3, [1.5] * 3, 200)
+    mesh, _ = extraction.extract(fields.sphere, grid, outward=1)
     found = picture(in_chromium(viewer.page(mesh, "sphere"), tmp_path)["first"]).astype(float)
     height, width = found.shape[:2]
     i, j = np.mgrid[:height, :width] + 0.5

@@ -4,8 +4,11 @@ import gzip
 import json
 
 from helper import UserError
-from igr import charts, checkpoints, colors, files, shapes
-from igr.frames import Geometry
+from igr.field import checkpoints
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
+from igr.view import charts, colors
 from networks import MLP
 import visualize
 

@@ -1,6 +1,7 @@
 """Normals by winding numbers."""
 
-from igr import shapes, winding
+from igr.geometry import shapes
+from igr.pointcloud import winding
 
 import numpy as np
 import pytest

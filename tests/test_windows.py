@@ -10,10 +10,12 @@ import sys
 import time
 
 from conftest import ROOT
-from igr import files, render, shapes, windows
-from igr.cameras import Camera
-from igr.frames import Geometry
-from igr.render import Style
+from igr.formats import files
+from igr.geometry import shapes
+from igr.geometry.frames import Geometry
+from igr.view import render, windows
+from igr.view.cameras import Camera
+from igr.view.render import Style
 from test_cameras import pinhole
 
 import numpy as np

@@ -2,9 +2,9 @@
 
 import fields
 from helper import UserError
-from igr import zeroset
-from igr.training import Plan
-from igr.zeroset import Pool, ZeroSet
+from igr.training import surface_samples
+from igr.training.loop import Plan
+from igr.training.surface_samples import Pool, ZeroSet
 
 import numpy as np
 import pytest
@@ -21,12 +21,12 @@ def test_a_pool_lies_on_the_zero_set_by_area(rng):
     points = rng.uniform(-1, 1, (50, 3)).astype(np.float32)
     pool = zero_set(points).pool(step=7)
     assert pool.weight == 1
-    assert pool.s.shape == pool.p.shape == (zeroset.SIZE, 3)
+    assert pool.s.shape == pool.p.shape == (surface_samples.SIZE, 3)
     assert pool.s.dtype == pool.p.dtype == np.float32
     assert np.abs(fields.sphere(pool.s)).max() < 1e-3  # a chord of the coarse mesh
     # by area, each coordinate of a sphere's points is uniform (Archimedes)
     counts = [np.histogram(pool.s[:, a] / 0.7, bins=4, range=(-1, 1))[0] for a in range(3)]
-    assert counts == pytest.approx(np.full((3, 4), zeroset.SIZE / 4), rel=0.1)
+    assert counts == pytest.approx(np.full((3, 4), surface_samples.SIZE / 4), rel=0.1)
     assert np.array_equal(pool.p, points[cdist(pool.s, points).argmin(axis=1)])
 
 
@@ -74,18 +74,19 @@ def test_a_bubble_is_left_to_itself(rng):
 
 def test_without_a_zero_set_there_is_no_pool():
     assert zero_set(np.zeros((1, 3)), f=lambda x: np.ones(len(x))).pool(0) is None
-    assert zeroset.arrays_of(None) == {} and zeroset.pool_of({"t": np.array(3)}) is None
+    assert surface_samples.arrays_of(None) == {}
+    assert surface_samples.pool_of({"t": np.array(3)}) is None
 
 
 def test_a_pool_in_a_state_file(rng):
-    pool = Pool(*rng.standard_normal((2, zeroset.SIZE, 3), np.float32), weight=0.1)
-    arrays = zeroset.arrays_of(pool)
-    again = zeroset.pool_of({"t": np.array(3), **arrays})
+    pool = Pool(*rng.standard_normal((2, surface_samples.SIZE, 3), np.float32), weight=0.1)
+    arrays = surface_samples.arrays_of(pool)
+    again = surface_samples.pool_of({"t": np.array(3), **arrays})
     assert np.array_equal(again.s, pool.s) and np.array_equal(again.p, pool.p)
     assert again.weight == 0.1
     for damaged in ({"pool/s": pool.s}, {**arrays, "pool/p": pool.p[1:]}):
         with pytest.raises(UserError, match="shapes"):
-            zeroset.pool_of(damaged)
+            surface_samples.pool_of(damaged)
 
 
 @pytest.mark.parametrize("steps, pools", [

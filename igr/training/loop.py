@@ -1,0 +1,274 @@
+"""The training of a run: one step, the plan of all steps, the loop that logs and saves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+import signal
+import time
+from typing import Any, NamedTuple
+
+import helper
+from helper import Interrupted, UserError
+from igr.backend.devices import Device
+from igr.backend.progress import Progress
+from igr.backend.ranks import Ranks
+from igr.geometry.frames import Geometry
+from igr.training import solvers, surface_samples
+from igr.training.monitoring import SurfaceMonitor, save_preview
+from igr.training.runs import Checkpoint, RunFolder
+from igr.training.sampling import GraphSamples, HostSamples
+from igr.training.surface_samples import ZeroSet
+
+import numpy as np
+
+LOG_EVERY = 50  # steps between two lines of log.jsonl
+AGAIN = 1 / 3  # of the rate, to which it rises again where a finished run is continued
+OPENING = 0.5  # share of the run during which the frequencies open
+POOL_EVERY = 500  # steps that a pool of the zero set's points serves, at most
+HALVING = 2000  # steps between two halvings of the rate, in the paper's schedule
+WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
+
+
+class Trainer:
+    """The static graph of one step and its solver."""
+
+    def __init__(self, terms: dict, mlp: Any, solver: Any, samples: HostSamples | GraphSamples,
+                 group: Ranks):
+        """terms: the scalar nnabla variables "loss", which is minimised, and its parts; mlp: the
+        networks.MLP that it trains; solver: one of solvers.make; samples: those that the loss sees;
+        group: the ranks that step together.
+        """
+        self.terms = terms
+        self.mlp = mlp
+        self.solver = solver
+        self.samples = samples
+        self.group = group
+        for term in terms.values():
+            term.persistent = True
+        solver.set_parameters(mlp.parameters)
+
+    @property
+    def cheap_to_read(self) -> bool:
+        """Do the terms not wait for a GPU?"""
+        return self.mlp.kernel
+
+    def step(self, rate: float) -> None:
+        """Draw samples and update the parameters."""
+        self.samples.draw()
+        self.update(rate)
+
+    def update(self, rate: float) -> None:
+        """Forward, backward, update. On a GPU it returns before the GPU is done."""
+        self.solver.set_learning_rate(rate)
+        self.solver.zero_grad()
+        self.terms["loss"].forward(clear_no_need_grad=True)
+        self.terms["loss"].backward(clear_buffer=True)
+        self.group.mean_gradients(self.mlp.parameters)
+        self.solver.update()
+
+    def losses(self) -> dict[str, float]:
+        """The terms of the last step."""
+        return {name: float(term.d) for name, term in self.terms.items()}
+
+
+class Due(NamedTuple):
+    """What is to be done after a step."""
+
+    log: bool
+    save: bool
+    preview: bool
+
+
+class Plan(NamedTuple):
+    """How many steps a run has, their rate, and when it saves."""
+
+    steps: int
+    per_epoch: int  # steps
+    save_every: int  # steps
+    preview_every: int  # steps; 0: never
+    rate: float
+    decay: str = "cosine"  # or "halving"
+    finished: int = 0  # steps of the run that this one continues, after which it was finished
+
+    def rate_at(self, step: int) -> float:
+        if self.decay == "halving":
+            return self.rate * 0.5 ** (step // HALVING)
+        rate = self.rate * AGAIN if self.finished else self.rate
+        return cosine_rate(rate, step - self.finished, self.steps - self.finished)
+
+    def epoch_at(self, done: int) -> int:
+        """The epoch, counted from 1, that the last of `done` steps belongs to."""
+        return -(-done // self.per_epoch)
+
+    def opened_at(self, step: int, frequencies: int) -> float:
+        """How many frequencies of the encoding are open at a step: all after half of the run."""
+        if self.finished:
+            return frequencies
+        return min(1.0, step / (OPENING * self.steps)) * frequencies
+
+    def needs_pool(self, step: int) -> bool:
+        """Is the pool of the zero set's points made anew before a step, counted from 0?
+
+        The first after a fifth of the run, when the surface has its shape; none in the last 1 %.
+        """
+        start = self.finished or self.steps // 5
+        every = max(1, min(POOL_EVERY, (self.steps - self.finished) // 10))
+        return start <= step < 0.99 * self.steps and (step - start) % every == 0
+
+    def due(self, done: int, stopping: bool) -> Due:
+        """What is to be done after `done` steps; stopping: they are the last ones in any case."""
+        last = stopping or done == self.steps
+        return Due(log=last or done % LOG_EVERY == 0, save=last or done % self.save_every == 0,
+                   preview=self.preview_every > 0 and (last or done % self.preview_every == 0))
+
+
+def cosine_rate(rate: float, step: int, steps: int) -> float:
+    """Up to `rate` within the first WARM_UP steps, down to 1 % of it at the last by a cosine."""
+    warm = min(1.0, (step + 1) / min(WARM_UP, max(1, steps // 10)))
+    return warm * rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+class Job(NamedTuple):
+    """What this rank is to train, and from where."""
+
+    plan: Plan
+    trainer: Trainer
+    monitor: SurfaceMonitor
+    zero_set: ZeroSet | None  # for the surface-to-point term
+    info: dict[str, Any]  # what every checkpoint says
+    checkpoint: Checkpoint | None  # to continue from
+    device: Device
+    points: int  # in the training part of the cloud
+
+    @property
+    def steps_done(self) -> int:
+        return self.checkpoint.info["step"] if self.checkpoint else 0
+
+    def prepare(self, step: int) -> None:
+        """Open the frequencies for a step, and make the pool of the zero set's points anew where it
+        is due."""
+        mlp = self.trainer.mlp
+        frequencies = mlp.architecture["frequencies"]
+        if frequencies and mlp.architecture["opened"] != frequencies:
+            mlp.open_frequencies(self.plan.opened_at(step, frequencies))
+        if self.zero_set and self.plan.needs_pool(step):
+            self.trainer.samples.zero_set.set_pool(self.zero_set.pool(step))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a run needs beside its weights to go on, as arrays by name."""
+        pool = self.trainer.samples.zero_set.pool if self.zero_set else None
+        return {**solvers.state_of(self.trainer.solver), **surface_samples.arrays_of(pool)}
+
+
+class TrainingLoop:
+    """The loop of the rank that logs and saves, and how far it has come."""
+
+    def __init__(self, job: Job, run: RunFolder):
+        self.job = job
+        self.run = run
+        self.done = job.steps_done
+        self.path: Path | None = None  # the last checkpoint
+        self.first_losses: dict[str, float] | None = None
+        self.start = time.perf_counter()
+        if job.checkpoint:
+            self.path = job.checkpoint.path
+            self.first_losses = job.checkpoint.info["first_losses"]
+            self.start -= job.checkpoint.info["seconds"]
+
+    def seconds(self) -> float:
+        """Time of the training so far, including that before a resumption."""
+        return time.perf_counter() - self.start
+
+    def train(self, quiet: bool) -> None:
+        """Raises UserError where the loss diverges, Interrupted after a signal."""
+        plan = self.job.plan
+        trainer = self.job.trainer
+        progress = Progress(self.done, plan.steps, quiet)
+        with helper.stop_signals() as caught:
+            for step in progress:
+                # rate
+                rate = plan.rate_at(step)
+                # batch
+                self.job.prepare(step)
+                trainer.samples.draw()
+                # forward, backward, update
+                trainer.update(rate)
+                self.done = step + 1
+                # log
+                due = plan.due(self.done, stopping=bool(caught))
+                if due.log or due.save or trainer.cheap_to_read:
+                    values = self._finite_losses(rate)
+                if due.log:
+                    self._log(values, rate)
+                    progress.show(values["loss"], rate)
+                # evaluate and save
+                if due.save or due.preview:
+                    self._evaluate_and_save(due, caught, progress)
+
+    def _finite_losses(self, rate: float) -> dict[str, float]:
+        """The terms of the last step. Raises UserError where the loss is not finite."""
+        values = self.job.trainer.losses()
+        self.first_losses = self.first_losses or values
+        check_loss(values, math.inf, self.done, rate, self.path)
+        return values
+
+    def _log(self, values: dict[str, float], rate: float) -> None:
+        """Raises UserError where the loss has grown a hundredfold."""
+        if self.done > WARM_UP:  # before that the run may still recover from a leap
+            check_loss(values, 100 * self.first_losses["loss"], self.done, rate, self.path)
+        self.run.log.write(self.done, epoch=self.done / self.job.plan.per_epoch,
+                           seconds=self.seconds(), rate=rate, **values)
+
+    def _evaluate_and_save(self, due: Due, caught: list[int],
+                           progress: Progress) -> None:
+        """Raises Interrupted after a signal, when the checkpoint is saved."""
+        mesh = None
+        if not caught and (due.preview or len(self.job.monitor.held_out)):
+            mesh = self.job.monitor.mesh()
+        if due.save:
+            distances = self._save(mesh)
+            if caught:
+                raise Interrupted(caught[0], f"interrupted at step {self.done}, saved as "
+                                  f"{self.path}; --resume -m {self.run.folder} continues the run")
+            if distances and not progress.quiet:
+                progress.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.5f} (a "
+                               f"perfect surface has about {distances['chamfer_floor']:.5f}), "
+                               f"Hausdorff {distances['hausdorff']:.5f}")
+        if due.preview and mesh:
+            path = self.run.folder / f"preview_{self.job.plan.epoch_at(self.done):05d}.png"
+            try:
+                save_preview(path, mesh)
+            except (UserError, OSError, MemoryError) as error:  # no reason to stop the training
+                progress.write(f"no {path}: {error}")
+
+    def _save(self, mesh: Geometry | None) -> dict[str, float]:
+        """Write a checkpoint. Returns the mesh's distances to the held-out points, if any."""
+        distances = self.job.monitor.distances(mesh)
+        if distances:
+            # before the checkpoint: resuming cuts off the log beyond its checkpoint, but it cannot
+            # add a line that is missing
+            self.run.log.write(self.done, **distances)
+        info = {**self.job.info, "step": self.done, "first_losses": self.first_losses,
+                "seconds": self.seconds()}
+        epoch = self.job.plan.epoch_at(self.done)
+        parameters = self.job.trainer.mlp.parameters
+        self.path = self.run.save(epoch, parameters, self.job.state(), info)
+        return distances
+
+
+def check_loss(values: dict[str, float], limit: float, step: int, rate: float,
+               path: Path | None) -> None:
+    """Raises UserError where the loss is not finite or above the limit."""
+    if not (math.isfinite(values["loss"]) and values["loss"] <= limit):
+        raise UserError(f"the loss is {values['loss']:.3g} at step {step}, rate {rate:.2g}: take a "
+                        f"smaller -lr; the last good checkpoint is {path or 'none'}")
+
+
+def step_with_first_rank(job: Job) -> None:
+    """The loop of the other ranks. Only the first rank logs, saves and decides to stop."""
+    for signum in helper.STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    for step in range(job.steps_done, job.plan.steps):
+        job.prepare(step)
+        job.trainer.step(job.plan.rate_at(step))

@@ -1,0 +1,59 @@
+"""How a run looks at its surface while it trains: mesh, distance to held-out points, picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+from igr.backend import memory
+from igr.geometry import metrics
+from igr.geometry.frames import Geometry
+from igr.geometry.meshes import face_areas, sample_mesh
+from igr.isosurface import extraction
+from igr.training import surface_samples
+from igr.view import cameras, images, render
+
+import numpy as np
+
+LEAST_AREA = 4.0  # of a surface whose longest side is 2; flat and thin ones may have less
+
+
+def check_grid(grid_size: int, half_side: float) -> None:
+    """Raises UserError where a surface on that grid would not fit into the memory."""
+    grid = extraction.Grid.of([-half_side] * 3, [half_side] * 3, grid_size)
+    memory.check(extraction.memory_of_area(LEAST_AREA, grid), f"--grid-size {grid_size}",
+                 "take a smaller one")
+
+
+class SurfaceMonitor(NamedTuple):
+    """Looks at the network as it is, in the unit frame."""
+
+    f: Callable[[np.ndarray], np.ndarray]  # the network: points (N, 3) to values (N,)
+    held_out: np.ndarray  # (M, 3), points that are not trained on
+    grid_size: int  # grid points along a side of the cube
+    half_side: float  # of the cube that is looked at
+
+    def mesh(self) -> Geometry | None:
+        """The network's surface; None where there is none yet."""
+        return surface_samples.mesh_of(self.f, self.half_side, self.grid_size)
+
+    def distances(self, mesh: Geometry | None) -> dict[str, float]:
+        """Chamfer and Hausdorff between a mesh and the held-out points, and about what Chamfer a
+        perfect surface would have; {} if one is missing."""
+        if not mesh or not len(self.held_out):
+            return {}
+        n = max(len(self.held_out), 10_000)
+        samples = sample_mesh(mesh, n, np.random.default_rng(0))
+        # the mean distance of a point of the surface to the nearest of k random ones
+        area = face_areas(mesh).sum()
+        floors = [np.sqrt(area / k) / 2 for k in (n, len(self.held_out))]
+        return {**metrics.chamfer_hausdorff(samples.points, self.held_out),
+                "chamfer_floor": float(np.mean(floors))}
+
+
+def save_preview(path: Path, mesh: Geometry) -> None:
+    """Write a picture of a mesh in the unit frame, always by the same camera."""
+    cube = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), axis=-1).reshape(-1, 3)
+    style = render.Style(640, 480)
+    camera = cameras.Camera.around(cube, aspect=style.aspect)
+    images.save(path, render.mesh(mesh, camera, style))

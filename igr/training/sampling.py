@@ -1,0 +1,209 @@
+"""What a training step sees: x (B, 3) on the surface, y (U + B, 3) in free space, n (B, 3) normals;
+and, where they are asked for, s (S, 3) on the network's zero set with their nearest cloud points p.
+
+HostSamples draws with numpy for the CPU's kernel, GraphSamples within the graph for a GPU. Both
+give a resumed run the samples that it would have had without the stop. All lengths are in the unit
+frame.
+"""
+
+from __future__ import annotations
+
+from igr.field.reductions import constant
+from igr.training import surface_samples
+
+import nnabla as nn
+import nnabla.functions as F
+import numpy as np
+
+MOST = 1_000_000  # points of a cloud that a training sees: the shape that a network of some 100,000
+# weights can learn is known from fewer
+
+
+def some_of(test: np.ndarray, train: np.ndarray):
+    """The first of the test part and of the training part of a cloud, indices in random order,
+    together MOST in the proportion of the parts.
+
+    That is a random sample, so it is as dense here and there as the cloud is, in proportion. The
+    training takes it as its cloud: the k-th neighbours are those within the sample, since the pool
+    of the zero set compares with the gaps between the points that the network was shown. Those are
+    1 / sqrt(q) times as wide in a sample of a share q, as the number of points within a radius r of
+    a surface's point grows with r^2.
+    """
+    held_out = MOST * len(test) // (len(test) + len(train))
+    return test[:held_out], train[: MOST - held_out]
+
+
+def batches(n: int, batch_size: int, seed: int, step: int = 0):
+    """Index arrays (batch_size,) from the given step on, without end: each epoch is a fresh
+    permutation of n points.
+
+    An epoch gives n // batch_size batches, at least one: a cloud smaller than a batch is repeated.
+    The order depends on seed and epoch only.
+    """
+    epoch, skipped = divmod(step, max(1, n // batch_size))
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(n)
+        order = np.resize(order, max(n, batch_size))
+        for start in range(skipped * batch_size, len(order) - batch_size + 1, batch_size):
+            yield order[start : start + batch_size]
+        epoch += 1
+        skipped = 0
+
+
+def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float,
+               rng: np.random.Generator, uniform: int) -> np.ndarray:
+    """The eikonal term's points y (uniform + B, 3) float32, for x = points (B, 3).
+
+    `uniform` of them are uniform in the cube [-volume_factor, volume_factor]^3; B are normal around
+    x, each with the deviation sigma (B, 1) of its x.
+    """
+    anywhere = rng.uniform(-volume_factor, volume_factor, (uniform, 3))
+    near = points + sigma * rng.standard_normal(points.shape, np.float32)
+    return np.concatenate([anywhere, near]).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------ on the host
+
+
+class HostZeroSamples:
+    """Points s (S, 3) of a pool and their nearest cloud points p (S, 3), drawn with numpy.
+
+    weight () is the pool's; 0, and s and p mean nothing, as long as there is no pool.
+    """
+
+    def __init__(self, count: int, seed: int, rank: int = 0):
+        """count: S."""
+        self.seed = seed
+        self.rank = rank
+        self.pool: surface_samples.Pool | None = None
+        self.s = constant(np.zeros((count, 3)))
+        self.p = constant(np.zeros((count, 3)))
+        self.weight = constant(0)
+
+    def set_pool(self, pool: surface_samples.Pool | None) -> None:
+        """Draw from a pool from now on; None: the network has no zero set."""
+        self.pool = pool
+        self.weight.d = 0 if pool is None else pool.weight
+
+    def draw(self, step: int) -> None:
+        """Put the samples of a step into s and p."""
+        if self.pool is None:
+            return
+        rng = _generator(self.seed, 3, step, self.rank)
+        index = rng.integers(0, surface_samples.SIZE, self.s.shape[0])
+        self.s.d = self.pool.s[index]
+        self.p.d = self.pool.p[index]
+
+
+class HostSamples:
+    """Batches that pass through a fresh permutation of the cloud each epoch, of which each rank
+    has its part. All random numbers depend on seed, step and rank only."""
+
+    def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
+                 rank: int = 0, ranks: int = 1, on_zero_set: int = 0):
+        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for;
+        rank: of `ranks`, which share each batch of B points a rank; on_zero_set: S, or 0 where the
+        loss has no such term."""
+        self.cloud = cloud
+        self.rank = rank
+        self.part = slice(rank * batch, (rank + 1) * batch)  # of the points of all ranks
+        self.uniform = uniform
+        self.volume_factor = volume_factor
+        self.seed = seed
+        self.step = step
+        self.order = batches(len(cloud.points), batch * ranks, seed, step)
+        self.x = nn.Variable((batch, 3))
+        self.y = nn.Variable((uniform + batch, 3))
+        self.n = None if cloud.normals is None else nn.Variable((batch, 3))
+        self.zero_set = HostZeroSamples(on_zero_set, seed, rank) if on_zero_set else None
+
+    def draw(self) -> None:
+        """Put the next step's samples into x, y, n and zero_set."""
+        index = next(self.order)[self.part]
+        rng = _generator(self.seed, 1, self.step, self.rank)
+        x = self.cloud.points[index]
+        self.x.d = x
+        self.y.d = free_space(x, self.cloud.sigma[index], self.volume_factor, rng, self.uniform)
+        if self.n is not None:
+            self.n.d = self.cloud.normals[index]
+        if self.zero_set is not None:
+            self.zero_set.draw(self.step)
+        self.step += 1
+
+
+def _generator(seed: int, use: int, step: int, rank: int) -> np.random.Generator:
+    """Random numbers for a use, a step and a rank; those of a process alone are rank 0's."""
+    return np.random.default_rng((seed, use, step, *[rank] * bool(rank)))
+
+
+# ----------------------------------------------------------------------------------- in the graph
+
+
+class GraphZeroSamples:
+    """HostZeroSamples within the graph: the pool lies on the device."""
+
+    def __init__(self, count: int, seed: int):
+        """count: S; seed: of nnabla's generator."""
+        self.pool: surface_samples.Pool | None = None
+        self.place = F.rand(0, surface_samples.SIZE, (count,), seed)
+        self._pool_s = constant(np.zeros((surface_samples.SIZE, 3)))
+        self._pool_p = constant(np.zeros((surface_samples.SIZE, 3)))
+        index = F.minimum_scalar(self.place, surface_samples.SIZE - 1)  # rounding may give SIZE
+        self.s = F.gather(self._pool_s, index)
+        self.p = F.gather(self._pool_p, index)
+        self.weight = constant(0)
+
+    def set_pool(self, pool: surface_samples.Pool | None) -> None:
+        """Draw from a pool from now on; None: the network has no zero set."""
+        self.pool = pool
+        self.weight.d = 0 if pool is None else pool.weight
+        if pool is not None:
+            self._pool_s.d = pool.s
+            self._pool_p.d = pool.p
+
+
+class GraphSamples:
+    """Samples as the outputs of nnabla functions: the cloud lies on the device, and each forward
+    pass of a loss of x, y and n draws anew without the host.
+
+    A batch has one point of each B-th part of the cloud (whose order is random), so it hardly has
+    a point twice; HostSamples' permutations would be work for the host. Indices are float32, which
+    tells 16.7 million points apart, and there are MOST at most. Random numbers come from nnabla's
+    generators, which have a seed but no state to keep: a resumed run draws as many times as it had
+    drawn, some microseconds a step, and is then where it was.
+    """
+
+    def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
+                 rank: int = 0, on_zero_set: int = 0):
+        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for; rank:
+        number of the process, each of which draws its own; on_zero_set: S, or 0 where the loss has
+        no such term."""
+        n = len(cloud.points)
+        seeds = np.random.SeedSequence((seed, rank)).generate_state(4) >> 1  # nnabla's are int32
+        place, anywhere, noise = _random(n, batch, uniform, volume_factor, seeds[:3])
+        drawn = [place, anywhere, noise]
+        self.zero_set = GraphZeroSamples(on_zero_set, int(seeds[3])) if on_zero_set else None
+        if self.zero_set is not None:
+            drawn.append(self.zero_set.place)
+        for _ in range(step):
+            nn.forward_all(drawn)
+        # the greatest float32 below n / batch, added to the last part's start, may be n
+        starts = constant(np.arange(batch) * (n / batch))
+        index = F.minimum_scalar(place + starts, n - 1)
+        self.x = F.gather(constant(cloud.points), index)
+        sigma = F.gather(constant(np.repeat(cloud.sigma, 3, axis=1)), index)
+        self.y = F.concatenate(anywhere, self.x + sigma * noise, axis=0)
+        self.n = None
+        if cloud.normals is not None:
+            self.n = F.gather(constant(cloud.normals), index)
+
+    def draw(self) -> None:
+        """Nothing: the forward pass draws."""
+
+
+def _random(n: int, batch: int, uniform: int, volume_factor: float, seeds: np.ndarray):
+    """Places (B,) within a part of n / B points, points (U, 3) in the cube, noise (B, 3)."""
+    of_place, of_anywhere, of_noise = (int(seed) for seed in seeds)
+    return (F.rand(0, n / batch, (batch,), of_place),
+            F.rand(-volume_factor, volume_factor, (uniform, 3), of_anywhere),
+            F.randn(0, 1, (batch, 3), of_noise))

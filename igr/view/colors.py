@@ -1,0 +1,92 @@
+"""Colours of shapes: one by its name, the file's own, the directions of normals, or distances on a
+scale; and how a mesh gets those of its cloud.
+
+Colours are sRGB in [0, 1].
+"""
+
+from __future__ import annotations
+
+import helper
+from helper import UserError
+from igr.geometry import meshes, metrics
+from igr.geometry.frames import Frame, Geometry
+
+import numpy as np
+
+CLAY = (0.91, 0.84, 0.73)
+NEIGHBOURS = 8  # points that give a vertex its colour
+BLOCK = 1 << 18  # vertices that are coloured at a time, to spare memory
+COLOR_MAP = "viridis"  # perceptually uniform: equal steps of distance look equal
+
+
+def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
+    """Colour (3,) of a name or #rrggbb; for "normal", colours (N, 3) of the points' unit normals:
+    x, y, z in [-1, 1] become red, green, blue; for "file", the shape's own colours (N, 3), or greys
+    by its intensity.
+
+    Raises UserError where `color` is none of these, and for the normals of a cloud without any.
+    """
+    from PIL import ImageColor
+
+    if color == "normal":
+        if shape.faces is None and shape.normals is None:
+            raise UserError("--color normal: the cloud has no normals")
+        normals = shape.normals if shape.faces is None else meshes.vertex_normals(shape)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return (normals / np.maximum(length, 1e-300) + 1) / 2
+    if color == "file":
+        if shape.colors is None and shape.intensity is None:
+            raise UserError("--color file: the file has neither colours nor intensities")
+        return shape.colors if shape.colors is not None else greys(shape.intensity)
+    if color == "clay":
+        return np.array(CLAY)
+    try:
+        return np.array(ImageColor.getrgb(color)[:3]) / 255
+    except ValueError:
+        raise UserError(f"--color {color}: unknown; take a name, #rrggbb, normal or file") from None
+
+
+def greys(intensity: np.ndarray) -> np.ndarray:
+    """Greys (N, 3) of intensities (N,): the lowest hundredth is black, the highest white."""
+    low, high = np.percentile(intensity, [1, 99])
+    grey = np.clip((intensity - low) / max(high - low, 1e-30), 0, 1)
+    return np.repeat(grey[:, None], 3, axis=1)
+
+
+def carry_colors(cloud: Geometry, mesh: Geometry) -> Geometry:
+    """The mesh with the cloud's colours at its vertices, in the same coordinates: the mean of the
+    nearest NEIGHBOURS points, weighted by Wendland's function as in igr/geometry/regression.py."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(cloud.points, compact_nodes=False, balanced_tree=False)
+    k = min(NEIGHBOURS + 1, len(cloud.points))  # the last one sets the radius
+    blocks = []
+    for places in np.array_split(mesh.points, len(mesh.points) // BLOCK + 1):
+        distance, index = tree.query(places, k=[*range(1, k + 1)], workers=helper.cores())
+        t = distance / (distance[:, -1:] * (1 + 1e-9) + 1e-30)
+        weights = (1 - t) ** 4 * (4 * t + 1)
+        weights /= weights.sum(axis=1, keepdims=True)
+        blocks.append(np.einsum("nk,nkc->nc", weights, cloud.colors[index]).astype(np.float32))
+    return mesh._replace(colors=np.concatenate(blocks))
+
+
+def color_map(values: np.ndarray, top: float) -> np.ndarray:
+    """Colours (N, 3) of values (N,) on a scale from 0 to top."""
+    from matplotlib import colormaps
+
+    return colormaps[COLOR_MAP](np.clip(values / max(top, 1e-300), 0, 1))[:, :3]
+
+
+def reference_distances(mesh: Geometry, reference: Geometry) -> np.ndarray:
+    """Distances (N,) of a mesh's vertices to a mesh or cloud, in the reference's unit frame."""
+    frame = Frame.of(reference.surface_points)
+    reference = reference._replace(points=frame.to_unit(reference.points))
+    return metrics.distance_to(frame.to_unit(mesh.points), reference)
+
+
+def scale_top(distances: np.ndarray) -> float:
+    """The top of a scale for distances (N,): their 99th percentile, rounded up to 1, 2 or 5 times
+    a power of ten."""
+    percentile = max(float(np.percentile(distances, 99)), 1e-6)  # below: rounding only
+    power = 10 ** np.floor(np.log10(percentile))
+    return next(power * step for step in (1, 2, 5, 10) if power * step >= percentile)

@@ -1,0 +1,124 @@
+"""A mesh as one html file that any browser with WebGL 2 turns: nothing to install, no network. The
+page itself is viewer.html beside this file.
+
+The mesh travels as zlib-compressed base64: the x of all vertices, then y, then z, as 16-bit steps
+of the longest side; then the faces' corners as 32-bit numbers; then 8-bit colours. Then come the
+coordinates and the colours of a cloud's points, where there is one. Each column but the colours
+holds differences to the number before, split into lower and higher bytes, which compresses well.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from pathlib import Path
+import re
+from typing import NamedTuple
+import zlib
+
+from igr.geometry import meshes
+from igr.geometry.frames import Geometry
+from igr.refinement import simplification
+from igr.view import render
+from igr.view.colors import CLAY
+
+import numpy as np
+
+STEPS = 65535  # of 16 bits
+LEVEL = 7  # of zlib's 9: 1 % more bytes in a tenth of the time
+MOST_FACES = 1_000_000  # that a browser turns without a jerk
+MOST_POINTS = 200_000  # of a cloud; of a larger one some, at random
+BEYOND = 0.1  # of the mesh's longest side: what is farther outside its box is not shown
+
+
+class Dots(NamedTuple):
+    """A cloud's points beside a mesh."""
+
+    points: np.ndarray  # (N, 3)
+    colors: np.ndarray  # (N, 3), sRGB
+    note: str  # what the colours mean
+
+    def near(self, low: np.ndarray, high: np.ndarray) -> Dots:
+        """Those that are shown with a mesh in the box from low (3,) to high (3,)."""
+        margin = BEYOND * (high - low).max()
+        inside = ((self.points > low - margin) & (self.points < high + margin)).all(axis=1)
+        shown = np.random.default_rng(0).permutation(np.flatnonzero(inside))[:MOST_POINTS]
+        shown.sort()
+        return Dots(self.points[shown], self.colors[shown], self.note)
+
+
+def thinned(mesh: Geometry) -> tuple[Geometry, str]:
+    """A mesh that a browser can turn, and what is to be said of it; "" where it is the given one.
+    """
+    shown = simplification.clustered(mesh, MOST_FACES)
+    if shown is mesh:
+        return mesh, ""
+    return shown, f": {len(mesh.faces):,} faces thinned to {len(shown.faces):,} for the browser"
+
+
+def page(mesh: Geometry, title: str, colors=CLAY, azimuth: float = 30.0, elevation: float = 15.0,
+         zoom: float = 1.0, up: str = "y", dots: Dots | None = None) -> str:
+    """The html text for a mesh, and for a cloud that buttons show in its place or with it.
+
+    colors: sRGB (3,) or one a vertex (N, 3). azimuth and elevation (degrees), zoom and up: of the
+    camera at first, as Camera.around has them.
+    """
+    mesh, origin = meshes.split_creases(mesh)  # the page averages normals at vertices
+    low = mesh.points.min(axis=0)
+    high = mesh.points.max(axis=0)
+    center = (low + high) / 2
+    dots = (dots or Dots(*np.empty((2, 0, 3)), "")).near(low, high)
+    low = np.minimum(low, dots.points.min(axis=0, initial=np.inf))
+    high = np.maximum(high, dots.points.max(axis=0, initial=-np.inf))
+    side = max((high - low).max(), 1e-300)
+    # on the page the vertex farthest from the center is 1 away from it
+    scale = max(np.linalg.norm(mesh.points - center, axis=1).max(), 1e-300)
+    colors = np.asarray(colors)
+    towards = np.array([direction for direction, _ in render.LIGHTS])
+    settings = {
+        "vertices": len(mesh.points), "faces": len(mesh.faces), "colored": colors.ndim == 2,
+        "points": len(dots.points),
+        "color": colors.tolist() if colors.ndim == 1 else None,
+        "low": ((low - center) / scale).tolist(), "step": side / STEPS / scale,
+        "azimuth": azimuth, "elevation": elevation, "zoom": zoom, "up": up,
+        "towards": (towards / np.linalg.norm(towards, axis=1, keepdims=True)).tolist(),
+        "strengths": [strength for _, strength in render.LIGHTS] + [render.AMBIENT],
+    }
+    of_mesh = _packed(mesh, low, side, colors[origin] if colors.ndim == 2 else None)
+    of_dots = _packed_points(dots.points, low, side) + _bytes(dots.colors)
+    data = zlib.compress(of_mesh + of_dots, LEVEL)
+    values = {
+        "TITLE": html.escape(title), "COUNTS": f"{len(mesh.faces):,} faces",
+        "NOTE": html.escape(dots.note), "SETTINGS": json.dumps(settings),
+        "DATA": base64.b64encode(data).decode(),
+    }
+    text = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
+    return re.sub("@([A-Z]+)@", lambda found: values[found[1]], text)
+
+
+def _packed(mesh: Geometry, low: np.ndarray, side: float, colors: np.ndarray | None) -> bytes:
+    """The mesh's columns as the page unpacks them. low (3,) and side: the box's corner and longest
+    side, world units; colors: sRGB (N, 3) or None."""
+    columns = [_packed_points(mesh.points, low, side),
+               _column(mesh.faces.astype(np.uint32).ravel())]
+    if colors is not None:
+        columns.append(_bytes(colors))
+    return b"".join(columns)
+
+
+def _packed_points(points: np.ndarray, low: np.ndarray, side: float) -> bytes:
+    steps = np.round((points - low) * (STEPS / side)).astype(np.uint16)
+    return b"".join(_column(steps[:, axis]) for axis in range(3))
+
+
+def _bytes(colors: np.ndarray) -> bytes:
+    return np.round(255 * np.clip(colors, 0, 1)).astype(np.uint8).tobytes()
+
+
+def _column(values: np.ndarray) -> bytes:
+    """Unsigned integers (n,) as differences to the one before (modulo their range): the lowest
+    bytes of all first, then the next ones."""
+    steps = np.diff(values, prepend=values.dtype.type(0))
+    split = steps.astype(values.dtype.newbyteorder("<")).view(np.uint8)
+    return split.reshape(-1, values.dtype.itemsize).T.tobytes()

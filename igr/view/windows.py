@@ -1,0 +1,150 @@
+"""Windows of open3d: shapes side by side that turn together, and what "S" saves of them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+import socket
+import sys
+
+import helper
+from helper import UserError
+from igr.geometry import meshes
+from igr.geometry.frames import Geometry
+from igr.view.cameras import Camera
+
+import numpy as np
+
+SIZE = (960, 720)  # pixels
+EXPOSURE = 0.6  # factor on the colours: open3d's lamps turn light ones white
+
+
+def has_display() -> bool:
+    """Whether windows may open here. A display that the environment names and that does not answer
+    is reported on stderr: open3d would wait for it for ever."""
+    if sys.platform != "linux":
+        return True
+    probes = {"WAYLAND_DISPLAY": wayland_answers, "DISPLAY": x_answers}
+    named = {name: os.environ[name] for name in probes if os.environ.get(name)}
+    if any(probes[name](value) for name, value in named.items()):
+        return True
+    for name, value in named.items():
+        print(f"{name}={value}: no display answers, so there is no window", file=sys.stderr)
+    return False
+
+
+def x_answers(display: str) -> bool:
+    """Can X's display of that name be opened?"""
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")  # open3d's windows need it, too
+    except OSError:
+        return False
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
+    opened = x11.XOpenDisplay(display.encode())
+    if opened:
+        x11.XCloseDisplay(opened)
+    return bool(opened)
+
+
+def wayland_answers(display: str) -> bool:
+    """Does Wayland's display of that name accept a connection?"""
+    path = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), display)
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def show_shapes(shapes: list, colors: list, stem: Path, camera: Camera) -> None:
+    """Show each shape in a window of its own, side by side, all by the same camera, until one of
+    the windows is closed.
+
+    colors: for each shape sRGB (3,) or one a vertex (N, 3). "S" saves what a window shows as
+    <stem>.jpeg and its camera as <stem>_camera.json (<stem>_0.jpeg, ... with several windows).
+    Raises UserError where no window opens.
+    """
+    windows = []
+    for i, (shape, shape_colors) in enumerate(zip(shapes, colors)):
+        name = stem if len(shapes) == 1 else stem.with_name(f"{stem.name}_{i}")
+        window = open_window(f"{stem.name} {i}", i, name)
+        window.add_geometry(to_open3d(shape, shape_colors))
+        set_camera(window, pinhole_parameters(camera))
+        windows.append(window)
+    while all(window.poll_events() for window in windows):
+        seen = get_camera(windows[0])
+        for other in windows[1:]:
+            set_camera(other, seen)
+        for window in windows:
+            window.update_renderer()
+    for window in windows:
+        window.destroy_window()
+
+
+def open_window(title: str, place: int, name: Path):
+    """An empty open3d window, `place` windows from the left, whose "S" saves files that begin with
+    `name`. Raises UserError where none opens."""
+    window = helper.open3d().visualization.VisualizerWithKeyCallback()
+    if not window.create_window(title, *SIZE, left=SIZE[0] * place, top=0):
+        raise UserError("no window opens on this display; name an image with -o")
+
+    def save(window) -> bool:
+        save_window(window, f"{name}.jpeg", f"{name}_camera.json")
+        return False  # the shape has not changed
+
+    window.register_key_callback(ord("S"), save)
+    return window
+
+
+def save_window(window, image: str, camera: str) -> None:
+    """Write what a window shows and its camera to the two files. A file that cannot be written is
+    reported on stderr, and the window stays open."""
+    o3d = helper.open3d()
+    seen = get_camera(window)
+    try:
+        with helper.replacing(image) as temporary:
+            window.capture_screen_image(str(temporary), do_render=True)
+        with helper.replacing(camera) as temporary:
+            o3d.io.write_pinhole_camera_parameters(str(temporary), seen)
+    except OSError as error:
+        print(f"{error.filename2 or error.filename}: {error.strerror}", file=sys.stderr)
+        return
+    print(f"{image} and {camera}", flush=True)
+
+
+def get_camera(window):
+    """open3d's parameters of a window's camera."""
+    return window.get_view_control().convert_to_pinhole_camera_parameters()
+
+
+def set_camera(window, parameters) -> None:
+    """Set a window's camera to open3d's parameters."""
+    window.get_view_control().convert_from_pinhole_camera_parameters(parameters, True)
+
+
+def pinhole_parameters(camera: Camera):
+    """open3d's parameters of a camera for a window of SIZE."""
+    parameters = helper.open3d().camera.PinholeCameraParameters()
+    width, height = SIZE
+    focal = height / 2 / np.tan(np.radians(camera.fov / 2))  # pixels
+    parameters.intrinsic.set_intrinsics(width, height, focal, focal, width / 2 - 0.5,
+                                        height / 2 - 0.5)
+    parameters.extrinsic = camera.extrinsic()
+    return parameters
+
+
+def to_open3d(shape: Geometry, colors: np.ndarray):
+    """open3d's legacy mesh or cloud of a shape; colors: sRGB (3,) or one a vertex (N, 3)."""
+    o3d = helper.open3d()
+    colors = EXPOSURE * np.broadcast_to(colors, shape.points.shape)
+    if shape.faces is None:
+        cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(shape.points))
+        cloud.colors = o3d.utility.Vector3dVector(colors)
+        if shape.normals is not None:
+            cloud.normals = o3d.utility.Vector3dVector(shape.normals)
+        return cloud
+    split, origin = meshes.split_creases(shape)
+    mesh = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(split.points),
+                                     o3d.utility.Vector3iVector(split.faces))
+    mesh.vertex_colors = o3d.utility.Vector3dVector(colors[origin])
+    mesh.compute_vertex_normals()
+    return mesh
