@@ -25,18 +25,20 @@ import helper
 from helper import UserError
 from igr.backend import ranks, threads
 from igr.formats import files
-from igr.geometry import meshes, metrics, shapes
+from igr.geometry import meshes, neighbours, shapes
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface import extraction
-from igr.pointcloud import alignment, checks, cleaning
-from igr.pointcloud.normals import normals_of, unit_normals
+from igr.pointcloud import alignment, checks, cleaning, noise
+from igr.pointcloud.normals import unit_normals
 from igr.refinement import detail
-from igr.training import runs, sampling, schedule
+from igr.refinement.orientation import normals_of
 import networks
 
 import numpy as np
 
 FARTHEST = 1e6  # unit frame; beyond it searches for neighbours may find none
+MOST = 1_000_000  # points of a cloud that a training sees: the shape that a network of some 100,000
+# weights can learn is known from fewer
 TEST_RATE = 0.25  # of the points are held out
 FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes some of its own
 
@@ -45,7 +47,7 @@ FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes s
 
 class PointCloud(NamedTuple):
     """What a training sees of a cloud, all in the unit frame. Of a large cloud that is a sample,
-    see sampling.some_of: sigma is the distance within it."""
+    see some_of: sigma is the distance within it."""
 
     points: np.ndarray  # (N, 3) float32, the training part
     normals: np.ndarray | None  # (N, 3) float32 unit vectors, or None
@@ -62,7 +64,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     training and test part.
 
     knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out;
-        None: TEST_RATE, or 0 of fewer than schedule.FEW points.
+        None: TEST_RATE, or 0 of fewer than noise.FEW points.
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
@@ -77,12 +79,12 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if test_rate is None:
-        test_rate = TEST_RATE if len(pts_unit) >= schedule.FEW else 0.0
+        test_rate = TEST_RATE if len(pts_unit) >= noise.FEW else 0.0
     test, train = split(len(pts_unit), test_rate, seed)
-    whole = runs.fingerprint(pts_unit) if len(pts_unit) > sampling.MOST else ""
+    whole = helper.fingerprint(pts_unit) if len(pts_unit) > MOST else ""
     if whole:
-        test, train = sampling.some_of(test, train)
-        doubts.append(f"of {len(pts_unit)} points, a random sample of {sampling.MOST} is trained "
+        test, train = some_of(test, train)
+        doubts.append(f"of {len(pts_unit)} points, a random sample of {MOST} is trained "
                       "on; the detail takes all")
     if len(train) <= knn:
         raise UserError(f"{path}: {len(train)} training points are too few for -k {knn}; take a "
@@ -98,6 +100,20 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     if ranks.is_first():
         checks.report(doubts, path)
     return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole)
+
+
+def some_of(test: np.ndarray, train: np.ndarray):
+    """The first of the test part and of the training part of a cloud, indices in random order,
+    together MOST in the proportion of the parts.
+
+    That is a random sample, so it is as dense here and there as the cloud is, in proportion. The
+    training takes it as its cloud: the k-th neighbours are those within the sample, since the pool
+    of the zero set compares with the gaps between the points that the network was shown. Those are
+    1 / sqrt(q) times as wide in a sample of a share q, as the number of points within a radius r of
+    a surface's point grows with r^2.
+    """
+    held_out = MOST * len(test) // (len(test) + len(train))
+    return test[:held_out], train[: MOST - held_out]
 
 
 def split(n: int, test_rate: float, seed: int):
@@ -149,7 +165,7 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
 
 def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
     """Distance (N, 1) float32 of each point (N, 3) to its k-th nearest other point (k < N)."""
-    return metrics.neighbour_distance(points, k)[:, None].astype(np.float32)
+    return neighbours.neighbour_distance(points, k)[:, None].astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------ create
@@ -180,7 +196,7 @@ def create_shape(name: str, output, n: int | None, seed: int):
     Raises UserError where the mesh would replace another file.
     """
     output = Path(output or f"{name}_pcd.ply")
-    files.check_writable(output, files.CLOUD_WRITERS)
+    helper.check_writable(output, files.CLOUD_WRITERS)
     stem = output.stem[: -len("_pcd")] if output.stem.endswith("_pcd") else output.stem + "_exact"
     surface = output.with_name(stem + ".ply")
     n = n or 20000
@@ -207,7 +223,7 @@ def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
     what was removed to the file `removed`, where it is named; print what went; return the path."""
     output = output_beside(path, output, "_clean")
     if removed:
-        files.check_writable(removed, files.CLOUD_WRITERS, [path, output])
+        helper.check_writable(removed, files.CLOUD_WRITERS, [path, output])
     cloud = cleaning.cloud_of(files.read(path))
     try:
         kept, gone, lines = cleaning.clean(cloud, limits, seed)
@@ -225,7 +241,7 @@ def output_beside(path, output, ending: str, others=()) -> Path:
     """The cloud file to write: `output`, or <name><ending>.ply beside the file `path`; none of the
     inputs, which are that and the others."""
     stem = helper.without_suffix(path)
-    return files.check_writable(output or stem.with_name(f"{stem.name}{ending}.ply"),
+    return helper.check_writable(output or stem.with_name(f"{stem.name}{ending}.ply"),
                                 files.CLOUD_WRITERS, [path, *others])
 
 

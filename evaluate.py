@@ -83,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or f"{helper.without_suffix(path)}.json"
     mesh = files.read_mesh(path)
     reference = Path(args.fpath) if args.fpath else checkpoints.trained_cloud(path)
-    files.check_writable(output, [".json"], [path, reference, args.model_load_path])
+    helper.check_writable(output, [".json"], [path, reference, args.model_load_path])
     truth = files.read(reference)
     meshes.check_faces(mesh, path)
     note = files.note_of(path)

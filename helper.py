@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -17,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 from types import ModuleType
-from typing import Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 __version__ = "0.1.0"
 CONTEXTS = ("auto", "cpu", "cpu-graph", "cuda", "cudnn")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
 
+
+log = logging.getLogger("igr")  # the one reporter: info for results, warning for doubts
 
 # ----------------------------------------------------------------------------- errors, exit status
 
@@ -185,6 +188,15 @@ def naming(path: str | Path, instead_of: Path | None = None) -> Iterator[None]:
         raise
 
 
+def check_writable(path, suffixes, inputs=()) -> Path:
+    """`path` as a Path. Raises UserError, before any work, where its suffix is not one of
+    `suffixes`, and as check_output does. inputs: files that it must not replace."""
+    path = Path(path)
+    if path.suffix.lower() not in suffixes and not path.is_dir():
+        raise UserError(f"{path}: cannot write '{path.suffix}'; use one of {' '.join(suffixes)}")
+    return check_output(path, inputs)
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON. Raises ValueError for NaN and infinities: JSON has none."""
     with replacing(path) as temporary:
@@ -243,6 +255,19 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> 
             raise UserError(f"{path}: is the input {other} and would be replaced; name another "
                             "output")
     return path
+
+
+def fingerprint(*parts: Any) -> str:
+    """The sha256 of all bytes of arrays and texts, in their order; None is left out."""
+    import numpy as np  # here: helper is imported before OpenBLAS' kernels are chosen
+
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            found.update(part.encode())
+        elif part is not None:
+            found.update(np.ascontiguousarray(part).reshape(-1).data)
+    return found.hexdigest()
 
 
 def sha256_of_file(path: str | Path) -> str:
@@ -310,6 +335,35 @@ def add_device_flags(parser) -> None:
     parser.add_argument("--context", choices=CONTEXTS, default="auto",
                         help="where to compute; auto: CUDA if it works, else the CPU; cpu-graph: "
                         "the CPU with nnabla's own functions, for comparison")
+
+
+def flag(default: Any, *names: str, **of_argparse: Any) -> Any:
+    """A field of a dataclass of options that is declared once: its default, its short names, and
+    what else argparse's add_argument takes (type, choices, help, ...)."""
+    return dataclasses.field(default=default, metadata={"names": names, **of_argparse})
+
+
+def add_flags(parser: Any, options: type, leave_out: Iterable[str] = ()) -> None:
+    """Add a flag for each flag() field of a dataclass of options to a parser or one of its groups.
+
+    The long name is the field's. A field whose default is False is a switch. A resumed run asks
+    which flags were given, so the defaults may be set anew by parser.set_defaults().
+    """
+    for field in dataclasses.fields(options):
+        if "names" not in field.metadata or field.name in leave_out:
+            continue
+        arguments = dict(field.metadata)
+        names = arguments.pop("names")
+        if field.default is False and "action" not in arguments:
+            arguments["action"] = "store_true"
+        parser.add_argument(*names, "--" + field.name.replace("_", "-"), default=field.default,
+                            **arguments)
+
+
+def options_from(options: type, given: dict[str, Any]) -> Any:
+    """A dataclass of options with those of its fields that are among the given ones."""
+    names = {field.name for field in dataclasses.fields(options)}
+    return options(**{name: value for name, value in given.items() if name in names})
 
 
 def number(kind: type, low: float | None = None, high: float | None = None, *,

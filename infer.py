@@ -23,13 +23,13 @@ from igr.backend.devices import Device
 from igr.backend.ranks import Ranks
 from igr.field import checkpoints
 from igr.formats import files
-from igr.geometry import meshes, metrics, supported_components
+from igr.geometry import meshes, neighbours, supported_components
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface import extraction
 from igr.refinement import trimming
+from igr.refinement.coloring import NEIGHBOURS, carry_colors
 from igr.refinement.detail import fit
 from igr.refinement.simplification import FEWEST, simplified
-from igr.view.colors import NEIGHBOURS, carry_colors
 import networks
 from networks import Network
 
@@ -177,7 +177,7 @@ def trimmed(mesh: Geometry, cloud: datasets.TrainingPoints, trim: str | float | 
     """A mesh (unit frame) without what is far from the cloud; where nothing is asked for and much
     is far, says so. trim: as mesh_of has it; noise: of the points, unit frame."""
     if trim not in (None, "auto"):
-        values = metrics.nearest(mesh.points, cloud.points)[0] * frame.scale
+        values = neighbours.nearest(mesh.points, cloud.points)[0] * frame.scale
         mesh, report = trimming.trim(mesh, values, float(trim))
         say(f"--trim {trim:g}: {report}")
         return mesh
@@ -340,7 +340,7 @@ def main(args: argparse.Namespace) -> None:
         say(f"taking {checkpoint}, the newest checkpoint here or below")
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")
     inputs = [checkpoint, args.fpath, checkpoints.cloud_of(checkpoint)]
-    files.check_writable(output, files.MESH_WRITERS, inputs)
+    helper.check_writable(output, files.MESH_WRITERS, inputs)
     threads.set_count(args.threads)
     mesh, _ = mesh_of(
         checkpoint, args.grid_size, bounds=args.bounds, volume_factor=args.volume_factor,

@@ -16,8 +16,9 @@ No other term sees a part of the zero set that is far from all points.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from igr.field import reductions
-from igr.training.sampling import GraphZeroSamples, HostZeroSamples
 
 import nnabla as nn
 import nnabla.functions as F
@@ -25,6 +26,14 @@ import nnabla.functions as F
 EPS = 1e-12  # under the root of a norm, whose derivative at 0 is otherwise 0 / 0
 STALE = 0.05  # unit frame; farther from the zero set, one of its former samples counts 0
 MIN_SLOPE = 0.1  # |grad f| in a denominator; where a sheet dissolves, it goes through 0
+
+
+class ZeroSamples(Protocol):
+    """Points of the network's zero set and what they are pulled to, see surface_loss."""
+
+    s: nn.Variable  # (S, 3)
+    p: nn.Variable  # (S, 3)
+    weight: nn.Variable  # ()
 
 
 def norm(v: nn.Variable) -> nn.Variable:
@@ -79,7 +88,7 @@ def surface_loss(f_s: nn.Variable, grad_s: nn.Variable, s: nn.Variable,
 
 
 def igr_loss(mlp, x: nn.Variable, y: nn.Variable, n: nn.Variable | None = None, lam: float = 0.1,
-             tau: float = 1.0, zero_set: HostZeroSamples | GraphZeroSamples | None = None,
+             tau: float = 1.0, zero_set: ZeroSamples | None = None,
              mu: float = 0.0) -> dict:
     """The terms by name and their weighted sum, {"points", "eikonal", "loss"[, "normals"][,
     "surface"]}.

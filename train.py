@@ -21,12 +21,14 @@ import datasets
 import helper
 from igr.backend import blas, ranks, threads
 from igr.backend.devices import Device
+from igr.pointcloud import noise
 from igr.training import runs, schedule, solvers, surface_samples
 from igr.training.loop import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
 from igr.training.monitoring import SurfaceMonitor, check_grid
 from igr.training.runs import Checkpoint, RunFolder
 from igr.training.sampling import GraphSamples, HostSamples
 from igr.training.surface_samples import ZeroSet
+from igr.view.preview import save_preview
 import losses
 from networks import MLP
 
@@ -206,7 +208,8 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group
 def info_of(cloud_path: str | Path, cloud: datasets.PointCloud, size: int,
             flags: dict[str, Any]) -> dict[str, Any]:
     """What every checkpoint says of a run of `size` ranks."""
-    digest = runs.fingerprint(cloud.points, cloud.held_out, cloud.sigma, cloud.normals, cloud.whole)
+    digest = helper.fingerprint(cloud.points, cloud.held_out, cloud.sigma, cloud.normals,
+                                cloud.whole)
     return {"cloud": str(Path(cloud_path).resolve()), "cloud_sha256": digest,
             "cloud_file_sha256": helper.sha256_of_file(cloud_path),
             "frame": cloud.frame._asdict(), "volume_factor": flags["volume_factor"],
@@ -246,7 +249,7 @@ def train(job: Job, run: RunFolder) -> Path:
             run.begin(flags["overwrite"])
         if not flags["quiet"]:
             print(summary(job, run.folder))
-        loop = TrainingLoop(job, run)
+        loop = TrainingLoop(job, run, save_preview)
         loop.train(flags["quiet"])
         if not flags["quiet"]:
             print(f"{loop.path} after {loop.seconds() / 60:.1f} minutes")
@@ -343,7 +346,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         help="half the side of the cube of free space; the shape's half side is 1")
     add("-tr", "--test-rate", type=number(float, 0, below=1),
         help="share of the points that is held out for evaluation; default: "
-        f"{datasets.TEST_RATE:g}, of fewer than {schedule.FEW} points 0")
+        f"{datasets.TEST_RATE:g}, of fewer than {noise.FEW} points 0")
     add("--seed", type=number(int, 0), help="of the weights, the split, the order and the samples")
 
 

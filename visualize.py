@@ -23,7 +23,7 @@ from pathlib import Path
 import helper
 from igr.field import checkpoints
 from igr.formats import files
-from igr.geometry import meshes, metrics
+from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Frame, Geometry
 from igr.view import cameras, charts, colors, images, render, viewer, windows
 from igr.view.cameras import Camera
@@ -201,14 +201,14 @@ def run_html(args: argparse.Namespace) -> None:
 
 def write_page(path: Path, output: str | None, cloud: str | None, look: Look) -> None:
     """Write a mesh's html page, with a cloud's points coloured by their distance to the mesh."""
-    output = files.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"],
+    output = helper.check_writable(output or f"{helper.without_suffix(path)}.html", [".html"],
                                   [path, cloud])
     mesh = read_mesh(path)
     dots = None
     if cloud:
         points = read_shape(cloud).points
         frame = Frame.of(mesh.points)  # float32 has no room for an offset
-        distances = frame.scale * metrics.point_to_surface(frame.to_unit(points),
+        distances = frame.scale * neighbours.point_to_surface(frame.to_unit(points),
                                                            frame.geometry_to_unit(mesh))
         top = colors.scale_top(distances)
         dots = viewer.Dots(points, colors.color_map(distances, top),

@@ -112,7 +112,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    files.check_writable(args.output, files.MESH_WRITERS, [args.fpath])
+    helper.check_writable(args.output, files.MESH_WRITERS, [args.fpath])
     mesh = reconstruct(args.peer, files.read(args.fpath), args.depth, args.neighbours, args.widths)
     if len(mesh.faces) == 0:
         raise UserError(f"{args.fpath}: {args.peer} makes no face of it")

@@ -21,7 +21,7 @@ from common import ROOT, helper
 import datasets
 from igr.backend import devices, threads
 from igr.formats import files
-from igr.geometry import frames, meshes, metrics
+from igr.geometry import frames, meshes, neighbours
 from igr.isosurface import extraction
 from igr.training import sampling, solvers
 import losses
@@ -213,7 +213,7 @@ def distances(mlp: MLP, frame: frames.Frame, truth: Truth, grid_size: int) -> di
     grid = extraction.Grid.of([-1.5] * 3, [1.5] * 3, grid_size)
     mesh, _ = extraction.extract(mlp.evaluate, grid)
     mesh = mesh._replace(points=truth.frame.to_unit(frame.to_world(mesh.points)))
-    d = metrics.point_to_surface(truth.samples, mesh)
+    d = neighbours.point_to_surface(truth.samples, mesh)
     topology = meshes.topology(mesh)
     return {"mean": float(d.mean()), "p99": float(np.percentile(d, 99)), "max": float(d.max()),
             "components": topology["components"], "euler": topology["euler_characteristic"]}

@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    files.check_writable(args.output, files.CLOUD_WRITERS, [args.fpath])
+    helper.check_writable(args.output, files.CLOUD_WRITERS, [args.fpath])
     cloud = files.read(args.fpath)
     normals = winding.normals_of(cloud.points, winding.authors_widths(*args.widths))
     files.write(args.output, Geometry(cloud.points, normals))

@@ -2,7 +2,7 @@
 
 from helper import UserError
 from igr.formats import files
-from igr.geometry import metrics, shapes
+from igr.geometry import neighbours, shapes
 from igr.geometry.frames import Frame, Geometry
 from igr.pointcloud import alignment
 from igr.pointcloud.alignment import Placed
@@ -74,8 +74,8 @@ def test_scans_come_together(tmp_path, letter, write, with_normals):
               alignment.placements(write(tmp_path, scans))]
     assert sum(len(scan.points) for scan in loaded) == sum(len(scan.points) for scan, _ in scans)
     for scan in loaded:
-        assert metrics.point_to_surface(scan.points, mesh).max() < 1e-5
-        true = cloud.normals[metrics.nearest(scan.points, cloud.points)[1]]
+        assert neighbours.point_to_surface(scan.points, mesh).max() < 1e-5
+        true = cloud.normals[neighbours.nearest(scan.points, cloud.points)[1]]
         cosine = (scan.normals * true).sum(axis=1)
         assert cosine.min() > 0.9999 if with_normals else (cosine > 0.9).mean() > 0.8
 
@@ -163,7 +163,7 @@ def test_merge_by_the_command_line(script, tmp_path, letter):
     assert "5 scans" in said and "misalignment 0.00" in said and "all_merged.ply" in said
     whole = files.read(tmp_path / "all_merged.ply")
     assert len(whole.points) < sum(len(scan.points) for scan, _ in scans) / 2
-    assert metrics.point_to_surface(whole.points, mesh).mean() < 0.005
+    assert neighbours.point_to_surface(whole.points, mesh).mean() < 0.005
     (tmp_path / "s3.ply").unlink()
     before = (tmp_path / "all_merged.ply").read_bytes()
     error = script("datasets.py merge -f all.conf", status=1).stderr

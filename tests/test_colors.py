@@ -3,6 +3,7 @@
 from helper import UserError
 from igr.geometry import shapes
 from igr.geometry.frames import Frame, Geometry
+from igr.refinement import coloring
 from igr.view import colors
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_a_mesh_gets_the_colours_of_its_cloud(name):
     frame = Frame.of(shapes.mesh(name).points)
     mesh, cloud = map(frame.geometry_to_unit, (shapes.mesh(name), shapes.sample(name, 20_000)))
     mesh = mesh._replace(points=mesh.points * 1.001)  # near the points, not on them
-    colored = colors.carry_colors(cloud._replace(colors=texture(cloud.points)), mesh)
+    colored = coloring.carry_colors(cloud._replace(colors=texture(cloud.points)), mesh)
     assert np.abs(colored.colors - texture(mesh.points)).mean() < 0.02
     assert np.array_equal(colored.points, mesh.points) and colored.faces is mesh.faces
 
@@ -51,7 +52,7 @@ def test_a_mesh_gets_the_colours_of_its_cloud(name):
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_few_points_give_their_colours_too(n):
     cloud = Geometry(np.arange(3.0 * n).reshape(n, 3), colors=np.full((n, 3), 0.25))
-    assert np.allclose(colors.carry_colors(cloud, shapes.mesh("sphere")).colors, 0.25)
+    assert np.allclose(coloring.carry_colors(cloud, shapes.mesh("sphere")).colors, 0.25)
 
 
 def test_colours_of_the_file():

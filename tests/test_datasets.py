@@ -4,12 +4,12 @@ import hashlib
 import os
 
 import datasets
+import helper
 from helper import UserError, sha256_of_file
 from igr.formats import files
 from igr.geometry import shapes
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface.extraction import Grid
-from igr.training import runs, sampling
 import infer
 
 import numpy as np
@@ -49,7 +49,7 @@ def test_neighbour_distance_against_brute_force(rng):
 def test_of_a_large_cloud_a_sample_is_trained_on(knot, monkeypatch, capsys):
     every = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
     assert capsys.readouterr().err == "" and every.whole == ""
-    monkeypatch.setattr(sampling, "MOST", 200)
+    monkeypatch.setattr(datasets, "MOST", 200)
     cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
     assert "of 400 points, a random sample of 200 is trained on" in capsys.readouterr().err
     assert cloud.frame == every.frame
@@ -66,7 +66,7 @@ def test_of_a_large_cloud_a_sample_is_trained_on(knot, monkeypatch, capsys):
 
 
 def test_the_fingerprint_sees_points_outside_of_the_sample(knot, monkeypatch):
-    monkeypatch.setattr(sampling, "MOST", 200)
+    monkeypatch.setattr(datasets, "MOST", 200)
     cloud = files.read(knot)
     left_out = datasets.split(400, 0.25, 0)[1][-1]
     before = datasets.load_cloud(knot, 5, 0.25, False, seed=0)
@@ -79,7 +79,7 @@ def test_the_fingerprint_sees_points_outside_of_the_sample(knot, monkeypatch):
 def test_a_fingerprint_is_that_of_all_bytes_in_their_order(rng):
     a, b = rng.random((9, 3)), rng.random(6)[::2]
     both = hashlib.sha256(a.tobytes() + b.tobytes() + b"more").hexdigest()
-    assert runs.fingerprint(a, None, b, "more") == both == runs.fingerprint(a, b, "", "more")
+    assert helper.fingerprint(a, None, b, "more") == both == helper.fingerprint(a, b, "", "more")
 
 
 def test_neighbours_within_a_sample_are_farther_by_the_root_of_its_share():

@@ -2,7 +2,7 @@
 
 from helper import UserError
 from igr.formats import files
-from igr.geometry import meshes, metrics, shapes
+from igr.geometry import meshes, metrics, neighbours, shapes
 from igr.geometry.frames import Geometry
 
 import numpy as np
@@ -32,7 +32,7 @@ def test_f_score():
 
 def test_point_to_surface_against_the_sphere(rng):
     points = rng.uniform(-1.5, 1.5, (500, 3))
-    distance = metrics.point_to_surface(points, shapes.mesh("sphere"))
+    distance = neighbours.point_to_surface(points, shapes.mesh("sphere"))
     np.testing.assert_allclose(distance, np.abs(np.linalg.norm(points, axis=1) - 1), atol=2e-4)
 
 

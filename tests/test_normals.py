@@ -1,8 +1,8 @@
 """Normals of a cloud against those of the surface that it was made from."""
 
-from igr.geometry import shapes
+from igr.geometry import regression, shapes
 from igr.pointcloud import normals
-from igr.refinement import detail
+from igr.refinement import detail, orientation
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def degrees(a, b):
 def test_normals_follow_what_the_network_does_not_know(rng):
     points, truth = bumpy(6000, rng)
     found = detail.fit(sphere, points)
-    got, known = normals.normals_of(sphere, found, points)
+    got, known = orientation.normals_of(sphere, found, points)
     assert known.all() and degrees(got, truth).mean() < 1 and degrees(got, truth).max() < 10
     assert degrees(sphere(points)[1], truth).mean() > 7
 
@@ -42,7 +42,7 @@ def test_quadrics_mend_rough_normals_and_leave_the_other_side_alone(rng):
     both = np.concatenate([points, points - 0.02 * truth])
     rough = truth + 0.2 * rng.standard_normal(truth.shape)
     rough /= np.linalg.norm(rough, axis=1)[:, None]
-    got = normals.of_quadrics(both, np.concatenate([rough, -rough]))
+    got = regression.of_quadrics(both, np.concatenate([rough, -rough]))
     assert np.linalg.norm(got, axis=1) == pytest.approx(1)
     assert degrees(rough, truth).mean() > 10
     assert degrees(got[:20_000], truth).mean() < 3 and degrees(-got[20_000:], truth).mean() < 3
@@ -82,21 +82,22 @@ def test_a_noisy_cloud_keeps_the_normals_of_its_averages(rng):
     noisy = points + 0.005 * rng.standard_normal(points.shape)
     found = detail.fit(sphere, noisy)
     assert found.report.noise
-    got, _ = normals.normals_of(sphere, found, noisy)
-    assert degrees(got, truth).mean() < 0.7 * degrees(normals.of_quadrics(noisy, got), truth).mean()
+    got, _ = orientation.normals_of(sphere, found, noisy)
+    quadrics = regression.of_quadrics(noisy, got)
+    assert degrees(got, truth).mean() < 0.7 * degrees(quadrics, truth).mean()
 
 
 def test_a_point_without_a_foot_takes_the_gradient(rng):
     points, _ = bumpy(2000, rng)
     points[7] = (1.5, 0, 0)
-    got, known = normals.normals_of(sphere, detail.fit(sphere, points), points)
+    got, known = orientation.normals_of(sphere, detail.fit(sphere, points), points)
     assert not known[7] and known.sum() == 1999
     assert degrees(got[7], np.eye(3)[0]) < 0.1
 
 
 def test_without_detail_they_are_the_gradient_at_the_foot(rng):
     points, _ = bumpy(2000, rng)
-    got, _ = normals.normals_of(sphere, detail.fit(sphere, points, rounds=0), points)
+    got, _ = orientation.normals_of(sphere, detail.fit(sphere, points, rounds=0), points)
     np.testing.assert_allclose(got, sphere(points)[1], atol=1e-6)
 
 
@@ -104,6 +105,6 @@ def test_tangents(rng):
     n = rng.standard_normal((100, 3))
     n /= np.linalg.norm(n, axis=1)[:, None]
     n[0] = (0, 0, -1)
-    u, v = normals.tangents(n)
+    u, v = regression.tangents(n)
     np.testing.assert_allclose(np.cross(u, v), n, atol=1e-12)
     np.testing.assert_allclose((u * v).sum(axis=1), 0, atol=1e-12)

@@ -92,7 +92,7 @@ def test_a_folder_is_refused_before_the_work(folder, monkeypatch, line):
 def test_a_device_is_refused(tmp_path):
     os.symlink(os.devnull, tmp_path / "a.ply")
     with pytest.raises(UserError, match="no ordinary file"):
-        files.check_writable(tmp_path / "a.ply", [".ply"])
+        helper.check_writable(tmp_path / "a.ply", [".ply"])
 
 
 def test_a_link_stays_and_its_target_is_written(tmp_path, monkeypatch):

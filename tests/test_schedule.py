@@ -1,6 +1,7 @@
 """How long and how finely a network learns: by the number and the noise of its points."""
 
 from helper import UserError
+from igr.pointcloud import noise
 from igr.pointcloud.noise import on_rim
 from igr.training import schedule
 from igr.training.schedule import complete
@@ -35,7 +36,7 @@ def test_a_rim_has_an_infinite_dead_zone(rng, n):
     points = points[points[:, 2] < 0.3]
     sigma = np.ones((len(points), 1))
     zone = schedule.dead_zone(points, sigma, 10)
-    assert set(zone[:, 0]) == {float(n < schedule.FEW), np.inf}
+    assert set(zone[:, 0]) == {float(n < noise.FEW), np.inf}
     assert np.array_equal(np.isinf(zone[:, 0]), on_rim(points))
     assert (sigma == 1).all()
 
@@ -61,10 +62,10 @@ def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
 @pytest.mark.parametrize("quality, clean, noisy, batch", [
     ("draft", 1_000, 1_000, 256), ("normal", 4_000, 2_000, 512), ("fine", 20_000, 2_000, 512)])
 def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, clean, noisy, batch):
-    for noise, steps in ((0, clean), (0.05, noisy)):
+    for deviation, steps in ((0, clean), (0.05, noisy)):
         flags = ["-f", "c.ply", "--quality", quality]
         settings = train.entries_of(train.Settings, vars(train.parse_args(flags)))
-        found = completed(sphere(6_000, rng, noise), **settings._asdict())
+        found = completed(sphere(6_000, rng, deviation), **settings._asdict())
         assert (found.train_iter, found.batch_size) == (steps, batch)
 
 

@@ -1,6 +1,6 @@
 """The built-in shapes: closed, with the genus they promise, exact points and normals."""
 
-from igr.geometry import metrics, shapes
+from igr.geometry import metrics, neighbours, shapes
 from igr.geometry.frames import Frame
 
 import numpy as np
@@ -24,10 +24,10 @@ def test_samples_lie_on_the_surface_with_outward_normals(name):
     frame = Frame.of(mesh.points)
     unit = frame.geometry_to_unit(mesh)
     points = frame.to_unit(cloud.points)
-    assert metrics.point_to_surface(points, unit).max() < 1.2e-4
+    assert neighbours.point_to_surface(points, unit).max() < 1.2e-4
     np.testing.assert_allclose(np.linalg.norm(cloud.normals, axis=1), 1)
     solid = trimesh.Trimesh(unit.points, unit.faces, process=False)
-    face = metrics.nearest(points, solid.triangles_center)[1]
+    face = neighbours.nearest(points, solid.triangles_center)[1]
     agree = (solid.face_normals[face] * cloud.normals).sum(axis=1)
     assert np.median(agree) > 0.99
 

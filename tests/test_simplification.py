@@ -1,10 +1,10 @@
 """Fewer faces: how many, how near, and that changes of the topology are told."""
 
 from helper import UserError
-from igr.geometry import meshes, metrics, shapes
+from igr.geometry import meshes, neighbours, shapes
 from igr.geometry.frames import Geometry
-from igr.refinement import simplification
 from igr.refinement.simplification import simplified
+from igr.view import viewer
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_a_knot_keeps_its_place_and_topology():
     found = meshes.topology(small)
     assert found["faces"] <= 3000 and found["watertight"] and found["euler_characteristic"] == 0
     samples = meshes.sample_mesh(mesh, 20_000, np.random.default_rng(1)).points
-    error = metrics.point_to_surface(samples, small).mean()
+    error = neighbours.point_to_surface(samples, small).mean()
     assert error < 0.005 * np.ptp(mesh.points, axis=0).max() / 2
     said = float(text.split("mean distance ")[1].split()[0])
     assert said == pytest.approx(2 * error, rel=0.05) and text.endswith("watertight")
@@ -54,14 +54,14 @@ def test_clusters_keep_place_and_colours():
     ball = trimesh.creation.icosphere(5, 1.0)
     colors = np.where(ball.vertices[:, :1] > 0, (1.0, 0, 0), (0, 0, 1.0))
     mesh = Geometry(np.array(ball.vertices), None, np.array(ball.faces), colors)
-    small = simplification.clustered(mesh, 2000)
+    small = viewer.clustered(mesh, 2000)
     assert 1000 < len(small.faces) <= 2000
     assert np.abs(np.linalg.norm(small.points, axis=1) - 1).max() < 0.02
     away = np.abs(small.points[:, 0]) > 0.1
     assert away.any() and (small.colors[away, 0] == (small.points[away, 0] > 0)).all()
-    assert simplification.clustered(mesh, len(mesh.faces)) is mesh
+    assert viewer.clustered(mesh, len(mesh.faces)) is mesh
 
 
 def test_a_mesh_without_area_is_clustered():
     line = Geometry(np.arange(300.0).reshape(100, 3), None, np.arange(99).reshape(33, 3))
-    assert len(simplification.clustered(line, 10).faces) <= 10
+    assert len(viewer.clustered(line, 10).faces) <= 10

@@ -3,7 +3,7 @@
 Reads .ply .obj .off .stl .glb .gltf .vtk .xyz .pts .pcd .npy .npz .las .laz .e57, and any of them
 with .gz added; writes meshes as .ply .obj .off .stl .glb and clouds as .ply .xyz .npy. READERS,
 TABLES, PATH_READERS, MESH_WRITERS and CLOUD_WRITERS at the end list them: a new format is a
-function (of text.py, ply.py, obj.py, scans.py, vtk.py or formats.py) and a line there.
+function in a module of this package and a line there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import tempfile
 from typing import BinaryIO
 import zlib
 
-from helper import UserError, check_output, existing_file, replacing
-from igr.formats import laser, obj, ply, readers, tables, vtk
+from helper import UserError, check_writable, existing_file, replacing
+from igr.formats import arrays, laser, obj, pcd, ply, streams, tables, trimeshes, vtk
 from igr.geometry.frames import LARGEST, Geometry
 
 import numpy as np
@@ -104,7 +104,7 @@ class _Unzipped(gzip.GzipFile):
     def __init__(self, file: BinaryIO):
         super().__init__(fileobj=file)
         self.packed = file.seek(0, io.SEEK_END)
-        self.limit = readers.unpacked_limit(self.packed)
+        self.limit = streams.unpacked_limit(self.packed)
         file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
@@ -175,15 +175,6 @@ def _checked_points(points) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------ writing
-
-
-def check_writable(path, suffixes, inputs=()) -> Path:
-    """`path` as a Path. Raises UserError, before any work, where its suffix is not one of
-    `suffixes`, and as helper.check_output does. inputs: files that it must not replace."""
-    path = Path(path)
-    if path.suffix.lower() not in suffixes and not path.is_dir():
-        raise UserError(f"{path}: cannot write '{path.suffix}'; use one of {' '.join(suffixes)}")
-    return check_output(path, inputs)
 
 
 def write(path, geometry: Geometry, note: str = "") -> None:
@@ -264,15 +255,15 @@ def _table(cloud: Geometry) -> np.ndarray:
 # ------------------------------------------------------------------------------------------ formats
 
 READERS = {  # suffix: bytes of a file -> Geometry, unchecked
-    ".ply": ply.read, ".obj": obj.read, ".pcd": readers.read_pcd,
-    ".off": readers.read_with_trimesh("off"), ".stl": readers.read_with_trimesh("stl"),
-    ".npy": readers.read_npy, ".npz": readers.read_npz, ".vtk": vtk.read,
-    ".glb": readers.read_glb, ".las": laser.read_las, ".laz": laser.read_las,
+    ".ply": ply.read, ".obj": obj.read, ".pcd": pcd.read_pcd,
+    ".off": trimeshes.read_with_trimesh("off"), ".stl": trimeshes.read_with_trimesh("stl"),
+    ".npy": arrays.read_npy, ".npz": arrays.read_npz, ".vtk": vtk.read,
+    ".glb": trimeshes.read_glb, ".las": laser.read_las, ".laz": laser.read_las,
 }
-TABLES = (".xyz", ".pts")  # which text.read_table() reads
+TABLES = (".xyz", ".pts")  # which tables.read_table() reads
 # whose readers also take the map of a file
 MAPPED = (".ply", ".obj", ".pcd", ".npy", ".npz", ".vtk", ".las", ".laz")
-PATH_READERS = {".e57": laser.read_e57, ".gltf": readers.read_gltf}  # suffix: path -> Geometry
+PATH_READERS = {".e57": laser.read_e57, ".gltf": trimeshes.read_gltf}  # suffix: path -> Geometry
 FORMATS = (*READERS, *TABLES, *PATH_READERS)
 # how files of a format begin
 STARTS = {b"ply": ".ply", b"OFF": ".off", b"solid": ".stl", b"v ": ".obj", b"# .PCD": ".pcd",

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from helper import UserError, reason_of
-from igr.formats import readers
+from igr.formats import streams
 from igr.formats.tables import unit_colors
 from igr.geometry.frames import Geometry
 
@@ -41,7 +41,7 @@ def read_las(data: bytes | mmap) -> Geometry:
     if records * RECORD > len(data):  # laspy would look for each
         raise UserError(f"not a readable las or laz file ({records} records are promised)")
     try:
-        with laspy.open(readers.Stream(data), read_evlrs=False) as file:
+        with laspy.open(streams.Stream(data), read_evlrs=False) as file:
             if file.header.are_points_compressed:
                 needed("lazrs", "a laz file")
             return _las_points(file, _las_count(file.header, data))
@@ -60,7 +60,7 @@ def _las_count(header, data: bytes | mmap) -> int:
         raise UserError(f"its header's scale is {' '.join(f'{s:g}' for s in header.scales)}: a "
                         "scale of 0 or no number makes all points one")
     packed = header.are_points_compressed
-    most = readers.unpacked_limit(len(data)) if packed else len(data)
+    most = streams.unpacked_limit(len(data)) if packed else len(data)
     if count * header.point_format.size > most:
         raise UserError(f"cut short: {count} points were promised, the data ends earlier")
     if packed:

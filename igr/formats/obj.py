@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from helper import UserError
-from igr.formats.readers import Stream, split_polygons
+from igr.formats.streams import Stream, split_polygons
 from igr.formats.tables import parse_numbers, unit_colors
 from igr.geometry.frames import Geometry
 

@@ -7,7 +7,7 @@ import re
 from typing import BinaryIO, NamedTuple
 
 from helper import UserError
-from igr.formats import readers, tables
+from igr.formats import streams, tables
 from igr.geometry.frames import Geometry
 
 import numpy as np
@@ -55,7 +55,7 @@ def read(data: bytes | mmap) -> Geometry:
     if not {"x", "y", "z"} <= vertex.keys():
         raise UserError("the ply file has no vertices with x, y, z")
     polygons = face.get("vertex_indices", face.get("vertex_index"))
-    faces = None if polygons is None else readers.split_polygons(polygons)
+    faces = None if polygons is None else streams.split_polygons(polygons)
     for name in ("red", "green", "blue"):
         if name in vertex and kinds[name][0] != "f":  # an ascii file's were read as doubles, too
             with np.errstate(invalid="ignore"):  # a damaged file's; refused where it is too large

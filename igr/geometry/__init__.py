@@ -1,1 +1,14 @@
-"""geometry."""
+"""Shapes and what is measured on them: frames, triangles, neighbours, local fits, distances.
+
+    frames                Geometry (points, normals, faces) and Frame, world to unit frame and back
+    meshes                areas, normals, samples, components, topology, ray casting
+    neighbours            nearest points, spacing, distance to a surface
+    regression            local polynomial fits of heights over a surface
+    supported_components  which pieces of a mesh the points support
+    metrics               Chamfer, Hausdorff and the other distances of the tables
+    tubes                 tubes around closed curves
+    rope                  a knot of twisted strands, known exactly
+    shapes                built-in shapes with exact surfaces
+
+It may import backend.
+"""

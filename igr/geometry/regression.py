@@ -16,6 +16,7 @@ import math
 from typing import NamedTuple
 
 from igr.backend import threads
+from igr.geometry.meshes import unit_vectors
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -23,6 +24,7 @@ from scipy.spatial import cKDTree
 BLOCK = 1 << 13  # places that are fitted together: bounds the memory for their neighbours
 PATCH = (1 << 12, 1 << 16)  # fewest and most samples of a patch, without its rings
 AGREEMENT = 0.3  # c: the cosine of 73 degrees
+QUADRIC = 12  # neighbours that it is fitted to
 RIDGE = 1e-3  # on all terms but the constant, in parts of its weight: few or unlucky neighbours
 TERMS = {0: 1, 1: 3, 2: 6}  # of a polynomial in two variables, by degree
 
@@ -122,6 +124,49 @@ def with_rings(samples: Samples, patch: slice, looks: list, neighbours: int) -> 
         index = np.concatenate([index, beyond[1]])
         ends.append(len(rows))
     return Rings(rows, ends, (distance, index))
+
+
+# ------------------------------------------------------------------------------- local quadrics
+
+
+def of_quadrics(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Unit normals (N, 3) at points (N, 3) of the quadrics through their neighbours, as heights
+    over the tangent planes of rough unit normals (N, 3); weights as in
+    igr/geometry/regression.py."""
+    k = min(QUADRIC, len(points) - 1)
+    found = np.array(normals)
+    tree = cKDTree(points)
+    for start in range(0, len(points) if k > 5 else 0, BLOCK):  # a quadric has six unknowns
+        block = slice(start, start + BLOCK)
+        n = normals[block]
+        distance, index = tree.query(points[block], k=k + 1, workers=threads.count())
+        radius = np.maximum(distance[:, k:], 1e-30)
+        index = index[:, :k]
+        t = distance[:, :k] / radius
+        agreement = np.einsum("nki,ni->nk", normals[index], n) - AGREEMENT
+        weight = (1 - t) ** 4 * (4 * t + 1) * np.maximum(agreement, 0)
+        away = (points[index] - points[block][:, None]) / radius[:, :, None]
+        u, v = tangents(n)
+        x, y, height = (np.einsum("nki,ni->nk", away, axis) for axis in (u, v, n))
+        basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2)
+        weighted = basis * weight[:, :, None]
+        A = weighted.transpose(0, 2, 1) @ basis
+        diagonal = np.arange(1, 6)
+        A[:, diagonal, diagonal] += RIDGE * A[:, :1, 0] + 1e-30
+        A[:, 0, 0] += 1e-30
+        z = np.linalg.solve(A, weighted.transpose(0, 2, 1) @ height[:, :, None])
+        found[block] = unit_vectors(n - z[:, 1] * u - z[:, 2] * v)
+    return found
+
+
+def tangents(n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors u and v (N, 3) with u x v = n for unit normals n (N, 3) (Duff et al. 2017)."""
+    x, y, z = n.T
+    sign = np.where(z >= 0, 1.0, -1.0)
+    a = -1 / (sign + z)
+    b = x * y * a
+    return (np.stack([1 + sign * x * x * a, sign * b, -sign * x], axis=1),
+            np.stack([b, sign + y * y * a, -y], axis=1))
 
 
 # ------------------------------------------------------------------------------ compiled functions

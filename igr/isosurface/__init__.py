@@ -1,1 +1,11 @@
-"""isosurface."""
+"""The level set of any function f: R^3 -> R as a mesh.
+
+    grids       a regular grid: its points, its cells, a key for each
+    values      f at grid points, each evaluated once
+    octree      drop the cells that cannot hold a zero
+    tracing     follow the surface from cell to cell
+    marching    marching cubes block by block
+    extraction  the level set as one mesh
+
+It may import geometry, backend.
+"""

@@ -1,1 +1,11 @@
-"""pointcloud."""
+"""What is done with a cloud before a network sees it.
+
+    checks     warn about clouds that train badly
+    cleaning   remove duplicates and outliers, thin
+    alignment  several scans as one cloud
+    noise      scatter of the points, boundary points
+    winding    normals by winding numbers
+    normals    given normals checked, missing ones estimated
+
+It may import geometry, formats, backend.
+"""

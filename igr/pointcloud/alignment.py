@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from helper import UserError, existing_file, open3d
 from igr.backend import threads
-from igr.formats import files, readers
-from igr.geometry import meshes
+from igr.formats import files, tables
+from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
 from igr.pointcloud import cleaning
 
@@ -89,7 +89,7 @@ def _read_conf(text: str, folder: Path) -> list[Placed]:
         words = line.split()
         if not words or words[0] not in ("bmesh", "mesh"):
             continue  # the camera, comments
-        values = readers.parse_numbers(" ".join(words[-7:]).encode())
+        values = tables.parse_numbers(" ".join(words[-7:]).encode())
         if len(words) < 9 or len(values) != 7 or not np.isfinite(values).all():
             raise UserError(f"'{line[:60]}' is not: bmesh FILE tx ty tz qx qy qz qw")
         if abs(np.linalg.norm(values[3:]) - 1) > 0.01:
@@ -119,7 +119,7 @@ def _matrix(lines: list[str]) -> np.ndarray:
     """The matrix (4, 4) of lines of text. Raises UserError where they hold none that moves, turns
     and scales."""
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
-    rows = [readers.parse_numbers(line.encode()) for line in lines]
+    rows = [tables.parse_numbers(line.encode()) for line in lines]
     if [len(row) for row in rows] != [4] * 4 or [len(line.split()) for line in lines] != [4] * 4:
         raise UserError("a matrix of 4 rows with 4 numbers is needed")
     matrix = np.array(rows)
@@ -179,7 +179,7 @@ def agreement(scans: list[Geometry]) -> Agreement:
     from scipy.spatial import cKDTree
 
     trees = [cKDTree(scan.points) for scan in scans]
-    spacings = [cleaning.spacing(scan.points) for scan in scans]
+    spacings = [neighbours.spacing(scan.points) for scan in scans]
     rng = np.random.default_rng(0)
     distances, seen = [], []
     for i, scan in enumerate(scans):
@@ -223,7 +223,7 @@ def merge(paths: list, scanner: str, side: float | None = None) -> tuple[Geometr
     placed = placements(paths)
     scans = [load(scan, scanner) for scan in placed]
     if side is None:
-        side = float(np.median([cleaning.spacing(scan.points) for scan in scans]))
+        side = float(np.median([neighbours.spacing(scan.points) for scan in scans]))
     found = agreement(scans)
     cloud = merged(scans, side)
     lines = [f"{len(scans)} scans, {sum(len(scan.points) for scan in scans)} points; "

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from helper import UserError, open3d
 from igr.backend import threads
-from igr.geometry import metrics
 from igr.geometry.frames import Geometry
+from igr.geometry.neighbours import spacing
 
 import numpy as np
 
@@ -76,11 +76,6 @@ def cloud_of(geometry: Geometry) -> Geometry:
     if geometry.faces is None:
         return geometry
     return geometry.part(geometry.used)
-
-
-def spacing(points: np.ndarray) -> float:
-    """The median distance of points (N, 3) to their nearest other point; 0 for a single one."""
-    return float(np.median(metrics.neighbour_distance(points, 1))) if len(points) > 1 else 0.0
 
 
 # ----------------------------------------------------------------------------------------- steps

@@ -16,6 +16,9 @@ NEIGHBOURS = 12  # through which scatter fits a quadric, in the frame of the nex
 FRAME_NEIGHBOURS = 64
 SAMPLE = 1_000  # points that scatter looks at
 
+INEXACT = 0.2  # the same, above which they do not lie on the surface; clean clouds have below 0.16
+FEW = 5_000  # points of which each counts
+
 RIM_NEIGHBOURS = 30
 GAP = np.radians(140)  # without a neighbour, seen from a point of a rim; 180 where that is straight
 ONE_SHEET = 0.5  # spacings; greater standard deviations from a quadric mean two sheets
@@ -106,3 +109,14 @@ def _widest_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     angles = np.sort(np.arctan2(y, x), axis=1)
     around = 2 * np.pi + angles[:, 0] - angles[:, -1]
     return np.maximum(np.diff(angles, axis=1).max(axis=1), around)
+
+
+def loose(points: np.ndarray, sigma: np.ndarray, knn: int) -> bool:
+    """Are points (N, 3) too few to tell the surface, or beside it?"""
+    return len(points) < FEW or scatter(points) > INEXACT * spacing_of(sigma, knn)
+
+
+def spacing_of(sigma: np.ndarray, knn: int) -> float:
+    """The usual distance of neighbours whose k-th ones are sigma (N, 1) away: on a surface their
+    number grows with the square of the distance."""
+    return float(np.median(sigma)) / knn**0.5

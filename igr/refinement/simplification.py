@@ -9,7 +9,7 @@ full mesh, by least squares, which takes another fifth of the error away.
 from __future__ import annotations
 
 from helper import UserError, open3d
-from igr.geometry import meshes, metrics
+from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
 
 import numpy as np
@@ -44,36 +44,9 @@ def simplified(mesh: Geometry, count: int, scale: float = 1.0) -> tuple[Geometry
     for _ in range(FITS):
         small = _fitted(small, meshes.sample_mesh(mesh, PER_FACE * len(faces), rng).points)
     samples = meshes.sample_mesh(mesh, SAMPLES, rng).points
-    error = scale * metrics.point_to_surface(samples, small).mean()
+    error = scale * neighbours.point_to_surface(samples, small).mean()
     return small, (f"{len(faces)} of {len(mesh.faces)} faces, mean distance {error:.3g} to the "
                    f"full mesh{_changes(mesh, small)}")
-
-
-def clustered(mesh: Geometry, count: int) -> Geometry:
-    """A mesh of at most `count` faces to look at, quickly, with colours but without normals: all
-    vertices in a cube become one, their mean (Rossignac & Borrel 1993). Not manifold in general.
-    The mesh itself where it has no more.
-    """
-    if count >= len(mesh.faces):
-        return mesh
-    o3d = open3d()
-    full = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(mesh.points),
-                                     o3d.utility.Vector3iVector(mesh.faces.astype(np.int32)))
-    if mesh.colors is not None:
-        full.vertex_colors = o3d.utility.Vector3dVector(mesh.colors)
-    # a surface of area A crosses some 1.5 A / side^2 cubes, and has twice as many faces as vertices
-    side = max((3 * meshes.face_areas(mesh).sum() / count) ** 0.5,
-               1e-6 * np.ptp(mesh.points, axis=0).max(), 1e-300)
-    while True:
-        small = full.simplify_vertex_clustering(
-            side, o3d.geometry.SimplificationContraction.Average)
-        if len(small.triangles) <= count:
-            break
-        side *= 1.1
-    found = Geometry(np.asarray(small.vertices), None, np.asarray(small.triangles, np.int64))
-    if mesh.colors is not None:
-        found = found._replace(colors=np.asarray(small.vertex_colors))
-    return found
 
 
 def _fitted(mesh: Geometry, samples: np.ndarray) -> Geometry:

@@ -1,1 +1,13 @@
-"""training."""
+"""Samples, schedule, solver, run folder and loop.
+
+    solvers          Adam and Muon
+    surface_samples  points of the network's level set
+    sampling         the points that a step sees
+    schedule         steps, batch, rate and frequencies by the cloud
+    monitoring       evaluate the surface during training
+    locks            one training at a time in a folder
+    runs             the run folder: checkpoints, log, resuming
+    loop             one step, the plan of all steps, the loop
+
+It may import pointcloud, field, isosurface, geometry, backend.
+"""

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 import signal
 import time
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import helper
 from helper import Interrupted, UserError
@@ -15,7 +15,7 @@ from igr.backend.progress import Progress
 from igr.backend.ranks import Ranks
 from igr.geometry.frames import Geometry
 from igr.training import solvers, surface_samples
-from igr.training.monitoring import SurfaceMonitor, save_preview
+from igr.training.monitoring import SurfaceMonitor
 from igr.training.runs import Checkpoint, RunFolder
 from igr.training.sampling import GraphSamples, HostSamples
 from igr.training.surface_samples import ZeroSet
@@ -164,9 +164,11 @@ class Job(NamedTuple):
 class TrainingLoop:
     """The loop of the rank that logs and saves, and how far it has come."""
 
-    def __init__(self, job: Job, run: RunFolder):
+    def __init__(self, job: Job, run: RunFolder, save_preview: Callable[[Path, Geometry], None]):
+        """save_preview: writes a picture of a mesh."""
         self.job = job
         self.run = run
+        self.save_preview = save_preview
         self.done = job.steps_done
         self.path: Path | None = None  # the last checkpoint
         self.first_losses: dict[str, float] | None = None
@@ -238,7 +240,7 @@ class TrainingLoop:
         if due.preview and mesh:
             path = self.run.folder / f"preview_{self.job.plan.epoch_at(self.done):05d}.png"
             try:
-                save_preview(path, mesh)
+                self.save_preview(path, mesh)
             except (UserError, OSError, MemoryError) as error:  # no reason to stop the training
                 progress.write(f"no {path}: {error}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Callable, NamedTuple
 
 from igr.backend import memory
@@ -11,7 +10,6 @@ from igr.geometry.frames import Geometry
 from igr.geometry.meshes import face_areas, sample_mesh
 from igr.isosurface import extraction
 from igr.training import surface_samples
-from igr.view import cameras, images, render
 
 import numpy as np
 
@@ -49,11 +47,3 @@ class SurfaceMonitor(NamedTuple):
         floors = [np.sqrt(area / k) / 2 for k in (n, len(self.held_out))]
         return {**metrics.chamfer_hausdorff(samples.points, self.held_out),
                 "chamfer_floor": float(np.mean(floors))}
-
-
-def save_preview(path: Path, mesh: Geometry) -> None:
-    """Write a picture of a mesh in the unit frame, always by the same camera."""
-    cube = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), axis=-1).reshape(-1, 3)
-    style = render.Style(640, 480)
-    camera = cameras.Camera.around(cube, aspect=style.aspect)
-    images.save(path, render.mesh(mesh, camera, style))

@@ -16,7 +16,6 @@ only, so a resumed run does bit for bit what it would have done without the stop
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from pathlib import Path
 import re
@@ -194,17 +193,6 @@ class Log:
 
 
 # ------------------------------------------------------------------------------ may a run continue?
-
-
-def fingerprint(*parts: np.ndarray | str | None) -> str:
-    """The sha256 of all bytes of arrays and texts, in their order; None is left out."""
-    found = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            found.update(part.encode())
-        elif part is not None:
-            found.update(np.ascontiguousarray(part).reshape(-1).data)
-    return found.hexdigest()
 
 
 def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -> dict[str, Any]:

@@ -15,23 +15,6 @@ import nnabla as nn
 import nnabla.functions as F
 import numpy as np
 
-MOST = 1_000_000  # points of a cloud that a training sees: the shape that a network of some 100,000
-# weights can learn is known from fewer
-
-
-def some_of(test: np.ndarray, train: np.ndarray):
-    """The first of the test part and of the training part of a cloud, indices in random order,
-    together MOST in the proportion of the parts.
-
-    That is a random sample, so it is as dense here and there as the cloud is, in proportion. The
-    training takes it as its cloud: the k-th neighbours are those within the sample, since the pool
-    of the zero set compares with the gaps between the points that the network was shown. Those are
-    1 / sqrt(q) times as wide in a sample of a share q, as the number of points within a radius r of
-    a surface's point grows with r^2.
-    """
-    held_out = MOST * len(test) // (len(test) + len(train))
-    return test[:held_out], train[: MOST - held_out]
-
 
 def batches(n: int, batch_size: int, seed: int, step: int = 0):
     """Index arrays (batch_size,) from the given step on, without end: each epoch is a fresh

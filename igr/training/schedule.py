@@ -11,7 +11,7 @@ from typing import Any
 from helper import UserError
 from igr.field.encoding import frequencies_for
 from igr.pointcloud import normals
-from igr.pointcloud.noise import on_rim, scatter
+from igr.pointcloud.noise import loose, on_rim, scatter, spacing_of
 
 import numpy as np
 
@@ -20,14 +20,11 @@ STEPS_WITH_WINDING = {**STEPS, "normal": 4_000}  # some three; results/surfaces.
 BATCH = {"draft": 256, "normal": 512, "fine": 512}
 NOISY_STEPS = 2_000  # at most
 NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
-INEXACT = 0.2  # the same, above which they do not lie on the surface; clean clouds have below 0.16
 TAU = 1.0
 WINDING_TAU = 0.3  # these normals are rough where the surface is
 RATE = 0.00125  # Muon's
 SHORT = 4_000  # steps, up to which it is twice that, as it is with winding numbers
 ADAM_RATE = 0.005  # results/study.md
-
-FEW = 5_000  # points of which each counts
 
 
 def normals_for(settings: Any, points: np.ndarray, sigma: np.ndarray) -> np.ndarray | None:
@@ -90,14 +87,3 @@ def dead_zone(points: np.ndarray, sigma: np.ndarray, knn: int) -> np.ndarray:
     zone = sigma.copy() if loose(points, sigma, knn) else np.zeros_like(sigma)
     zone[on_rim(points)] = np.inf
     return zone
-
-
-def loose(points: np.ndarray, sigma: np.ndarray, knn: int) -> bool:
-    """Are points (N, 3) too few to tell the surface, or beside it?"""
-    return len(points) < FEW or scatter(points) > INEXACT * spacing_of(sigma, knn)
-
-
-def spacing_of(sigma: np.ndarray, knn: int) -> float:
-    """The usual distance of neighbours whose k-th ones are sigma (N, 1) away: on a surface their
-    number grows with the square of the distance."""
-    return float(np.median(sigma)) / knn**0.5

@@ -6,7 +6,6 @@ Colours are sRGB in [0, 1].
 
 from __future__ import annotations
 
-import helper
 from helper import UserError
 from igr.geometry import meshes, metrics
 from igr.geometry.frames import Frame, Geometry
@@ -14,8 +13,6 @@ from igr.geometry.frames import Frame, Geometry
 import numpy as np
 
 CLAY = (0.91, 0.84, 0.73)
-NEIGHBOURS = 8  # points that give a vertex its colour
-BLOCK = 1 << 18  # vertices that are coloured at a time, to spare memory
 COLOR_MAP = "viridis"  # perceptually uniform: equal steps of distance look equal
 
 
@@ -51,23 +48,6 @@ def greys(intensity: np.ndarray) -> np.ndarray:
     low, high = np.percentile(intensity, [1, 99])
     grey = np.clip((intensity - low) / max(high - low, 1e-30), 0, 1)
     return np.repeat(grey[:, None], 3, axis=1)
-
-
-def carry_colors(cloud: Geometry, mesh: Geometry) -> Geometry:
-    """The mesh with the cloud's colours at its vertices, in the same coordinates: the mean of the
-    nearest NEIGHBOURS points, weighted by Wendland's function as in igr/geometry/regression.py."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(cloud.points, compact_nodes=False, balanced_tree=False)
-    k = min(NEIGHBOURS + 1, len(cloud.points))  # the last one sets the radius
-    blocks = []
-    for places in np.array_split(mesh.points, len(mesh.points) // BLOCK + 1):
-        distance, index = tree.query(places, k=[*range(1, k + 1)], workers=helper.cores())
-        t = distance / (distance[:, -1:] * (1 + 1e-9) + 1e-30)
-        weights = (1 - t) ** 4 * (4 * t + 1)
-        weights /= weights.sum(axis=1, keepdims=True)
-        blocks.append(np.einsum("nk,nkc->nc", weights, cloud.colors[index]).astype(np.float32))
-    return mesh._replace(colors=np.concatenate(blocks))
 
 
 def color_map(values: np.ndarray, top: float) -> np.ndarray:

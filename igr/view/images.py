@@ -7,7 +7,6 @@ from pathlib import Path
 
 import helper
 from helper import UserError
-from igr.formats import files
 
 import numpy as np
 
@@ -24,7 +23,7 @@ def check_image(path, background: str, inputs=()) -> Path:
 
     background: "white" or "transparent"; inputs: files that it must not replace.
     """
-    path = files.check_writable(path, IMAGES, inputs)
+    path = helper.check_writable(path, IMAGES, inputs)
     if background != "white" and path.suffix.lower() != ".png":
         raise UserError(f"{path}: jpeg has no transparency; take .png, or a white background")
     return path
@@ -41,7 +40,7 @@ def check_folder(path) -> Path:
 def check_movie(path, inputs=()) -> Path:
     """`path` as a Path; raises UserError where a movie cannot be written there. inputs: files that
     it must not replace."""
-    path = files.check_writable(path, MOVIES, inputs)
+    path = helper.check_writable(path, MOVIES, inputs)
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise UserError(f"{path}: .mp4 needs pip install imageio-ffmpeg; or take .gif")
     return path

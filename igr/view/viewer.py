@@ -17,9 +17,9 @@ import re
 from typing import NamedTuple
 import zlib
 
+from helper import open3d
 from igr.geometry import meshes
 from igr.geometry.frames import Geometry
-from igr.refinement import simplification
 from igr.view import render
 from igr.view.colors import CLAY
 
@@ -51,7 +51,7 @@ class Dots(NamedTuple):
 def thinned(mesh: Geometry) -> tuple[Geometry, str]:
     """A mesh that a browser can turn, and what is to be said of it; "" where it is the given one.
     """
-    shown = simplification.clustered(mesh, MOST_FACES)
+    shown = clustered(mesh, MOST_FACES)
     if shown is mesh:
         return mesh, ""
     return shown, f": {len(mesh.faces):,} faces thinned to {len(shown.faces):,} for the browser"
@@ -122,3 +122,30 @@ def _column(values: np.ndarray) -> bytes:
     steps = np.diff(values, prepend=values.dtype.type(0))
     split = steps.astype(values.dtype.newbyteorder("<")).view(np.uint8)
     return split.reshape(-1, values.dtype.itemsize).T.tobytes()
+
+
+def clustered(mesh: Geometry, count: int) -> Geometry:
+    """A mesh of at most `count` faces to look at, quickly, with colours but without normals: all
+    vertices in a cube become one, their mean (Rossignac & Borrel 1993). Not manifold in general.
+    The mesh itself where it has no more.
+    """
+    if count >= len(mesh.faces):
+        return mesh
+    o3d = open3d()
+    full = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(mesh.points),
+                                     o3d.utility.Vector3iVector(mesh.faces.astype(np.int32)))
+    if mesh.colors is not None:
+        full.vertex_colors = o3d.utility.Vector3dVector(mesh.colors)
+    # a surface of area A crosses some 1.5 A / side^2 cubes, and has twice as many faces as vertices
+    side = max((3 * meshes.face_areas(mesh).sum() / count) ** 0.5,
+               1e-6 * np.ptp(mesh.points, axis=0).max(), 1e-300)
+    while True:
+        small = full.simplify_vertex_clustering(
+            side, o3d.geometry.SimplificationContraction.Average)
+        if len(small.triangles) <= count:
+            break
+        side *= 1.1
+    found = Geometry(np.asarray(small.vertices), None, np.asarray(small.triangles, np.int64))
+    if mesh.colors is not None:
+        found = found._replace(colors=np.asarray(small.vertex_colors))
+    return found
