@@ -3,19 +3,16 @@
 import argparse
 import json
 
-import common
+from benchmarks.common import ROOT
+from benchmarks.results import normals
+from benchmarks.speed import contestants, launches, step
+from benchmarks.stress import scale
+from benchmarks.stress.rope import Rope
+from benchmarks.studies import surfaces
 import helper
 from igr.backend import devices
 from igr.formats import files
-from igr.geometry import shapes
-from igr.geometry.rope import Rope
-import launches
-import mpi_step
 import networks
-import normals
-import scale
-import step
-import surfaces
 
 import numpy as np
 import pytest
@@ -23,16 +20,16 @@ import pytest
 
 def test_a_contestant_that_cannot_run_is_left_out(capsys):
     def fails(repeat):
-        raise common.CannotRun("no compiler")
+        raise contestants.CannotRun("no compiler")
 
-    found = common.alternate({"a": lambda repeat: [1.0, 3.0], "b": fails}, 3, 2)
+    found = contestants.alternate({"a": lambda repeat: [1.0, 3.0], "b": fails}, 3, 2)
     assert found == {"a": 2.0} and "b cannot run: no compiler" in capsys.readouterr().out
 
 
 def test_rates_of_a_step_in_the_graph():
-    args = argparse.Namespace(rounds=1, repeat=1)
     device = devices.Device("cpu-graph", kernel=False, cuda=False, rows=8)
-    row = step.graph_row(args, device, None, {}, 16, 8, 4)
+    contest = contestants.Contest(argparse.Namespace(rounds=1, repeat=1), device, twin=None)
+    row = step.graph_row(contest, step.Size(16, 8, 4))
     assert row["tflops"] * 1e12 * row["ours"] == pytest.approx(step.flop(16, 8, 4), rel=1e-12)
     assert row["share_of_product"] == row["tflops"] / row["product_tflops"]
     weights = sum(i * o for i, o in networks.layer_shapes(16))
@@ -61,7 +58,7 @@ def test_table_of_a_steps_kernels():
 
 
 def test_table_of_the_surfaces():
-    """results/surfaces.md shows the lines of benchmarks/surfaces.jsonl."""
+    """results/surfaces.md shows the lines of benchmarks/studies/surfaces.jsonl."""
     page = surfaces.PAGE.read_text()
     assert surfaces.render(page, surfaces.known()) == page
     found = {"reference_to_surface": 0.3604, "mesh_to_surface": 0.3371, "pieces": 1, "euler": 0,
@@ -77,7 +74,7 @@ def test_table_of_the_surfaces():
 def test_a_mesh_of_the_rope_is_measured_against_the_rope(tmp_path, monkeypatch):
     """In half longest sides of the other points: a coarse mesh's distance is a groove's height."""
     monkeypatch.setattr(scale, "SAMPLES", 2000)
-    files.write(tmp_path / "truth.ply", shapes.sample("rope", 2000, seed=1))
+    files.write(tmp_path / "truth.ply", Rope().sample(2000, np.random.default_rng(1)))
     mesh = Rope(0).mesh(1024, 256)
     files.write(tmp_path / "mesh.ply", mesh)
     found = scale.mesh_to_truth(tmp_path / "mesh.ply", tmp_path / "truth.ply")
@@ -87,7 +84,7 @@ def test_a_mesh_of_the_rope_is_measured_against_the_rope(tmp_path, monkeypatch):
 
 
 def test_table_of_the_scale():
-    """benchmarks/README.md shows the rows of benchmarks/scale.json."""
+    """benchmarks/README.md shows the rows of benchmarks/stress/scale.json."""
     page = scale.PAGE.read_text()
     assert scale.render(page, scale.known()) == page
     cost = {"seconds": 12.4, "cpu_seconds": 7.6, "peak_mib": 1234.5}
@@ -102,20 +99,6 @@ def test_table_of_the_scale():
     assert [len(axis.lines) for axis in axes] == [2, len(scale.PARTS)]
 
 
-def test_a_rank_s_steps_are_timed(tmp_path, monkeypatch):
-    monkeypatch.setattr(mpi_step, "WARM_UP", 1)
-    files.write(tmp_path / "cloud.ply", shapes.sample("sphere", 500, seed=0))
-    found = mpi_step.measure(str(tmp_path / "cloud.ply"), threads=1, batch=8, steps=2)
-    assert len(found["step"]) == len(found["cpu"]) == 2 and min(found["step"]) > 0
-
-
-def test_medians_of_the_ranks_steps():
-    rounds = [{"step": [0.01, 0.03], "averaging": [0.001]}, {"step": [0.02], "averaging": []}]
-    assert mpi_step.row_of("2x1x256", rounds) == {
-        "ranks": 2, "threads": 1, "batch": 256, "together": 512,
-        "step_ms": pytest.approx(20), "averaging_ms": pytest.approx(1)}
-
-
 def test_angles_of_normals():
     turned = [[0, 0, 2], [0, 1, 0], [0, 0, -1], [1, 0, 1]]
     found = normals.compare(np.array(turned, float), np.array([[0, 0, 1.0]] * 4))
@@ -123,9 +106,9 @@ def test_angles_of_normals():
 
 
 def test_what_soak_found():
-    found = json.loads((common.ROOT / "benchmarks" / "soak.json").read_text())
-    text = " ".join((common.ROOT / "benchmarks" / "README.md").read_text().split())
+    found = json.loads((ROOT / "benchmarks/stress/soak.json").read_text())
+    text = " ".join((ROOT / "benchmarks" / "README.md").read_text().split())
     done, refused, misused = (found["statuses"][status] for status in "012")
-    assert (f"ran {found['commands']} commands, of which {done} did their work, {refused} said in "
-            f"one line why they could not and {misused} were wrong usage") in text
+    assert (f"ran {found['commands']} commands (`soak.json`), of which {done} did their work, "
+            f"{refused} said in one line why they could not and {misused} were wrong usage") in text
     assert found["findings"] == [] and "nothing was found" in text

@@ -65,6 +65,15 @@ def test_samples(gpu, rng):
     assert np.abs(y[:, 31:] - x).mean() == pytest.approx(0.055 * 0.798, rel=0.05)
 
 
+def step_along(solver, parameters, gradients):
+    """A step for each of the gradients, {name: array}."""
+    for gradient in gradients:
+        solver.zero_grad()
+        for key, p in parameters.items():
+            p.g = gradient[key]
+        solver.update()
+
+
 @pytest.mark.parametrize("name", ["adam", "muon"])
 def test_solvers(gpu, rng, name):
     """Three steps of one object, also across set_state()."""
@@ -80,11 +89,7 @@ def test_solvers(gpu, rng, name):
             if state:
                 solvers.set_state_of(solver, state)
             solver.set_learning_rate(1e-2)
-            for gradient in part:
-                solver.zero_grad()
-                for key, p in parameters.items():
-                    p.g = gradient[key]
-                solver.update()
+            step_along(solver, parameters, part)
             state = solvers.state_of(solver)
         moved.append({key: p.d.copy() for key, p in parameters.items()})
     for key, array in moved[1].items():

@@ -3,15 +3,14 @@
 import json
 import re
 
+from benchmarks.results import driver, tables
+from benchmarks.studies import study
 from conftest import ROOT
 import datasets
 from igr.geometry.frames import Frame
 from igr.training import sampling
 import losses
 from networks import MLP
-import results
-import results_tables as tables
-import study
 
 import nnabla.function
 import numpy as np
@@ -22,7 +21,7 @@ import pytest
 def test_results_tables(file, count):
     """Writing the tables anew from results/*.json changes nothing, and there are such tables."""
     text = (ROOT / file).read_text()
-    found = tables.read(ROOT / "results", results.SHAPES)
+    found = tables.read(ROOT / "results", driver.SHAPES)
     assert found and text.count("<!-- results: ") == count
     assert tables.filled(text, found) == text
 
@@ -48,7 +47,7 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
 
 
 def test_the_claim_counts_the_rows_of_the_table():
-    found = tables.read(ROOT / "results", results.SHAPES)
+    found = tables.read(ROOT / "results", driver.SHAPES)
     text = " ".join((ROOT / "README.md").read_text().split())
     counts = []
     for peer in ("poisson-estimated", "poisson-winding", "poisson"):
@@ -77,7 +76,7 @@ def test_speed_in_the_readme():
     text = (ROOT / "README.md").read_text()
     for file, pattern in (("step", r"takes (\d\.\d\d) times PyTorch"),
                           ("forward", r"computes (\d\.\d) times as many")):
-        rows = json.loads((ROOT / "benchmarks" / f"{file}.json").read_text())["rows"]
+        rows = json.loads((ROOT / "benchmarks/speed" / f"{file}.json").read_text())["rows"]
         ratio = next(row for row in rows if row["dims"] == 512)["ratio_torch"]
         said = re.search(pattern, re.sub(r"\s+", " ", text)).group(1)
         assert float(said) == pytest.approx(ratio, abs=0.06)
@@ -85,19 +84,20 @@ def test_speed_in_the_readme():
 
 @pytest.mark.parametrize("file", ["step", "forward"])
 def test_benchmark_tables(file):
-    """The rows of benchmarks/*.json stand in the table, rounded to three digits."""
+    """The rows of benchmarks/speed/*.json stand in the table, rounded to three digits."""
     columns = ["ours", *(["muon"] if file == "step" else []), "torch", "nnabla_graph", "floor",
                "ratio_torch", "ratio_floor"]
     text = (ROOT / "benchmarks" / "README.md").read_text()
-    for row in json.loads((ROOT / "benchmarks" / f"{file}.json").read_text())["rows"]:
+    for row in json.loads((ROOT / "benchmarks/speed" / f"{file}.json").read_text())["rows"]:
         cells = " | ".join(f"{row[name]:.3g}" for name in columns)
         assert f"| 8 x {row['dims']} | {cells} |" in text
 
 
 def test_core_type_table():
     text = (ROOT / "benchmarks" / "README.md").read_text()
-    steps, forwards = (json.loads((ROOT / "benchmarks" / f"{name}-core-types.json").read_text())
-                       ["rows"] for name in ("step", "forward"))
+    speed = ROOT / "benchmarks/speed"
+    steps, forwards = (json.loads((speed / f"{name}-core-types.json").read_text())["rows"]
+                       for name in ("step", "forward"))
     assert len(steps) == len(forwards) == 10
     for step, forward in zip(steps, forwards):
         assert (f"| 8 x {step['dims']} | {step['ours']:.3g} | {step['muon']:.3g} | "
@@ -107,7 +107,7 @@ def test_core_type_table():
 
 def test_extraction_table():
     text = (ROOT / "benchmarks" / "README.md").read_text()
-    for row in json.loads((ROOT / "benchmarks" / "extract.json").read_text())["rows"]:
+    for row in json.loads((ROOT / "benchmarks/speed/extract.json").read_text())["rows"]:
         name = row["f"].split("/")[0]
         assert f"| {name} | {row['grid']} | {row['evaluations']:,} |" in text
         assert row.get("same_as_dense", True) and not row.get("missed_cells", 0)
@@ -118,7 +118,7 @@ def test_pictures_table():
     """The table, and the sentence of docs/pictures.md about the same figures."""
     table = re.sub(r"\s+", " ", (ROOT / "benchmarks" / "README.md").read_text())
     text = re.sub(r"\s+", " ", (ROOT / "docs" / "pictures.md").read_text())
-    rows = json.loads((ROOT / "benchmarks" / "pictures.json").read_text())["rows"]
+    rows = json.loads((ROOT / "benchmarks/speed/pictures.json").read_text())["rows"]
     for row in rows:
         assert f"| {row['what']} | {row['size']:,} | {row['seconds']:.3g} |" in table
     ball, _, gyroid, cloud, page = rows
@@ -144,18 +144,7 @@ def test_functions_of_a_step():
 
 
 def test_table_of_the_study():
-    """results/study.md shows the lines of benchmarks/study.jsonl."""
+    """results/study.md shows the lines of benchmarks/studies/study.jsonl."""
     rows, page = study.lines(), study.PAGE.read_text()
     assert study.render(page, rows) == page
-    assert rows and all(row["changes"].keys() <= study.DEFAULT.keys() for row in rows)
     assert study.render(page, rows[1:]) != page
-
-
-def test_variants_of_the_study():
-    assert study.changes_of("") == study.changes_of("rate=5e-3") == {}
-    assert study.changes_of("rate=1e-2 dims=128") == {"rate": 0.01, "dims": 128}
-    with pytest.raises(KeyError):
-        study.changes_of("speed=9")
-    c = {**study.DEFAULT, "batch": 128, "grow": 16, "steps": 2500}
-    sizes = [study.batch_of(c, step) for step in range(2500)]
-    assert [sizes.count(128 * 2**i) for i in range(5)] == [500] * 5

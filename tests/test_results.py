@@ -1,4 +1,4 @@
-"""benchmarks/results.py: a tiny shape through the whole driver, killed, resumed; its parts."""
+"""The results' driver: a tiny shape through all of it, killed, resumed; its parts."""
 
 import json
 import os
@@ -7,17 +7,10 @@ import subprocess
 import sys
 import time
 
+from benchmarks.results import clouds, driver, jobs, peers, pictures, process, settings, tables
 from conftest import ROOT
 from igr.formats import files
 from igr.geometry import frames, shapes
-import peers
-import results
-import results_clouds as clouds
-import results_jobs
-import results_pictures as pictures
-import results_process
-import results_settings as settings
-import results_tables as tables
 from test_tables import figures
 
 import numpy as np
@@ -26,9 +19,8 @@ import pytest
 # a program that runs the driver with settings that take seconds
 TINY = f"""
 import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "benchmarks")!r}]
-import results
-import results_settings as settings
+sys.path[:0] = [{str(ROOT)!r}]
+from benchmarks.results import driver, settings
 settings.OURS["ours"] = "--dims 16 -ti 600 -k 5 -b 64"
 settings.OURS["ours-seed-1"] = "--dims 16 -ti 700 -k 5 -b 64"
 settings.INFER_FLAGS, settings.POINTS, settings.SAVE_STEPS = "--grid-size 32", 400, 50
@@ -36,24 +28,24 @@ settings.COURSE, settings.COURSE_GRID = 2, 24
 settings.SHAPES.clear()
 settings.SHAPES["letter"] = settings.Shape(
     methods=("ours", "ours-seed-1"), seeded=("clean",), course=True)
-results.main(results.parse_args(sys.argv[1:]))
+driver.main(driver.parse_args(sys.argv[1:]))
 """
 
 
 @pytest.fixture
-def driver(tmp_path):
+def start(tmp_path):
     """Start the tiny driver in tmp_path; a README beside its results."""
     (tmp_path / "results").mkdir()
     for path in ("README.md", "results/README.md"):
         (tmp_path / path).write_text("a\n<!-- results: shapes -->\nold\n<!-- end -->\nz\n")
 
-    def start(*flags):
+    def run(*flags):
         return subprocess.Popen(
             [sys.executable, "-c", TINY, "--work", tmp_path / "work", "--results",
              tmp_path / "results", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, env={**os.environ, "DISPLAY": ""})
 
-    return start
+    return run
 
 
 def wait_for_checkpoint(folder):
@@ -63,16 +55,16 @@ def wait_for_checkpoint(folder):
         time.sleep(0.05)
 
 
-def test_killed_and_resumed(driver, tmp_path):
+def test_killed_and_resumed(start, tmp_path):
     """A driver killed during a training: the next one resumes it, a third finds everything done."""
-    process = driver()
+    started = start()
     wait_for_checkpoint(tmp_path)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    started.send_signal(signal.SIGKILL)
+    started.communicate()
     assert not (tmp_path / "results" / "letter.json").exists()
-    process = driver()  # the first one's training holds the lock until it ends
-    said, error = process.communicate(timeout=200)
-    assert process.returncode == 0, said + error
+    started = start()  # the first one's training holds the lock until it ends
+    said, error = started.communicate(timeout=200)
+    assert started.returncode == 0, said + error
     result = json.loads((tmp_path / "results" / "letter.json").read_text())
     found = result["cases"]["clean"]["methods"]
     assert list(found) == ["ours", "ours-seed-1"] and result["cases"]["clean"]["points"] == 400
@@ -90,7 +82,7 @@ def test_killed_and_resumed(driver, tmp_path):
     assert str(tmp_path) not in json.dumps({**entry, "settings": None})
     assert len(list((tmp_path / "work" / "letter").glob("clean-ours-" + "[0-9a-f]" * 8))) == 1
     before = (tmp_path / "results" / "letter.json").read_text()
-    said = driver().communicate(timeout=100)[0]
+    said = start().communicate(timeout=100)[0]
     assert "letter" not in said  # nothing was done again
     assert (tmp_path / "results" / "letter.json").read_text() == before
     for path in ("README.md", "results/README.md"):
@@ -99,24 +91,24 @@ def test_killed_and_resumed(driver, tmp_path):
         assert "| letter | 400 |" in text and "old" not in text
 
 
-def test_stopped_by_a_signal(driver, tmp_path):
-    process = driver()
+def test_stopped_by_a_signal(start, tmp_path):
+    started = start()
     wait_for_checkpoint(tmp_path)
-    process.terminate()
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode != 0 and "stopped; the same command goes on" in error
+    started.terminate()
+    error = started.communicate(timeout=60)[1]
+    assert started.returncode != 0 and "stopped; the same command goes on" in error
 
 
 def job(tmp_path, method="poisson", script=None):
     cloud = shapes.sample("sphere", 300)
     files.write(tmp_path / "sphere.ply", shapes.mesh("sphere"))
     files.write(tmp_path / "clean.ply", cloud)
-    made = results_jobs.Job(method, "clean", tmp_path, tmp_path / "sphere.ply",
+    made = jobs.Job(method, "clean", tmp_path, tmp_path / "sphere.ply",
                        {"points": 300, "cloud_sha256": ""}, ("default",), True, "")
     if script:
         (tmp_path / "peer.py").write_text(script)
         commands = [[tmp_path / "peer.py"]]
-        made = type("Fake", (results_jobs.Job,), {"commands": lambda self: commands})(*made)
+        made = type("Fake", (jobs.Job,), {"commands": lambda self: commands})(*made)
     return made
 
 
@@ -127,7 +119,7 @@ def job(tmp_path, method="poisson", script=None):
 ])
 def test_a_peer_that_crashes_is_one_line(tmp_path, monkeypatch, script, said):
     monkeypatch.setattr(settings, "PEER_SECONDS", 3)
-    with open(tmp_path / ".lock", "w") as lock, pytest.raises(results_process.Failed, match=said):
+    with open(tmp_path / ".lock", "w") as lock, pytest.raises(process.Failed, match=said):
         job(tmp_path, script=script).make(lock)
 
 
@@ -140,10 +132,10 @@ def counted(tmp_path, monkeypatch):
     def make(self, lock):
         made.append((self.case, self.method))
         if self.method == "poisson":
-            raise results_process.Failed("no luck")
+            raise process.Failed("no luck")
         return figures(0.1, 0.2)
 
-    monkeypatch.setattr(results_jobs.Job, "make", make)
+    monkeypatch.setattr(jobs.Job, "make", make)
     monkeypatch.setattr(pictures, "write", lambda *_: None)
     monkeypatch.setattr(settings, "POINTS", 300)
     monkeypatch.setitem(settings.SHAPES, "sphere", settings.Shape(cases=("clean", "noisy")))
@@ -151,7 +143,7 @@ def counted(tmp_path, monkeypatch):
 
     def run(only=None):
         made.clear()
-        failed = results.measure_shape("sphere", tmp_path / "work", tmp_path / "results", only)
+        failed = driver.measure_shape("sphere", tmp_path / "work", tmp_path / "results", only)
         return list(made), failed
 
     return run
@@ -185,7 +177,7 @@ def test_what_is_done_is_not_made_again(counted, tmp_path, monkeypatch):
 def test_the_network_alone_is_of_the_same_training(tmp_path):
     infos = {"clean": {"points": 9, "cloud_sha256": "", "normals": True}}
     shape = settings.Shape(methods=("ours", "ours-network"), infer_flags="--trim auto")
-    ours, alone = (job.commands() for job in results_jobs.jobs(shape, None, infos, None, tmp_path,
+    ours, alone = (job.commands() for job in jobs.jobs(shape, None, infos, None, tmp_path,
                                                                tmp_path))
     assert ours[0] == alone[0] and ours[1][-1] == "--quiet"
     assert [w for w in alone[1] if w not in ours[1]] == [
@@ -199,7 +191,7 @@ def test_methods_and_protocols_of_each_case():
              for case in settings.ALL_CASES}
 
     def found(only=None, topology=True):
-        return {(job.case, job.method): job.protocols for job in results_jobs.jobs(
+        return {(job.case, job.method): job.protocols for job in jobs.jobs(
             shape, only, infos, topology, folder=None, reference=None)}
 
     every = found()
@@ -214,29 +206,29 @@ def test_methods_and_protocols_of_each_case():
 
 def test_cost_of_a_training_that_was_stopped(tmp_path, monkeypatch):
     """Seconds of both parts, no CPU time. It is kept, so that a later stop does not lose it."""
-    done, commands = results_process.Done(0, 5.0, 4.0, 100.0, ""), []
-    monkeypatch.setattr(results_process, "run",
+    done, commands = process.Done(0, 5.0, 4.0, 100.0, ""), []
+    monkeypatch.setattr(process, "run",
                         lambda command, *_: commands.append(command) or done)
     command = ["train.py", "-ti", "9", "-m", tmp_path / "a"]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    whole = results_jobs.train(command, tmp_path / "a", None)
+    whole = jobs.train(command, tmp_path / "a", None)
     assert whole == {"seconds": 5.0, "cpu_seconds": 4.0, "peak_mib": 100.0}
-    assert results_jobs.train(command, tmp_path / "a", None) == whole
+    assert jobs.train(command, tmp_path / "a", None) == whole
     assert len(commands) == 1 and commands[0][-1] == "--overwrite"
     (tmp_path / "b" / "param_00001.h5").touch()
-    monkeypatch.setattr(results_jobs.checkpoints, "load_checkpoint",
+    monkeypatch.setattr(jobs.checkpoints, "load_checkpoint",
                         lambda path: (None, {"seconds": 7.0}))
-    rest = results_jobs.train(command, tmp_path / "b", None)
+    rest = jobs.train(command, tmp_path / "b", None)
     assert rest == {"seconds": 12.0, "peak_mib": 100.0} and "--resume" in commands[1]
-    assert results_process.total_cost([rest, whole]) == {"seconds": 17.0, "peak_mib": 100.0}
-    assert results_process.total_cost([whole, whole])["cpu_seconds"] == 8.0
-    assert results_process.total_cost([]) == {}
+    assert process.total_cost([rest, whole]) == {"seconds": 17.0, "peak_mib": 100.0}
+    assert process.total_cost([whole, whole])["cpu_seconds"] == 8.0
+    assert process.total_cost([]) == {}
 
 
 def test_a_process_that_is_killed_does_not_hang():
-    with pytest.raises(results_process.Failed, match="killed"):
-        results_process.in_own_process(kill_myself)
+    with pytest.raises(process.Failed, match="killed"):
+        process.in_own_process(kill_myself)
 
 
 def kill_myself():
@@ -245,36 +237,37 @@ def kill_myself():
 
 def test_an_unreadable_shape_does_not_stop_the_others(counted, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(settings, "DATA", (tmp_path,))
-    monkeypatch.setattr(results, "write", lambda folder: None)
+    monkeypatch.setattr(driver, "write", lambda folder: None)
     monkeypatch.setitem(settings.SHAPES, "bunny", settings.Shape(("bad.ply",)))
     (tmp_path / "bad.ply").write_text("no ply")
-    with pytest.raises(results.UserError, match=r"^failed: bunny$"):
-        results.main(results.parse_args(["bunny", "sphere", "--work", str(tmp_path / "work"),
+    with pytest.raises(driver.UserError, match=r"^failed: bunny$"):
+        driver.main(driver.parse_args(["bunny", "sphere", "--work", str(tmp_path / "work"),
                                          "--results", str(tmp_path / "results")]))
     said = capsys.readouterr().out
     assert "bunny: " in said and "sphere, clean, ours: truth to mesh 0.10000" in said
 
 
 @pytest.mark.parametrize("peer", settings.PEERS)
-def test_peers(script, tmp_path, peer):
+def test_peers(tmp_path, peer):
     """Each makes a mesh on the cloud's surface. Those that need no normals make it without them."""
     cloud = shapes.sample("sphere", 2000)
     if "meshlab" in peer:
         pytest.importorskip("pymeshlab", reason="see benchmarks/requirements-peers.txt")
     needs = peer in settings.NEED_NORMALS
     files.write(tmp_path / "c.ply", cloud if needs else cloud._replace(normals=None))
-    script(f"benchmarks/peers.py {peer} -f c.ply -o m.ply")
+    args = peers.parse_args([peer, "-f", str(tmp_path / "c.ply"), "-o", str(tmp_path / "m.ply")])
+    peers.main(args)
     points = files.read_mesh(tmp_path / "m.ply").points
     assert np.abs(np.linalg.norm(points, axis=1) - 1).max() < 0.05
     if needs:
         files.write(tmp_path / "c.ply", cloud._replace(normals=None))
-        error = script(f"benchmarks/peers.py {peer} -f c.ply -o m.ply", status=1).stderr
-        assert "needs a cloud with normals" in error
+        with pytest.raises(driver.UserError, match="needs a cloud with normals"):
+            peers.main(args)
 
 
 def test_a_peer_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymeshlab", None)  # as where it is missing
-    with pytest.raises(results.UserError, match=r"^pymeshlab cannot.*requirements-peers.txt$"):
+    with pytest.raises(driver.UserError, match=r"^pymeshlab cannot.*requirements-peers.txt$"):
         peers.reconstruct("poisson-meshlab", shapes.sample("sphere", 9), 6, 3, None)
 
 
@@ -283,7 +276,7 @@ def test_time_and_memory_are_those_of_the_process(tmp_path):
     script.write_text("import time; a = bytearray(300 << 20); a[::4096] = b'x' * (300 << 8)\n"
                       "time.sleep(1)")
     with open(tmp_path / ".lock", "w") as lock:
-        done = results_process.run([script], lock)
+        done = process.run([script], lock)
     assert done.status == 0 and 1 < done.seconds < 20 and 300 < done.peak_mib < 700
 
 
@@ -313,12 +306,12 @@ def test_cases(tmp_path, monkeypatch):
     assert again == found  # the seed decides, bit for bit
 
 
-def test_unknown_shape(driver):
-    process = driver("cow")
-    assert "unknown shape cow; known are letter" in process.communicate(timeout=60)[1]
+def test_unknown_shape(start):
+    started = start("cow")
+    assert "unknown shape cow; known are letter" in started.communicate(timeout=60)[1]
 
 
 def test_missing_data_is_reported(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(settings, "DATA", (tmp_path,))
-    results.main(results.parse_args(["bunny", "--results", str(tmp_path)]))
+    driver.main(driver.parse_args(["bunny", "--results", str(tmp_path)]))
     assert "bunny: no file of it here" in capsys.readouterr().out

@@ -1,8 +1,11 @@
 """The rope: smooth, free of self-intersection, sampled exactly, and the distance to it."""
 
-from igr.geometry import shapes, tubes
-from igr.geometry.frames import Frame
-from igr.geometry.rope import Rope, radius
+import sys
+
+from benchmarks.stress import rope
+from benchmarks.stress.rope import Rope, radius
+from igr.formats import files
+from igr.geometry import tubes
 from igr.geometry.tubes import trefoil
 
 import numpy as np
@@ -11,6 +14,10 @@ from scipy.spatial import cKDTree
 import trimesh
 
 ROPE = Rope()
+
+
+def sample(n, seed):
+    return ROPE.sample(n, np.random.default_rng(seed))
 
 
 @pytest.fixture
@@ -80,7 +87,7 @@ def test_grooves_are_fine():
 
 def test_samples_are_even_by_area(angles):
     """Means over samples are means by area: of the height, and of the share in the valleys."""
-    cloud = shapes.sample("rope", 200_000, seed=2)
+    cloud = sample(200_000, 2)
     x, normals, _ = ROPE(*angles)
     weight = by_differences(*angles)[1]
     assert ROPE(*angles)[2].max() < ROPE.largest_area()
@@ -89,15 +96,14 @@ def test_samples_are_even_by_area(angles):
         assert f(cloud.points, cloud.normals).mean() == pytest.approx(expected, rel=0.02)
 
 
-def test_samples_lie_on_the_surface_and_the_mesh_follows_it(rng):
-    """The mesh is farthest away at the middle of a face or an edge; half the longest side is 1."""
-    assert ROPE.distance(shapes.sample("rope", 3000, seed=1).points).max() < 1e-9
-    mesh = shapes.mesh("rope")
-    corners = mesh.points[mesh.faces[rng.integers(len(mesh.faces), size=5000)]]
-    middles = np.concatenate([corners.mean(axis=1), *(corners[:, [i, i - 1]].mean(axis=1)
-                                                      for i in range(3))])
-    away = ROPE.distance(middles) / Frame.of(mesh.points).scale
-    assert away.max() < 1.1e-4 and away.mean() < 3e-5
+def test_its_program_writes_samples_on_the_surface(tmp_path, monkeypatch):
+    path = tmp_path / "rope.ply"
+    monkeypatch.setattr(sys, "argv", ["rope.py", "-n", "3000", "--seed", "1", "-o", str(path)])
+    rope.main(rope.parse_args())
+    cloud = files.read(path)
+    assert ROPE.distance(cloud.points).max() < 1e-6
+    np.testing.assert_allclose(cloud.points, sample(3000, 1).points, atol=1e-6)
+    np.testing.assert_allclose(cloud.normals, sample(3000, 1).normals, atol=1e-6)
 
 
 def test_mesh_is_closed_and_faces_outwards():
@@ -110,7 +116,7 @@ def test_mesh_is_closed_and_faces_outwards():
 @pytest.mark.parametrize("height", [1e-5, -1e-3, 0.004, -0.004])
 def test_distance_of_points_over_the_surface(height):
     """Nearer than the radius of curvature, a point's foot is where its normal comes from."""
-    cloud = shapes.sample("rope", 2000, seed=3)
+    cloud = sample(2000, 3)
     away = ROPE.distance(cloud.points + height * cloud.normals)
     np.testing.assert_allclose(away, abs(height), atol=1e-10)
 
@@ -126,8 +132,8 @@ def test_distance_against_many_samples(rng, farthest, above):
 
 
 def test_samples_do_not_depend_on_the_blocks(monkeypatch):
-    whole = shapes.sample("rope", 5000)
+    whole = sample(5000, 0)
     monkeypatch.setattr(tubes, "BLOCK", 1 << 10)
-    parts = shapes.sample("rope", 5000)
+    parts = sample(5000, 0)
     np.testing.assert_allclose(whole.points, parts.points, atol=1e-14)
     np.testing.assert_allclose(whole.normals, parts.normals, atol=1e-12)

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
+from benchmarks.stress import fuzz, kills
 from conftest import ROOT
-import fuzz
 import helper
 from helper import UserError
 from igr.field import checkpoints
@@ -16,7 +16,6 @@ from igr.formats import files
 from igr.geometry import shapes
 from igr.geometry.frames import Geometry
 from igr.training import runs, solvers
-import kills
 from networks import MLP
 import train
 
@@ -224,13 +223,13 @@ def test_threads_of_another_machine_are_not_taken_over():
 
 
 def test_kills_at_random_instants(tmp_path):
-    """20 of the 200 of benchmarks/kills.py."""
+    """20 of the 200 of benchmarks/stress/kills.py."""
     assert kills.campaign(tmp_path, 20, seed=1)["lost_or_damaged"] == 0
 
 
 @pytest.mark.parametrize("suffix", fuzz.FORMATS)
 def test_damaged_files_are_read_or_refused(tmp_path, suffix):
-    """100 of the 2000 of benchmarks/fuzz.py."""
+    """100 of the 2000 of benchmarks/stress/fuzz.py."""
     found = fuzz.campaign(suffix, 100, tmp_path, seed=2)
     assert found["tracebacks"] == 0, found["failures"]
     assert found["slowest"] < 10 and found["grown_MiB"] < 200

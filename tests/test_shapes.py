@@ -17,7 +17,7 @@ def test_mesh_is_closed_and_faces_outwards(name, genus):
     assert solid.euler_number == 2 - 2 * genus
 
 
-@pytest.mark.parametrize("name", [name for name in shapes.SHAPES if name != "rope"])  # test_rope.py
+@pytest.mark.parametrize("name", shapes.SHAPES)
 def test_samples_lie_on_the_surface_with_outward_normals(name):
     cloud = shapes.sample(name, 3000, seed=1)
     mesh = shapes.mesh(name)

@@ -2,9 +2,8 @@
 
 import sys
 
-import fuzz
+from benchmarks.stress import fuzz, soak
 from helper import UserError
-import soak
 
 import numpy as np
 import pytest
@@ -81,7 +80,7 @@ def test_its_exit_status(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("use", fuzz.USES)
 def test_damaged_clouds_are_used_or_refused(tmp_path, use):
-    """5 of the 40 of benchmarks/fuzz.py."""
+    """5 of the 40 of benchmarks/stress/fuzz.py."""
     found = fuzz.campaign(".npy", 5, tmp_path, seed=5, use=use)
     assert found["tracebacks"] == 0, found["failures"]
     assert found["read"] > 0 and found["read"] + found["refused"] == 5

@@ -6,7 +6,7 @@ test_marching.
 
 import json
 
-import extract
+from benchmarks.speed import extract
 import fields
 from helper import UserError
 from igr.isosurface import extraction

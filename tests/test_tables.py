@@ -1,9 +1,8 @@
-"""benchmarks/results.py's tables and curves, of made-up results."""
+"""The results' tables and curves, of made-up results."""
 
 import json
 
-import results_curves as curves
-import results_tables as tables
+from benchmarks.results import curves, tables
 
 import pytest
 

@@ -7,7 +7,6 @@
     supported_components  which pieces of a mesh the points support
     metrics               Chamfer, Hausdorff and the other distances of the tables
     tubes                 tubes around closed curves
-    rope                  a knot of twisted strands, known exactly
     shapes                built-in shapes with exact surfaces
 
 It may import backend.

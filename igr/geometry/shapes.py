@@ -3,20 +3,17 @@
     sphere   genus 0
     torus    genus 1
     knot     genus 1, a tube around a trefoil (the demo)
-    rope     genus 1, the knot's tube as three twisted strands with fine grooves (rope.py)
     sponge   genus 5, a cube with three crossing shafts; flat faces, sharp edges
     letter   genus 0, a tapered letter F: no symmetry at all, so it shows a turned or mirrored frame
 
 The curved ones are sampled on the true surface (not on their mesh). Their meshes follow it within
-1.1e-4 of half the longest side; the meshes of sponge and letter are exact. Rope.distance is the
-exact distance to the rope.
+1.1e-4 of half the longest side; the meshes of sponge and letter are exact.
 """
 
 from __future__ import annotations
 
 from igr.geometry.frames import Geometry
 from igr.geometry.meshes import sample_mesh
-from igr.geometry.rope import Rope
 from igr.geometry.tubes import Tube, circle, trefoil
 
 import numpy as np
@@ -99,12 +96,10 @@ def _letter_mesh() -> Geometry:
 
 _torus = Tube(circle, 0.4)
 _knot = Tube(trefoil, 0.45)
-_rope = Rope()
 SHAPES = {  # name: (points of n and a random generator, the mesh)
     "sphere": (_sphere_sample, _sphere_mesh),
     "torus": (_torus.sample, _torus.mesh),
     "knot": (_knot.sample, _knot.mesh),
-    "rope": (_rope.sample, _rope.mesh),
     "sponge": (_flat_sample(_sponge_mesh), _sponge_mesh),
     "letter": (_flat_sample(_letter_mesh), _letter_mesh),
 }

@@ -1,6 +1,7 @@
 """What an extraction costs, grid by grid: evaluations, seconds and peak memory.
 
-    python benchmarks/extract.py demo/knot/param_00018.h5 gyroid --json benchmarks/extract.json
+    python -m benchmarks.speed.extract demo/knot/param_00018.h5 gyroid \\
+        --json benchmarks/speed/extract.json
 
 It takes checkpoints and fields that are hard on an octree: gyroid (a shell with much surface),
 specks (two spheres of two cells' radius, far apart), plate (thin), steep (a slope of 3 to 6).
@@ -19,8 +20,9 @@ import subprocess
 import sys
 import time
 
-from common import ROOT, helper, report
+from benchmarks.common import ROOT, report
 import fields
+import helper
 from igr.backend import devices
 from igr.field import training_kernel
 from igr.geometry import meshes
@@ -73,8 +75,8 @@ def measure(name: str, n: int, dense: bool, context: str) -> dict:
 def measure_apart(name: str, n: int, dense: int, context: str) -> dict:
     """The row of one extraction, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, __file__, "--one", name, "--grids", str(n), "--dense", str(dense),
-         "--context", context],
+        [sys.executable, "-m", "benchmarks.speed.extract", "--one", name,
+         "--grids", str(n), "--dense", str(dense), "--context", context],
         capture_output=True, text=True, cwd=ROOT, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,6 +1,6 @@
 """Damage files of every format and see that each is read or refused, fast and in little memory.
 
-    python benchmarks/fuzz.py --files 2000
+    python -m benchmarks.stress.fuzz --files 2000
 
 For each format a few good files are cut, flipped, spliced and given absurd numbers. A reader may
 return a geometry (finite points, faces within them) or raise UserError with one line of text.
@@ -22,7 +22,7 @@ import tempfile
 import time
 from typing import Callable
 
-from common import helper
+import helper
 from helper import UserError
 from igr.field import checkpoints
 from igr.formats import files

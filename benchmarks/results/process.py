@@ -1,4 +1,4 @@
-"""How results.py runs one of the project's scripts, and what the run costs."""
+"""How the driver runs one of the project's scripts, and what the run costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from results_settings import ROOT
+from benchmarks.results.settings import ROOT
 
 
 class Failed(Exception):
@@ -39,11 +39,14 @@ class Done(NamedTuple):
 def run(command: list, lock, limit=None) -> Done:
     """Run one of our scripts from the project's folder and kill it after `limit` seconds.
 
+    command: a list of words; the first is the path of a script or the name of a module.
+
     The script holds the open file `lock` too: where the driver is killed and the script lives on,
     the next driver waits for it. Where the driver is stopped, the script is told to stop, once,
     and the driver waits for its end.
     """
-    words = [sys.executable, *map(str, command)]
+    words = [sys.executable, *([] if str(command[0]).endswith(".py") else ["-m"]),
+             *map(str, command)]
     with tempfile.TemporaryFile() as stderr:
         start = time.perf_counter()
         process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr,

@@ -1,12 +1,12 @@
 """Reconstruct a surface by a method that others have, to compare ours with.
 
-    python benchmarks/peers.py poisson -f cloud.ply -o mesh.ply
+    python -m benchmarks.results.peers poisson -f cloud.ply -o mesh.ply
 
     poisson             screened Poisson (Kazhdan and Hoppe 2013) with the cloud's normals, as all
                         below by Open3D where nothing else is said
     poisson-estimated   the same with estimated normals, oriented consistently along the tangent
                         planes; the cloud's own normals are not used
-    poisson-winding     the same with winding-number normals (winding_normals.py)
+    poisson-winding     the same with winding-number normals (igr/pointcloud/winding.py)
     poisson-meshlab     with the cloud's normals, by MeshLab (requirements-peers.txt)
     ball-pivoting       Bernardini et al. 1999 with estimated normals, radii 1, 2 and 4 mean
                         spacings; it only connects the points, so it shows the least distance to
@@ -18,17 +18,14 @@ Nothing is trimmed, smoothed or filled afterwards.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 import sys
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
+import helper
+from helper import UserError
+from igr.formats import files
+from igr.geometry.frames import Geometry
 
-import helper  # noqa: E402
-from helper import UserError  # noqa: E402
-from igr.formats import files  # noqa: E402
-from igr.geometry.frames import Geometry  # noqa: E402
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 NEED_NORMALS = ("poisson", "poisson-meshlab")
 NEIGHBOURS = 30
@@ -96,7 +93,7 @@ def reconstruct(peer: str, cloud: Geometry, depth: int, neighbours: int, widths)
     return Geometry(np.asarray(mesh.vertices), None, np.asarray(mesh.triangles, np.int64))
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     parser.add_argument("peer", choices=["poisson", "poisson-estimated", "poisson-winding",
                                          "poisson-meshlab", "ball-pivoting"])
@@ -107,8 +104,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--neighbours", type=helper.number(int, 3), default=NEIGHBOURS,
                         help="points for estimating a normal and for orienting it")
     parser.add_argument("--widths", nargs=2, type=helper.number(float, above=0), default=(),
-                        metavar=("LAST", "FIRST"), help="of winding_normals.py")
-    return parser.parse_args()
+                        metavar=("LAST", "FIRST"),
+                        help="of winding.authors_widths, for poisson-winding")
+    return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:

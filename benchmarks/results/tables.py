@@ -1,4 +1,4 @@
-"""The READMEs' tables, from results/*.json; see results.py.
+"""The READMEs' tables, from results/*.json; see driver.py.
 
 A README has each table between the lines `<!-- results: NAME -->` and `<!-- end -->`. Tables are
 written from the files; only the published figures below are typed by hand.
@@ -11,8 +11,8 @@ from pathlib import Path
 import re
 from typing import NamedTuple
 
+from benchmarks.results.settings import SEEDS
 import helper
-from results_settings import SEEDS
 
 NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "ours, with normals",
          "ours-cleaned": "ours, cleaned before",
@@ -233,7 +233,7 @@ def seeds(results: dict) -> str:
 
 
 def normals(_: dict) -> str:
-    """Normals of clouds without any, by benchmarks/normals.py."""
+    """Normals of clouds without any, by normals.py."""
     rows = json.loads(NORMALS.read_text())["rows"] if NORMALS.is_file() else []
     return table("shape | points | method | mean angle | on the wrong side", [
         [row["shape"], f"{row['points']:,}", row["method"], f"{row['mean_angle']:.2f}°",

@@ -1,11 +1,11 @@
-"""What results.py measures and with which flags: shapes, cases, methods, pictures."""
+"""What the driver measures and with which flags: shapes, cases, methods, pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 RECIPE = 10  # raise it when train.py gives other weights for the same flags: ours is made again
 # flags of train.py in addition to its defaults; one thread, so that two shapes can run at a time

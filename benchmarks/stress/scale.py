@@ -1,14 +1,13 @@
 """Accuracy and cost as the number of points grows, on the rope, whose surface is known exactly.
 
-    python benchmarks/scale.py 50000 500000 --grids 513 2049
-    python benchmarks/scale.py --page
+    python -m benchmarks.stress.scale 50000 500000 --grids 513 2049
+    python -m benchmarks.stress.scale --page
 
-Each number of points is one command line of `datasets.py create --shape rope` and one of train.py,
-each grid one of infer.py and one of evaluate.py against 200,000 other points of the rope. The way
-back, mesh to truth, is that of 200,000 samples of the mesh to the exact surface, see
-igr/geometry/rope.py. What is done is not done again: a run that was stopped goes on with the
-command that it stopped in, and rows of benchmarks/scale.json stay. The table goes to
-benchmarks/README.md, the curves to benchmarks/scale.png.
+Each number of points is one command line of rope.py, which samples it, and one of train.py, each
+grid one of infer.py and one of evaluate.py against 200,000 other points of the rope. The way back,
+mesh to truth, is that of 200,000 samples of the mesh to the exact surface, by Rope.distance. What
+is done is not done again: a run that was stopped continues with the command that it stopped in, and
+rows of scale.json stay. The table goes to benchmarks/README.md, the curves to scale.png.
 """
 
 from __future__ import annotations
@@ -17,21 +16,22 @@ import json
 from pathlib import Path
 import re
 
-from common import ROOT, helper, machine
+from benchmarks.common import ROOT, machine
+from benchmarks.results import driver
+from benchmarks.results.jobs import newest_checkpoint
+from benchmarks.results.process import in_own_process, run_checked
+from benchmarks.stress.rope import Rope
+import helper
 from igr.formats import files
 from igr.geometry import meshes
 from igr.geometry.frames import Frame
-from igr.geometry.rope import Rope
 from igr.view import charts, images
-import results
-from results_jobs import newest_checkpoint
-from results_process import in_own_process, run_checked
 
 import numpy as np
 
-ROWS = ROOT / "benchmarks" / "scale.json"
+ROWS = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "benchmarks" / "README.md"
-CURVES = ROOT / "benchmarks" / "scale.png"
+CURVES = Path(__file__).with_suffix(".png")
 SAMPLES = 200_000  # each way
 KEYS = ("points", "grid", "steps")
 PARTS = ("create", "train", "infer", "evaluate")
@@ -43,7 +43,7 @@ class Work:
     """A folder of clouds, runs and meshes, and what it has cost to make them."""
 
     def __init__(self, folder: Path, lock):
-        """lock: an open file, see results_process.run."""
+        """lock: an open file, see results/process.py."""
         self.folder = folder
         self.lock = lock
 
@@ -62,10 +62,10 @@ def measure(n: int, grid: int, steps: int, threads: int, work: Work) -> dict:
     run = work.folder / f"{n}_{steps}"
     mesh = work.folder / f"{n}_{steps}_{grid}.ply"
     found = mesh.with_suffix(".json")
-    create = ["datasets.py", "create", "--shape", "rope"]
-    work.cost("truth", [*create, "-n", SAMPLES, "--seed", 1, "-o", truth])
+    create = ["benchmarks.stress.rope", "-n"]
+    work.cost("truth", [*create, SAMPLES, "--seed", 1, "-o", truth])
     where = ["--threads", threads, "--context", "cpu", "--quiet"]
-    costs = {"create": work.cost(f"{n}_create", [*create, "-n", n, "-o", cloud])}
+    costs = {"create": work.cost(f"{n}_create", [*create, n, "-o", cloud])}
     costs["train"] = work.cost(run.name, ["train.py", "-f", cloud, "-m", run, "-ti", steps,
                                           "--overwrite", *where])
     costs["infer"] = work.cost(f"{mesh.stem}_infer", [
@@ -162,7 +162,7 @@ def parse_args(argv=None):
 def main(args) -> None:
     folder = args.work.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with results.locked(folder, "rope") as lock:
+    with driver.locked(folder, "rope") as lock:
         for key in ((n, grid, args.steps) for n in args.points for grid in args.grids):
             if any(tuple(row[name] for name in KEYS) == key for row in known()):
                 continue

@@ -1,15 +1,16 @@
 """Points a second of f(x): ours, nnabla's graph on the CPU, PyTorch, the matrix products.
 
-    python benchmarks/forward.py --json benchmarks/forward.json
-    python benchmarks/forward.py --context cuda --torch-python python3 --points 1048576 \\
-        --json benchmarks/forward-cuda.json
+    python -m benchmarks.speed.forward --json benchmarks/speed/forward.json
+    python -m benchmarks.speed.forward --context cuda --torch-python python3 --points 1048576 \\
+        --json forward-cuda.json
 
 From numpy arrays to numpy arrays, the way to a GPU and back included, in the batches of infer.py.
 """
 
 from __future__ import annotations
 
-from common import alternate, begin, parser, ratios, report, run, timed
+from benchmarks.common import report
+from benchmarks.speed.contestants import alternate, begin, parser, ratios, run, timed
 from igr.backend import blas, threads
 from igr.field import inference
 import networks
@@ -37,7 +38,8 @@ def products(dims: int, points: int):
 
 
 def main(args) -> None:
-    device, twin, shared = begin(args)
+    contest = begin(args)
+    device = contest.device
     rows = []
     x = np.random.default_rng(0).uniform(-1.5, 1.5, (args.points, 3)).astype(np.float32)
     for dims in args.dims:
@@ -45,13 +47,13 @@ def main(args) -> None:
         contestants = {"ours": timed(lambda mlp=mlp: mlp.evaluate(x, device.rows))}
         if device.kernel:
             contestants["floor"] = timed(products(dims, args.points))
-        if twin:
-            order = {**shared, "task": "forward", "dims": dims, "points": args.points,
-                     "rows": device.rows if device.cuda else 16384}
-            contestants["torch"] = twin.timer(**order)
+        if contest.twin:
+            order = contest.order(task="forward", dims=dims, points=args.points,
+                                  rows=device.rows if device.cuda else 16384)
+            contestants["torch"] = contest.twin.timer(**order)
             if not device.kernel:
-                contestants["torch_compile"] = twin.timer(**order, compile=True)
-        found = alternate(contestants, args.rounds, args.repeat)
+                contestants["torch_compile"] = contest.twin.timer(**order, compile=True)
+        found = contest.alternate(contestants)
         row = {"dims": dims, "core_type": blas.loaded(), "precision": args.precision,
                **{name: args.points / s for name, s in found.items()}}
         if device.kernel and not args.no_graph:

@@ -2,13 +2,13 @@
 # Measure on a machine with an NVIDIA GPU, into $RESULTS (default: gpu-results). Each command takes
 # some minutes at most; run them in this order, or `all`:
 #
-#   bash benchmarks/gpu.sh check      the tests that need a GPU
-#   bash benchmarks/gpu.sh step       a training step in float32 and TF32, compared with PyTorch
-#   bash benchmarks/gpu.sh launches   the kernels of a step, by NVIDIA's ncu
-#   bash benchmarks/gpu.sh cloud      from a cloud to a mesh: a draft, the defaults, 8 x 512
-#   bash benchmarks/gpu.sh paper      500 steps of the paper's settings, in float32 and TF32
-#   bash benchmarks/gpu.sh extract    the 8 x 512 of `cloud`: grids of 512 and 1025
-#   bash benchmarks/gpu.sh forward    inference, compared with PyTorch
+#   bash benchmarks/speed/gpu.sh check      the tests that need a GPU
+#   bash benchmarks/speed/gpu.sh step       a training step in float32 and TF32, compared with PyTorch
+#   bash benchmarks/speed/gpu.sh launches   the kernels of a step, by NVIDIA's ncu
+#   bash benchmarks/speed/gpu.sh cloud      from a cloud to a mesh: a draft, the defaults, 8 x 512
+#   bash benchmarks/speed/gpu.sh paper      500 steps of the paper's settings, in float32 and TF32
+#   bash benchmarks/speed/gpu.sh extract    the 8 x 512 of `cloud`: grids of 512 and 1025
+#   bash benchmarks/speed/gpu.sh forward    inference, compared with PyTorch
 #
 # PYTHON (default: python) is a Python with nnabla and its extension, TORCH (default: python3) one
 # with PyTorch and CUDA, or a script that starts it. CLOUD is a point cloud, such as
@@ -17,7 +17,7 @@
 #   python evaluate.py -f bun_zipper.ply -mdp $RESULTS/normal/mesh.ply
 set -euo pipefail
 export LC_ALL=C # a point in $EPOCHREALTIME
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PYTHON=${PYTHON:-python}
 TORCH=${TORCH:-python3}
 RESULTS=${RESULTS:-gpu-results}
@@ -32,7 +32,7 @@ check() {
 step() {
     local precision
     for precision in float32 tf32; do
-        "$PYTHON" benchmarks/step.py --context cuda --precision "$precision" --dims 512 \
+        "$PYTHON" -m benchmarks.speed.step --context cuda --precision "$precision" --dims 512 \
             --batch 512 16384 --uniform 512 2048 --rounds 5 --repeat 30 --torch-python "$TORCH" \
             --json "$RESULTS/step-$precision.json"
     done
@@ -43,8 +43,8 @@ profile() { # profile NAME FLAGS...: the kernels of one step
     shift
     ncu --profile-from-start off --clock-control none --cache-control none --csv --page raw \
         --metrics gpu__time_duration.sum --log-file "$RESULTS/launches-$name.csv" \
-        "$PYTHON" benchmarks/launches.py "$@"
-    "$PYTHON" benchmarks/launches.py --table "$RESULTS/launches-$name.csv" \
+        "$PYTHON" -m benchmarks.speed.launches "$@"
+    "$PYTHON" -m benchmarks.speed.launches --table "$RESULTS/launches-$name.csv" \
         --json "$RESULTS/launches-$name.json"
 }
 
@@ -95,12 +95,12 @@ paper() {
 }
 
 extract() {
-    "$PYTHON" benchmarks/extract.py --context cuda --grids 512 1025 --dense 0 \
+    "$PYTHON" -m benchmarks.speed.extract --context cuda --grids 512 1025 --dense 0 \
         --json "$RESULTS/extract.json" "$(newest "$RESULTS/wide")"
 }
 
 forward() {
-    "$PYTHON" benchmarks/forward.py --context cuda --dims 512 --points 1048576 --rounds 5 \
+    "$PYTHON" -m benchmarks.speed.forward --context cuda --dims 512 --points 1048576 --rounds 5 \
         --repeat 2 --torch-python "$TORCH" --json "$RESULTS/forward.json"
 }
 

@@ -1,6 +1,6 @@
 """Run random commands with good and bad flags and files, and see that nothing breaks.
 
-    python benchmarks/soak.py --minutes 30 --json soak.json
+    python -m benchmarks.stress.soak --minutes 30 --json soak.json
 
 In a folder with good files, damaged ones and none at all, the five scripts run one after the other
 with flags drawn at random: mostly good, some out of range, misspelt or of the wrong kind. Each
@@ -25,8 +25,9 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from common import ROOT, helper
-import fuzz
+from benchmarks.common import ROOT
+from benchmarks.stress import fuzz
+import helper
 from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import shapes

@@ -1,11 +1,11 @@
 """The final surface of variants of train.py's defaults, per core minute: what chose the defaults.
 
-    python benchmarks/surfaces.py lucy "" "--mu 0" "--frequencies 0"
-    python benchmarks/surfaces.py --tables
+    python -m benchmarks.studies.surfaces lucy "" "--mu 0" "--frequencies 0"
+    python -m benchmarks.studies.surfaces --tables
 
-Each run is a command line of train.py on the clean cloud of results.py's shape (or its noisy,
-sparse or holes case, as bunny:noisy), one of infer.py without and one with detail, and evaluate.py.
-A run that benchmarks/surfaces.jsonl has already is not done again. The table goes to
+Each run is a command line of train.py on the clean cloud of results/driver.py's shape (or its
+noisy, sparse or holes case, as bunny:noisy), one of infer.py without and one with detail, and
+evaluate.py. A run that surfaces.jsonl has already is not done again. The table goes to
 results/surfaces.md.
 """
 
@@ -14,21 +14,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import re
-import sys
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from benchmarks.results import driver, settings
+from benchmarks.results.clouds import write_clouds
+from benchmarks.results.jobs import newest_checkpoint
+from benchmarks.results.process import in_own_process, run_checked
+import helper
+from helper import UserError
 
-import helper  # noqa: E402
-from helper import UserError  # noqa: E402
-import results  # noqa: E402
-from results_clouds import write_clouds  # noqa: E402
-from results_jobs import newest_checkpoint  # noqa: E402
-from results_process import in_own_process, run_checked  # noqa: E402
-import results_settings as settings  # noqa: E402
-
-LINES = ROOT / "benchmarks" / "surfaces.jsonl"
-PAGE = ROOT / "results" / "surfaces.md"
+LINES = Path(__file__).with_suffix(".jsonl")
+PAGE = settings.ROOT / "results" / "surfaces.md"
 HEAD = ("| shape | flags | grid | network alone | with detail | pieces | Euler | "
         "core s, training | core s, mesh |\n|" + " --- |" * 9)
 
@@ -37,8 +32,8 @@ def measure(shape: str, case: str, flags: str, grid: int, work: Path) -> dict:
     """One run: its figures, in thousandths of half the longest side."""
     folder = work / shape
     folder.mkdir(parents=True, exist_ok=True)
-    with results.locked(folder, shape) as lock:
-        reference, cloud = results.sources(shape, folder, lock)
+    with driver.locked(folder, shape) as lock:
+        reference, cloud = driver.sources(shape, folder, lock)
         in_own_process(write_clouds, cloud, folder, [case])
         run = folder / "surfaces"
         line = ["train.py", "-f", folder / f"{case}.ply", "-m", run, "--threads", "1", "--quiet",
@@ -99,11 +94,12 @@ def render(page: str, rows: list) -> str:
 
 def parse_args(argv=None):
     parser = helper.parser(__doc__)
-    parser.add_argument("shape", nargs="?", help="of results.py, with :CASE for another than clean")
+    parser.add_argument("shape", nargs="?",
+                        help="of results/driver.py, with :CASE for another than clean")
     parser.add_argument("flags", nargs="*", help="of train.py, a quoted word for each run")
     parser.add_argument("--grid-size", type=int, default=512, help="of infer.py")
     parser.add_argument("--tables", action="store_true", help="write the table, measure nothing")
-    parser.add_argument("--work", default=ROOT / "runs" / "results", type=Path,
+    parser.add_argument("--work", default=settings.ROOT / "runs" / "results", type=Path,
                         help="folder of clouds, checkpoints and meshes")
     return parser.parse_args(argv)
 

@@ -1,16 +1,15 @@
-"""The pictures of results.py: the command lines that make them, run where a picture is out of date.
-"""
+"""The pictures of the results: their command lines, run where a picture is out of date."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from results_clouds import write_turned_pair
-from results_jobs import newest_checkpoint
-import results_overview as overview
-from results_process import in_own_process, run_checked
-from results_settings import SHAPES
+from benchmarks.results import overview
+from benchmarks.results.clouds import write_turned_pair
+from benchmarks.results.jobs import newest_checkpoint
+from benchmarks.results.process import in_own_process, run_checked
+from benchmarks.results.settings import SHAPES
 
 
 def shape_commands(name: str, results: Path, cloud: Path, truth, mesh: Path) -> list:

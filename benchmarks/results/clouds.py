@@ -1,17 +1,17 @@
-"""The clouds of results.py and what is known of a reference.
+"""The clouds of the results, and what is known of a reference.
 
-The driver calls these in a process of their own (results_process.in_own_process): a child's peak
+The driver calls these in a process of their own (process.in_own_process): a child's peak
 memory begins with that of its parent, so memory used there would be counted for the methods.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+from benchmarks.results import settings
+import helper
 from igr.formats import files
 from igr.geometry import frames, meshes
-import results_settings as settings
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def write_clouds(source: Path, folder: Path, names) -> dict:
         cloud = frames.Geometry(frame.to_world(moved_unit[keep]), normals)
         files.write(folder / f"{name}.ply", cloud)
         found[name] = {"points": len(cloud.points), "normals": normals is not None,
-                       "cloud_sha256": sha256(folder / f"{name}.ply")}
+                       "cloud_sha256": helper.sha256_of_file(folder / f"{name}.ply")}
     return found
 
 
@@ -62,7 +62,8 @@ def describe_reference(path: Path) -> dict:
     "faces" and "topology" are None for a cloud."""
     reference = files.read(path)
     is_cloud = reference.faces is None
-    return {"file": path.name, "sha256": sha256(path), "points": len(reference.points),
+    return {"file": path.name, "sha256": helper.sha256_of_file(path),
+            "points": len(reference.points),
             "faces": None if is_cloud else len(reference.faces),
             "scale": frames.Frame.of(reference.surface_points).scale,
             "topology": None if is_cloud else meshes.topology(reference)}
@@ -79,12 +80,3 @@ def write_turned_pair(path: Path, output: Path) -> None:
     files.write(output, frames.Geometry(
         np.concatenate([unit.points, right]), None,
         np.concatenate([unit.faces, unit.faces + len(unit.points)])))
-
-
-def sha256(path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()

@@ -7,14 +7,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.results import settings, tables
+from benchmarks.results.process import command_line, run_checked, total_cost
+from benchmarks.results.settings import CASES_OF, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
 import helper
 from igr.field import checkpoints
 from igr.training import schedule
-from results_clouds import sha256
-from results_process import command_line, run_checked, total_cost
-import results_settings as settings
-from results_settings import CASES_OF, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
-import results_tables as tables
 
 
 class Job(NamedTuple):
@@ -43,7 +41,7 @@ class Job(NamedTuple):
             return []
         cloud = self.folder / f"{self.case}.ply"
         if self.method in PEERS:
-            return [["benchmarks/peers.py", self.method, "-f", cloud, "-o", self.mesh,
+            return [["benchmarks.results.peers", self.method, "-f", cloud, "-o", self.mesh,
                      *self.peer_flags()]]
         flags = self.train_flags()
         epoch = max(1, self.info["points"] // schedule.BATCH["normal"])  # steps
@@ -77,7 +75,8 @@ class Job(NamedTuple):
     def entry_settings(self) -> dict:
         """What the entry depends on; an entry with others is made again."""
         found = {"commands": [command_line(command) for command in self.commands()],
-                 "protocols": list(self.protocols), "reference_sha256": sha256(self.reference),
+                 "protocols": list(self.protocols),
+                 "reference_sha256": helper.sha256_of_file(self.reference),
                  "cloud_sha256": self.info["cloud_sha256"]}
         return {**found, "recipe": settings.RECIPE} if self.method in OURS else found
 

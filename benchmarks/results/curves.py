@@ -1,14 +1,14 @@
 """The pictures of distances from results/*.json: course.png, over the steps of some trainings, and
-seconds.png, over what they cost, beside the rivals. See results.py.
+seconds.png, over what they cost, beside the rivals. See driver.py.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.results import tables
+from benchmarks.results.settings import PEERS
 from igr.view import charts, images
-from results_settings import PEERS
-import results_tables as tables
 
 
 def lines(results: dict):

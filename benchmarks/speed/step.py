@@ -1,8 +1,8 @@
 """Seconds of one training step: ours, nnabla's graph on the CPU, PyTorch, the matrix products.
 
-    python benchmarks/step.py --json benchmarks/step.json
-    python benchmarks/step.py --context cuda --torch-python python3 --batch 512 16384 \\
-        --uniform 512 2048 --json benchmarks/step-cuda.json
+    python -m benchmarks.speed.step --json benchmarks/speed/step.json
+    python -m benchmarks.speed.step --context cuda --torch-python python3 --batch 512 16384 \\
+        --uniform 512 2048 --json step-cuda.json
 
 All contestants run in turn in one process tree, with Adam; "muon" is ours with the solver that is
 train.py's default. On the CPU the floor is the step's matrix products alone, cut into shards and
@@ -12,7 +12,19 @@ to reach. PyTorch runs eagerly: its compiler has no double backward.
 
 from __future__ import annotations
 
-from common import alternate, begin, parser, ratios, report, run, timed, waiting
+from typing import NamedTuple
+
+from benchmarks.common import report
+from benchmarks.speed.contestants import (
+    Contest,
+    alternate,
+    begin,
+    parser,
+    ratios,
+    run,
+    timed,
+    waiting,
+)
 import datasets
 from helper import UserError
 from igr.backend import blas, ranks, threads
@@ -26,6 +38,14 @@ import nnabla.functions as F
 import numpy as np
 
 SIDE = 8192  # of the matrices whose product tells the GPU's rate
+
+
+class Size(NamedTuple):
+    """What decides the cost of a step."""
+
+    dims: int  # width of the network
+    batch: int  # points of the surface, and as many near it
+    uniform: int  # points in the cube
 
 
 def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "adam"):
@@ -80,41 +100,46 @@ def products(dims: int, batch: int):
 
     def run_shard(parts):
         for rows, stacked, made in parts:
-            for layer, (h, e, w, z, v, dw) in enumerate(made):
-                for _ in range(stacked):
-                    np.matmul(h[:rows], w, out=z)
-                    if layer:
-                        np.matmul(e[:rows], w.T, out=v)
-                np.matmul(h.T, e, out=dw)
+            for layer, arrays in enumerate(made):
+                run_layer(rows, stacked, layer, arrays)
+
+    def run_layer(rows, stacked, layer, arrays):
+        h, e, w, z, v, dw = arrays
+        for _ in range(stacked):
+            np.matmul(h[:rows], w, out=z)
+            if layer:
+                np.matmul(e[:rows], w.T, out=v)
+        np.matmul(h.T, e, out=dw)
 
     return lambda: threads.map(run_shard, shards)
 
 
-def cpu_row(args, twin, order, dims: int, batch: int, uniform: int) -> dict:
-    contestants = {"ours": timed(our_step(dims, batch, uniform, True)),
-                   "muon": timed(our_step(dims, batch, uniform, True, "muon"))}
-    if uniform == batch:
-        contestants["floor"] = timed(products(dims, batch))
-    if twin:
-        contestants["torch"] = twin.timer(**order)
-    row = alternate(contestants, args.rounds, args.repeat)
-    if not args.no_graph:
-        row["nnabla_graph"] = alternate(
-            {"graph": timed(our_step(dims, batch, uniform, False))}, 2, 1)["graph"]
+def cpu_row(contest: Contest, size: Size) -> dict:
+    """Seconds of a step by the CPU's kernel, PyTorch, nnabla's graph, the products alone."""
+    contestants = {"ours": timed(our_step(*size, True)),
+                   "muon": timed(our_step(*size, True, "muon"))}
+    if size.uniform == size.batch:
+        contestants["floor"] = timed(products(size.dims, size.batch))
+    if contest.twin:
+        contestants["torch"] = contest.twin.timer(**contest.order(task="step", **size._asdict()))
+    row = contest.alternate(contestants)
+    if not contest.args.no_graph:
+        row["nnabla_graph"] = alternate({"graph": timed(our_step(*size, False))}, 2, 1)["graph"]
     return row
 
 
-def graph_row(args, device, twin, order, dims: int, batch: int, uniform: int) -> dict:
+def graph_row(contest: Contest, size: Size) -> dict:
     """Seconds, and TFLOP/s of our step and of one large product, ours and PyTorch's."""
-    wait, side = waiting(device), SIDE if device.cuda else 512
-    contestants = {"ours": timed(our_step(dims, batch, uniform, False), wait),
-                   "muon": timed(our_step(dims, batch, uniform, False, "muon"), wait),
+    wait, side = waiting(contest.device), SIDE if contest.device.cuda else 512
+    contestants = {"ours": timed(our_step(*size, False), wait),
+                   "muon": timed(our_step(*size, False, "muon"), wait),
                    "product": timed(product(side), wait)}
-    if twin:
-        contestants["torch"] = twin.timer(**order)
-        contestants["torch_product"] = twin.timer(**{**order, "task": "product", "side": side})
-    row = alternate(contestants, args.rounds, args.repeat)
-    row["tflops"] = flop(dims, batch, uniform) / row["ours"] / 1e12
+    if contest.twin:
+        timer = contest.twin.timer
+        contestants["torch"] = timer(**contest.order(task="step", **size._asdict()))
+        contestants["torch_product"] = timer(**contest.order(task="product", side=side))
+    row = contest.alternate(contestants)
+    row["tflops"] = flop(*size) / row["ours"] / 1e12
     for name in ("product", "torch_product"):
         if name in row:
             row[f"{name}_tflops"] = 2 * side**3 / row.pop(name) / 1e12
@@ -123,17 +148,16 @@ def graph_row(args, device, twin, order, dims: int, batch: int, uniform: int) ->
 
 
 def main(args) -> None:
-    device, twin, shared = begin(args)
     uniform, rows = args.uniform or args.batch, []
     if len(uniform) != len(args.batch):
         raise UserError("--uniform takes as many numbers as --batch")
+    contest = begin(args)
+    measure = cpu_row if contest.device.kernel else graph_row
     for dims in args.dims:
-        for size in zip(args.batch, uniform):
-            order = {**shared, "task": "step", "dims": dims, "batch": size[0], "uniform": size[1]}
-            row = {"dims": dims, "core_type": blas.loaded(), "batch": size[0], "uniform": size[1],
-                   "precision": args.precision}
-            row.update(cpu_row(args, twin, order, dims, *size) if device.kernel else
-                       graph_row(args, device, twin, order, dims, *size))
+        for batch, in_cube in zip(args.batch, uniform):
+            size = Size(dims, batch, in_cube)
+            row = {"dims": dims, "core_type": blas.loaded(), "batch": batch, "uniform": in_cube,
+                   "precision": args.precision, **measure(contest, size)}
             rows.append(ratios(row))
     report(rows, args.json)
 

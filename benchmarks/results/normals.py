@@ -1,8 +1,9 @@
 """Normals of clouds without any against the true ones: ours, tangent planes, winding numbers.
 
-    python benchmarks/normals.py bunny=CHECKPOINT lucy=CHECKPOINT --json benchmarks/normals.json
+    python -m benchmarks.results.normals bunny=CHECKPOINT lucy=CHECKPOINT \\
+        --json benchmarks/results/normals.json
 
-CHECKPOINT is train.py's of the shape's clean cloud, which results.py has made: its points have the
+CHECKPOINT is train.py's of the shape's clean cloud, which driver.py has made: its points have the
 normals of the faces that they lie on, which no method is given. A normal is on the wrong side where
 it is more than 90 degrees off.
 """
@@ -15,19 +16,17 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from benchmarks import common
+from benchmarks.common import ROOT
+from benchmarks.results import peers
+import helper
+from helper import UserError
+from igr.formats import files
+from igr.geometry.frames import Geometry
+from igr.geometry.meshes import unit_vectors
+from igr.pointcloud import winding
 
-import common  # noqa: E402
-import helper  # noqa: E402
-from helper import UserError  # noqa: E402
-from igr.formats import files  # noqa: E402
-from igr.geometry.frames import Geometry  # noqa: E402
-from igr.geometry.meshes import unit_vectors  # noqa: E402
-from igr.pointcloud import winding  # noqa: E402
-import peers  # noqa: E402
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 
 def ours(cloud: Geometry, checkpoint: str) -> np.ndarray:
@@ -75,9 +74,9 @@ def measure(shape: str, path: Path, checkpoint: str) -> list:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     parser.add_argument("shapes", nargs="+", metavar="SHAPE=CHECKPOINT",
-                        help="shape of results.py, and a network of its clean cloud")
+                        help="shape of driver.py, and a network of its clean cloud")
     parser.add_argument("--work", default=ROOT / "runs" / "results", type=Path,
-                        help="folder of results.py's clouds")
+                        help="folder of driver.py's clouds")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     return parser.parse_args(argv)
 

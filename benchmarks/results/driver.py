@@ -1,9 +1,9 @@
 """The project's results: every shape, case and method, measured and written into the READMEs.
 
-    python benchmarks/results.py               all; what is done already is not done again
-    python benchmarks/results.py bunny knot    some shapes
-    python benchmarks/results.py --only poisson-estimated ball-pivoting    some methods
-    python benchmarks/results.py --tables      the READMEs' tables from results/*.json alone
+    python -m benchmarks.results.driver             all; what is done already is not done again
+    python -m benchmarks.results.driver bunny knot  some shapes
+    python -m benchmarks.results.driver --only poisson-estimated ball-pivoting    some methods
+    python -m benchmarks.results.driver --tables    the READMEs' tables from results/*.json alone
 
 A shape's reference is a mesh or a scan. A case makes one cloud of it, a file that every method is
 given. Each method makes a mesh of the cloud in processes of its own, whose wall clock and peak
@@ -12,9 +12,8 @@ type. An entry of results/<shape>.json is made again only where its commands, it
 have changed. Clouds, checkpoints and meshes lie in runs/results. A driver that was killed, at any
 instant, goes on from there by the same command.
 
-The parts: results_settings (what is measured), results_clouds (the clouds), results_process (how a
-command is run and what it costs), results_jobs (one method on one cloud), results_pictures,
-results_overview, results_curves and results_tables (what is shown of it).
+The parts: settings (what is measured), clouds, process (how a command is run and what it costs),
+jobs (one method on one cloud), pictures, overview, curves and tables (what is shown of it).
 """
 
 from __future__ import annotations
@@ -28,22 +27,17 @@ from pathlib import Path
 import platform
 import signal
 import subprocess
-import sys
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from benchmarks.results import curves, pictures, settings, tables
+from benchmarks.results.clouds import describe_reference, write_clouds
+from benchmarks.results.jobs import jobs
+from benchmarks.results.process import Failed, in_own_process, run_checked
+from benchmarks.results.settings import OURS, PEERS, ROOT, SHAPES, find_reference
 
 # modules that need little memory: a child's peak memory begins with that of its parent
-import helper  # noqa: E402
-from helper import Interrupted, UserError  # noqa: E402
-from results_clouds import describe_reference, sha256, write_clouds  # noqa: E402
-import results_curves as curves  # noqa: E402
-from results_jobs import jobs  # noqa: E402
-import results_pictures as pictures  # noqa: E402
-from results_process import Failed, in_own_process, run_checked  # noqa: E402
-import results_settings as settings  # noqa: E402
-from results_settings import OURS, PEERS, SHAPES, find_reference  # noqa: E402
-import results_tables as tables  # noqa: E402
+import helper
+from helper import Interrupted, UserError
+from igr.backend import blas
 
 
 @contextlib.contextmanager
@@ -71,7 +65,7 @@ def sources(name: str, folder: Path, lock):
     reference = find_reference(shape)
     if in_own_process(describe_reference, reference)["topology"] is None:
         return reference, reference
-    cloud = folder / f"{name}-{sha256(reference)[:8]}-{points}_pcd.ply"
+    cloud = folder / f"{name}-{helper.sha256_of_file(reference)[:8]}-{points}_pcd.ply"
     if not cloud.is_file():
         command = ["datasets.py", "create", "-f", reference, "-n", points, "-o", cloud]
         run_checked(command, lock)
@@ -136,15 +130,9 @@ def write(results: Path) -> None:
 
 def machine() -> dict:
     """What the figures were made on: processor, cores, versions."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [row.split(":")[1].strip() for row in info.read_text().splitlines()
-                 if row.startswith("model name")]
-        model = names[0] if names else model
     open3d = next((version(n) for n in ("open3d", "open3d-cpu") if is_installed(n)), "none")
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(),
-            "nnabla": version("nnabla"), "open3d": open3d}
+    return {"cpu": blas.processor()["model"], "cores": os.cpu_count(),
+            "python": platform.python_version(), "nnabla": version("nnabla"), "open3d": open3d}
 
 
 def code() -> dict:

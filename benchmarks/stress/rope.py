@@ -1,5 +1,7 @@
 """The rope: the knot's tube as three twisted strands with fine grooves, known exactly at any scale.
 
+    python -m benchmarks.stress.rope -n 200000 -o rope_pcd.ply
+
     x(t, u) = c(t) + r(t, u) (cos u N(t) + sin u B(t))
     r(t, u) = CORE + STRANDS sqrt((1 + cos p) / 2 + VALLEY^2) + GROOVES cos q
     p = 3 u + 30 t,   q = 72 u - 280 t
@@ -12,7 +14,10 @@ its width deep.
 
 from __future__ import annotations
 
-from igr.geometry.frames import Geometry
+import argparse
+
+import helper
+from igr.formats import files
 from igr.geometry.tubes import BLOCK, Tube, trefoil
 
 import numpy as np
@@ -59,10 +64,6 @@ class Rope(Tube):
         t = np.linspace(0, 2 * np.pi, 1021)[:, None] + np.zeros(509)
         u = np.linspace(0, 2 * np.pi, 509) + np.zeros((1021, 1))
         return 1.03 * max(self(*rows)[2].max() for rows in zip(t, u))
-
-    def mesh(self, along: int = 3072, around: int = 640) -> Geometry:
-        """A closed mesh of along x around vertices."""
-        return super().mesh(along, around)
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Distance (n,) of points (n, 3), which lie near the surface: nearer than the curve is.
@@ -147,3 +148,21 @@ def _step(away: np.ndarray, x_t: np.ndarray, x_u: np.ndarray, damping: np.ndarra
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The scalar products (n,) of rows of a and b (n, 3)."""
     return np.einsum("ij,ij->i", a, b)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = helper.parser(__doc__)
+    parser.add_argument("-n", type=helper.number(int, 1), default=50_000, help="points")
+    parser.add_argument("-o", "--output", required=True, help="cloud to write, with normals")
+    parser.add_argument("--seed", type=helper.number(int, 0), default=0, help="of the points")
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    helper.check_writable(args.output, files.CLOUD_WRITERS)
+    files.write(args.output, Rope().sample(args.n, np.random.default_rng(args.seed)))
+    print(args.output)
+
+
+if __name__ == "__main__":
+    helper.run(main, parse_args())

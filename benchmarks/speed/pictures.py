@@ -1,11 +1,11 @@
 """Times visualize.py as a user runs it: whole processes, start to file.
 
-    python benchmarks/pictures.py
+    python -m benchmarks.speed.pictures
 
-It writes benchmarks/pictures.json. The meshes have 400,000 faces: a bumpy ball, and a gyroid full
-of holes, whose occlusion rays all end in itself. They are drawn at 1024 x 1024 with four samples a
-pixel and occlusion, and so is a cloud of 1,000,000 points. The page has 200,000 faces; its size is
-written and, where headless Chromium is installed, when it shows the mesh and when it answers.
+It writes pictures.json. The meshes have 400,000 faces: a bumpy ball, and a gyroid full of holes,
+whose occlusion rays all end in itself. They are drawn at 1024 x 1024 with four samples a pixel and
+occlusion, and so is a cloud of 1,000,000 points. The page has 200,000 faces; its size is written
+and, where headless Chromium is installed, when it shows the mesh and when it answers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-import common
+from benchmarks.common import ROOT, machine
 import fields
 import helper
 from igr.formats import files
@@ -28,7 +28,6 @@ import test_viewer
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
 RUNS = 3  # after a first one, which may compile and is not counted
 
 
@@ -79,7 +78,7 @@ def main() -> None:
             rows[-1].update(ready_seconds=shown["ready"] / 1000,
                             turned_seconds=shown["answer"] / 1000)
         print(rows[-1])
-    helper.write_json(Path(__file__).with_suffix(".json"), {**common.machine(), "rows": rows})
+    helper.write_json(Path(__file__).with_suffix(".json"), {**machine(), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
     ncu --profile-from-start off --clock-control none --cache-control none --csv --page raw \\
         --metrics gpu__time_duration.sum --log-file step.csv \\
-        python benchmarks/launches.py --batch 16384 --uniform 2048
-    python benchmarks/launches.py --table step.csv --json step.json
+        python -m benchmarks.speed.launches --batch 16384 --uniform 2048
+    python -m benchmarks.speed.launches --table step.csv --json step.json
 
 The first runs some steps under NVIDIA's ncu, which measures the last one, kernel after kernel. The
 second adds up its csv file. A step takes the larger of this sum and the time that the host needs to
-launch them, which benchmarks/step.py measures as a whole.
+launch them, which benchmarks/speed/step.py measures as a whole.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import ctypes
 from pathlib import Path
 import re
 
-from common import helper
+from benchmarks.speed import step
+import helper
 from igr.backend import cuda, devices
-import step
 
 WARM_UP = 5  # steps before the one that is measured
 KINDS = [("products", "gemm|gemv|splitK|cutlass|internal::kernel"),  # by what a kernel's name has

@@ -1,5 +1,5 @@
 """The README's picture results/overview.jpeg: a cloud, our network, our mesh, the rival's, the
-truth, and how far each mesh is from it. See results.py.
+truth, and how far each mesh is from it. See driver.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Kill training and inference at random instants and check that nothing is lost.
 
-    python benchmarks/kills.py --kills 200
+    python -m benchmarks.stress.kills --kills 200
 
 A small training that saves after every epoch is killed (SIGKILL) at a random instant, checked,
 resumed and killed again until it ends. Its weights must equal those of an undisturbed run bit for
@@ -22,7 +22,8 @@ import sys
 import tempfile
 import time
 
-from common import ROOT, helper
+from benchmarks.common import ROOT
+import helper
 from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import shapes
