@@ -141,89 +141,14 @@ demo() {
 
 # --------------------------------------------------------------------------- from scan to mesh
 
-absolute() { # absolute PATH: it, as seen from where the user is
-    case $1 in
-        /*) echo "$1" ;;
-        *) echo "$HERE/$1" ;;
-    esac
-}
-
-value() { # value FLAG VALUE ...: the value of a flag
-    [ $# -gt 1 ] || die "$1 needs a value"
-    echo "$2"
-}
-
-PARTS=""  # a line for each part that ran, with its seconds
-
-part() { # part NAME COMMAND ...: do it, remember how long it took
-    local name=$1 start=$SECONDS
-    shift
-    "$@"
-    PARTS+="  $name: $((SECONDS - start)) s
-"
-}
-
-show() { # show MESH CLOUD LOOK FOLDER: make the page, and beside it the report: each takes one core
-    run python evaluate.py -f "$2" -mdp "$1" -o "$4/report.json" >"$4/report.txt" &
-    local measuring=$!
-    run python visualize.py html -f "$1" -r "$2" --color "$3" -o "${1%.*}.html"
-    wait "$measuring"
-    cat "$4/report.txt"
-}
-
-reconstruct() {
-    local mesh="" quality=normal grid=512 clouds=() of_training=() of_mesh=() cloud
-    while [ $# -gt 0 ]; do
-        case $1 in
-            -o | --output) mesh=$(absolute "$(value "$@")") && shift ;;
-            --quality) quality=$(value "$@") && shift ;;
-            --faces) of_mesh+=(--faces "$(value "$@")") && shift ;;
-            --trim) of_mesh+=(--trim auto) ;;
-            --with-normals) of_training+=(--with-normals) ;;
-            -*) die "reconstruct has no flag $1; it has -o, --quality, --trim, --faces and" \
-                "--with-normals. The scripts have more: see docs/guide.md" ;;
-            *) clouds+=("$(absolute "$1")") ;;
-        esac
-        shift
-    done
-    [ ${#clouds[@]} -gt 0 ] || die "reconstruct needs a cloud, or several scans"
-    if [ -z "$mesh" ]; then
-        mesh=$(basename "${clouds[0]}" .gz)
-        mesh=$(dirname "${clouds[0]}")/${mesh%.*}_mesh.ply
-    fi
-    for cloud in "${clouds[@]}"; do
-        [ ! "$mesh" -ef "$cloud" ] || die "$mesh is the cloud itself, and would be replaced"
-        case $cloud in
+reconstruct() { # reconstruct FLAGS...: by igr/__main__.py, which then is this process
+    local word
+    for word in "$@"; do
+        case $word in
             *.[lL][aA][sSzZ] | *.[eE]57) install requirements-formats.txt ;;
         esac
     done
-    [ "$quality" != draft ] || grid=256
-    of_training+=(--quality "$quality")
-    local folder=${mesh%.*}_run checkpoint look='clay'
-    mkdir -p "$folder"
-
-    cloud=${clouds[0]}
-    if [ ${#clouds[@]} -gt 1 ] || [[ $cloud == *.conf || $cloud == *.aln ]]; then
-        part merging run python datasets.py merge -f "${clouds[@]}" -o "$folder/merged.ply"
-        cloud=$folder/merged.ply
-    fi
-    part cleaning run python datasets.py clean -f "$cloud" -o "$folder/cleaned.ply"
-    cloud=$folder/cloud.ply
-    if cmp -s "$folder/cleaned.ply" "$cloud" && compgen -G "$folder/param_*.h5" >/dev/null &&
-        [ "$(cat "$folder/flags")" = "${of_training[*]}" ]; then
-        rm "$folder/cleaned.ply"
-        part training run python train.py --resume -m "$folder"
-    else
-        mv "$folder/cleaned.ply" "$cloud"
-        echo "${of_training[*]}" >"$folder/flags"
-        part training run python train.py -f "$cloud" -m "$folder" "${of_training[@]}" --overwrite
-    fi
-    checkpoint=$(printf '%s\n' "$folder"/param_*.h5 | tail -n 1)
-    part meshing run python infer.py -mlp "$checkpoint" --grid-size "$grid" -o "$mesh" \
-        ${of_mesh[@]+"${of_mesh[@]}"}
-    ! head -c 1000 "$mesh" | grep -qa 'uchar red' || look='file'
-    part 'page and measuring' show "$mesh" "$cloud" "$look" "$folder"
-    printf '\n%s%s\n%s\n' "$PARTS" "$mesh" "${mesh%.*}.html"
+    exec python -m igr reconstruct -C "$HERE" "$@"
 }
 
 # -------------------------------------------------------------------------------- the reproduction
@@ -310,7 +235,7 @@ main() {
             ;;
         results)
             setup
-            python benchmarks/results.py "$@"
+            python -m benchmarks.results.driver "$@"
             ;;
         list) list ;;
         all)

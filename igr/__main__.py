@@ -1,88 +1,256 @@
-"""Prepare this machine, once: compile the CPU's kernel and choose OpenBLAS' kernels.
+"""Prepare this machine once, or take a scan all the way to a mesh: what commands.sh hands over.
 
-    python -m igr setup    what bash commands.sh setup runs
-    python -m igr ready    exit status 0 where that has been done, on this processor for this .venv
-    python -m igr time     seconds of the sweeps with the OpenBLAS kernels that are chosen, as json
+    python -m igr setup            compile the CPU's kernels (bash commands.sh setup runs it)
+    python -m igr ready            exit status 0 where that was done, for this processor and .venv
+    python -m igr reconstruct ...  a scan to a mesh (commands.sh reconstruct runs it); --help
 """
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
+import filecmp
+import inspect
 import json
+import os
+from pathlib import Path
+import subprocess
 import sys
 import time
+from typing import NamedTuple
 
+import helper
+from helper import Interrupted, UserError
 from igr.backend import blas
 
+ROOT = Path(__file__).resolve().parents[1]
 
-def time_sweeps(width: int = 128, repeat: int = 7) -> dict:
-    """CPU seconds on one thread, the least of `repeat` runs, for a network of 8 x `width`: "step",
-    the sweeps of a training step of 512 + 1,024 points, and "inference", f at 8,192 points."""
-    from igr.backend import threads
-    from igr.field import inference, training_kernel
-
-    import numpy as np
-
-    threads.set_count(1)
-    threads.limit_blas()
-    rng = np.random.default_rng(0)
-    sizes = [(3, width), (width, width), (width, width), (width, width - 3),
-             (width, width), (width, width), (width, width), (width, 1)]
-    weights = tuple(rng.normal(0, 0.1, size).astype(np.float32) for size in sizes)
-    biases = tuple(np.zeros(size[1], np.float32) for size in sizes)
-    arrays = [array for pair in zip(weights, biases) for array in pair]
-    beta = np.float32(100)
-    scale = np.float32(2**-0.5)
-    points = rng.uniform(-1, 1, (8192, 3)).astype(np.float32)
-    shard = training_kernel.Shard(1536, 1024, weights)
-    shard.x[:] = points[:1536]
-    c = np.ones((1536, 1), np.float32)
-    d = np.ones((1024, 3), np.float32)
-
-    def step() -> None:
-        shard.forward(weights, biases, beta, scale)
-        shard.backward(c, d, weights, beta, scale)
-
-    def infer() -> None:
-        inference.evaluate(points, arrays, "softplus", beta, scale)
-
-    return {"step": least_seconds(step, repeat), "inference": least_seconds(infer, repeat)}
+# ------------------------------------------------------------------------------------------- set-up
 
 
-def least_seconds(run, repeat: int) -> float:
-    """CPU seconds of the fastest of `repeat` calls of run(), after one that compiles."""
-    run()
-    seconds = []
-    for _ in range(repeat):
-        start = time.process_time()
-        run()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
+def stamp() -> Path:
+    """The file in the virtual environment that set_up() leaves."""
+    return Path(sys.prefix) / "compiled.json"
 
 
-def main(command: str = "") -> int:
-    """Run one of this module's commands; returns the exit status."""
-    if command == "ready":
-        return 0 if blas.is_settled() else 1
-    if command == "time":
-        print(json.dumps(time_sweeps()))
-        return 0
-    if command != "setup":
-        print(__doc__)
-        return 2
+def place() -> dict:
+    """What compiled kernels depend on: the processor, and where the virtual environment is."""
+    return {**blas.processor(), "prefix": sys.prefix}
+
+
+def is_ready() -> bool:
+    """Whether set_up() has run on this processor for this virtual environment."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(stamp().read_text()) == place()
+    return False
+
+
+def set_up() -> None:
+    """Compile the CPU's kernels, so that the first training starts at once."""
     from igr.field import training_kernel
     from igr.training import solvers
 
     training_kernel.compile_all()
     solvers.compile_all()
-    print("measuring OpenBLAS' kernels on this processor (once)")
-    found = blas.measure()
-    for name, seconds in found["times"].items():
-        print(f"  {name}: a training step {1e3 * seconds['step']:.1f} ms, "
-              f"f at 8,192 points {1e3 * seconds['inference']:.1f} ms, on one core")
-    print(f"  taken: {found['chosen'] or 'what OpenBLAS takes itself'} "
-          f"({blas.VARIABLE} in the environment names another)")
-    return 0
+    helper.write_json(stamp(), place())
+
+
+# -------------------------------------------------------------------------------------- reconstruct
+
+
+@dataclass(frozen=True)
+class Options:
+    """Flags of reconstruct; train.py and infer.py, which have more, get their part of them."""
+
+    quality: str = helper.flag("normal", choices=("draft", "normal", "fine"),
+                               help="of train.py; a draft is meshed on a grid of 256, else 512")
+    trim: bool = helper.flag(False, help="cut the mesh where it is far from the points")
+    faces: int | None = helper.flag(None, type=helper.number(int, 4), metavar="N",
+                                    help="simplify the mesh to about N faces")
+    with_normals: bool = helper.flag(False, help="use the normals of the cloud's file")
+
+    def of_training(self) -> list[str]:
+        """train.py's flags."""
+        normals = ["--with-normals"] if self.with_normals else []
+        return [*normals, "--quality", self.quality]
+
+    def of_meshing(self) -> list[str]:
+        """infer.py's flags."""
+        return ["--grid-size", "256" if self.quality == "draft" else "512",
+                *(["--trim", "auto"] if self.trim else []),
+                *(["--faces", str(self.faces)] if self.faces else [])]
+
+
+class Job(NamedTuple):
+    """Scans, the mesh to make of them, and how."""
+
+    clouds: list[Path]
+    mesh: Path
+    options: Options
+
+    @property
+    def folder(self) -> Path:
+        """The run folder beside the mesh, for scan_mesh.ply scan_mesh_run."""
+        return self.mesh.with_name(f"{self.mesh.stem}_run")
+
+    @property
+    def cloud(self) -> Path:
+        """The merged and cleaned cloud that the network learns."""
+        return self.folder / "cloud.ply"
+
+
+def reconstruct(words: list[str]) -> None:
+    """Make a mesh, a page and a report of a scan, or of several scans with their alignment.
+
+    Files go into a folder beside the mesh, scan_mesh_run for scan_mesh.ply. The same command
+    resumes a training that was stopped, as long as the cloud and the flags of the training are the
+    same. The scripts have more flags: see docs/guide.md.
+    """
+    job = job_of(words)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    seconds = {}
+
+    def timed(name: str, part, *values):
+        start = time.monotonic()
+        result = part(*values)
+        seconds[name] = int(time.monotonic() - start)
+        return result
+
+    scan = job.clouds[0]
+    if len(job.clouds) > 1 or scan.suffix in (".conf", ".aln"):
+        scan = timed("merging", merge, job)
+    timed("cleaning", clean, job, scan)
+    checkpoint = timed("training", train, job)
+    timed("meshing", mesh, job, checkpoint)
+    timed("page and measuring", show, job)
+    print()
+    for name, spent in seconds.items():
+        print(f"  {name}: {spent} s")
+    print(job.mesh, job.mesh.with_suffix(".html"), sep="\n")
+
+
+def job_of(words: list[str]) -> Job:
+    """The job that the command line asks for. Raises UserError where it makes no sense."""
+    parser = helper.parser(inspect.cleandoc(reconstruct.__doc__))
+    parser.error = refuse
+    parser.add_argument("clouds", nargs="*", metavar="CLOUD",
+                        help="a scan, several scans, or an alignment of scans (.aln, .conf)")
+    parser.add_argument("-o", "--output", metavar="MESH", help="default: CLOUD_mesh.ply")
+    parser.add_argument("-C", dest="folder", default=".", metavar="FOLDER",
+                        help="relative paths begin here")
+    helper.add_flags(parser, Options)
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        refuse(f"there is no flag {unknown[0]}; there are -o, --quality, --trim, --faces and "
+               "--with-normals. The scripts have more: see docs/guide.md")
+    if not args.clouds:
+        refuse("it needs a cloud, or several scans")
+    here = Path(args.folder).absolute()
+    clouds = [here / cloud for cloud in args.clouds]
+    stem = helper.without_suffix(clouds[0])
+    output = here / args.output if args.output else stem.with_name(f"{stem.name}_mesh.ply")
+    for cloud in clouds:
+        if output.exists() and cloud.exists() and output.samefile(cloud):
+            refuse(f"{output} is the cloud itself, and would be replaced")
+    return Job(clouds, output, helper.options_from(Options, vars(args)))
+
+
+def refuse(text: str) -> None:
+    """Raise UserError."""
+    raise UserError(text)
+
+
+def merge(job: Job) -> Path:
+    """Merge the scans; returns the path of the cloud."""
+    output = job.folder / "merged.ply"
+    finish(start("datasets.py", "merge", "-f", *job.clouds, "-o", output))
+    return output
+
+
+def clean(job: Job, scan: Path) -> None:
+    """Clean a scan, into cleaned.ply."""
+    finish(start("datasets.py", "clean", "-f", scan, "-o", job.folder / "cleaned.ply"))
+
+
+def train(job: Job) -> Path:
+    """Train on cleaned.ply, or resume the training where it and the flags are those of before.
+    Returns the path of the last checkpoint."""
+    cleaned = job.folder / "cleaned.ply"
+    flags = job.folder / "flags"
+    wanted = job.options.of_training()
+    if (job.cloud.exists() and filecmp.cmp(cleaned, job.cloud, shallow=False)
+            and any(job.folder.glob("param_*.h5"))
+            and flags.exists() and flags.read_text().split() == wanted):
+        cleaned.unlink()
+        finish(start("train.py", "--resume", "-m", job.folder))
+    else:
+        os.replace(cleaned, job.cloud)
+        flags.write_text(" ".join(wanted) + "\n")
+        finish(start("train.py", "-f", job.cloud, "-m", job.folder, *wanted, "--overwrite"))
+    return max(job.folder.glob("param_*.h5"))
+
+
+def mesh(job: Job, checkpoint: Path) -> None:
+    """Write the mesh of a checkpoint."""
+    finish(start("infer.py", "-mlp", checkpoint, "-o", job.mesh, *job.options.of_meshing()))
+
+
+def show(job: Job) -> None:
+    """Make the page and, beside it, the report: each takes one core. Prints the report."""
+    with open(job.mesh, "rb") as file:
+        color = "file" if b"uchar red" in file.read(1000) else "clay"
+    report = job.folder / "report.txt"
+    with open(report, "w") as file:
+        measuring = start("evaluate.py", "-f", job.cloud, "-mdp", job.mesh,
+                          "-o", job.folder / "report.json", stdout=file)
+    page = start("visualize.py", "html", "-f", job.mesh, "-r", job.cloud, "--color", color,
+                 "-o", job.mesh.with_suffix(".html"))
+    finish(page, measuring)
+    print(report.read_text(), end="")
+
+
+def start(script: str, *words, stdout=None) -> subprocess.Popen:
+    """Start a script of ours and print its command line, both to the open file stdout.
+
+    In a session of its own: a signal to all processes of the terminal reaches the script through
+    finish(), once; at a second one it would stop without saving.
+    """
+    print("+ python", script, *words, file=stdout, flush=True)
+    return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, words)], stdout=stdout,
+                            start_new_session=True)
+
+
+def finish(*scripts: subprocess.Popen) -> None:
+    """Wait until the scripts have ended; a signal that stops us stops them. Exits with the status
+    of the first that failed."""
+    with helper.stop_signals() as caught:
+        while not caught and any(script.poll() is None for script in scripts):
+            time.sleep(0.05)
+        for script in scripts if caught else ():
+            script.terminate()
+        for script in scripts:
+            script.wait()
+    if caught:
+        raise Interrupted(caught[0], "stopped; the same command goes on")
+    for script in scripts:
+        if script.returncode:
+            sys.exit(script.returncode if script.returncode > 0 else 128 - script.returncode)
+
+
+def main(command: str = "", *words: str) -> int:
+    """Run one of this module's commands; returns the exit status."""
+    if command == "ready":
+        return 0 if is_ready() else 1
+    if command == "setup":
+        set_up()
+        return 0
+    if command == "reconstruct":
+        sys.argv[0] = command  # the name in messages
+        helper.run(reconstruct, words)
+        return 0
+    print(__doc__)
+    return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    sys.exit(main(*sys.argv[1:]))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from conftest import ROOT
+from igr.__main__ import main
 from igr.backend import blas
 
 import pytest
@@ -14,9 +15,10 @@ HERE = blas.core_types(blas.processor()["flags"])
 # what holds with every core type, as a program: OpenBLAS looks at its variable once a process
 PROMISES = f"""
 import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "benchmarks")!r}, {str(ROOT / "tests")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
-import fields, kills
+from benchmarks.stress import kills
+import fields
 from igr.field import checkpoints
 from igr.isosurface import extraction
 from networks import MLP
@@ -48,92 +50,34 @@ LOADED = "import os; from igr.backend import blas; print("\
          "os.environ.get(blas.VARIABLE), blas.loaded())"
 
 
-def seconds(**times):
-    return {name: {"step": step, "inference": inference}
-            for name, (step, inference) in times.items()}
+AVX2 = ["avx", "avx2", "fma"]
+AVX512 = [*AVX2, *blas.NEEDS["SkylakeX"]]
 
 
-def test_what_a_processor_can_run():
-    assert blas.core_types([]) == []
-    assert blas.core_types(["pni", "avx"]) == ["Sandybridge", "Prescott"]
-    assert blas.core_types(["pni", "avx", "avx2", "fma"])[0] == "Haswell"
-    assert "SkylakeX" not in blas.core_types(["pni", "avx", "avx2", "fma", "avx512f"])
-
-
-def test_the_fastest_is_taken_and_noise_changes_nothing():
-    assert blas.fastest({}) is None
-    assert blas.fastest(seconds(Haswell=(2, 2), SkylakeX=(1, 1))) == "SkylakeX"
-    assert blas.fastest(seconds(SkylakeX=(1, 1), Haswell=(0.99, 0.99))) == "SkylakeX"
-    assert blas.fastest(seconds(SkylakeX=(1, 1), Haswell=(0.5, 1.5))) == "Haswell"
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A virtual environment of its own, and no variable."""
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    monkeypatch.delenv(blas.VARIABLE, raising=False)
+@pytest.mark.parametrize("flags, name", [
+    (AVX512, "SkylakeX"), (AVX2, "Haswell"), ([*AVX2, "avx512f"], "Haswell"), (["avx"], None),
+    ([], None)])
+def test_the_rule(flags, name, monkeypatch):
+    monkeypatch.setattr(blas, "processor", lambda: {"model": "a processor", "flags": flags})
     monkeypatch.delitem(sys.modules, "numpy")
-    return tmp_path / "openblas.json"
-
-
-def chosen(flags, monkeypatch):
-    here = {"model": "a processor", "flags": flags}
-    monkeypatch.setattr(blas, "processor", lambda: here)
-    blas.choose()
-    return os.environ.pop(blas.VARIABLE, None)
-
-
-def test_without_a_measurement_avx512_is_used(place, monkeypatch):
-    avx512 = sorted(blas.NEEDS["SkylakeX"] | {"avx", "avx2", "fma", "pni"})
-    assert chosen(avx512, monkeypatch) == "SkylakeX"
-    assert chosen(["avx", "avx2", "fma", "pni"], monkeypatch) is None
-
-
-def test_a_measurement_serves_its_processor_and_place_only(place, monkeypatch):
-    flags = ["avx", "avx2", "fma", "pni"]
-    found = {"processor": {"model": "a processor", "flags": flags}, "prefix": sys.prefix,
-             "chosen": "Sandybridge", "times": {}}
-    place.write_text(json.dumps(found))
-    assert chosen(flags, monkeypatch) == "Sandybridge" and blas.is_settled()
-    another = {"model": "another", "flags": flags}
-    for change in ({"prefix": "/where/it/was"}, {"processor": another}):
-        place.write_text(json.dumps({**found, **change}))
-        assert chosen(flags, monkeypatch) is None and not blas.is_settled()
-    for text in ("", "{}", "[1]", '{"processor": 1, "prefix": 2}'):
-        place.write_text(text)
-        assert chosen(flags, monkeypatch) is None and not blas.is_settled()
-
-
-def test_the_users_own_variable_stays(place, monkeypatch):
     monkeypatch.setenv(blas.VARIABLE, "Prescott")
     blas.choose()
-    assert os.environ[blas.VARIABLE] == "Prescott"
+    assert os.environ[blas.VARIABLE] == "Prescott"  # the user's own stays
+    monkeypatch.delenv(blas.VARIABLE)
+    blas.choose()
+    assert os.environ.get(blas.VARIABLE) == name
 
 
-def test_what_the_environment_cannot_keep_is_kept_in_the_users_cache(place, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "prefix", str(tmp_path / "missing"))
-    here = {"model": "a processor", "flags": []}
-    found = {"processor": here, "prefix": sys.prefix, "chosen": None, "times": {}}
-
-    def refuse(path, value):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    write = blas.helper.write_json
-    monkeypatch.setattr(blas.helper, "write_json", lambda path, value: (
-        refuse if "missing" in str(path) else write)(path, value))
-    assert blas.kept(here) is None
-    blas.keep(found)
-    assert (tmp_path / "cache/igr/openblas.json").is_file() and blas.kept(here) == found
-
-
-@pytest.mark.skipif(not HERE, reason="this processor's OpenBLAS kernels are not known")
-def test_measuring_keeps_what_it_finds(place, monkeypatch):
-    """One core type, really timed in a process of its own."""
-    monkeypatch.setattr(blas, "core_types", lambda flags: HERE[:1])
-    found = blas.measure()
-    assert found["chosen"] == HERE[0] and 0 < found["times"][HERE[0]]["step"] < 5
-    assert json.loads(place.read_text()) == found and blas.is_settled()
+def test_set_up_is_for_one_processor_and_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert main("ready") == 1
+    assert main("setup") == 0 and main("ready") == 0
+    stamp = tmp_path / "compiled.json"
+    place = json.loads(stamp.read_text())
+    for text in ("", "[]", json.dumps({**place, "prefix": "/where/it/was"}),
+                 json.dumps({**place, "model": "another"})):
+        stamp.write_text(text)
+        assert main("ready") == 1
 
 
 @pytest.mark.parametrize("core_type", HERE)
@@ -147,7 +91,7 @@ def test_promises_hold_with_every_core_type(core_type, tmp_path):
 
 
 def test_the_variable_reaches_both_libraries():
-    for name in HERE[:2]:
+    for name in HERE:
         done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, text=True,
                               capture_output=True, env={**os.environ, blas.VARIABLE: name})
         assert done.stdout.split()[0] == name and done.returncode == 0

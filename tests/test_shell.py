@@ -7,7 +7,9 @@ import http.server
 import io
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import threading
 
@@ -25,7 +27,8 @@ def bash(folder, line, status=0, **environment):
 
 @pytest.fixture
 def copy(tmp_path):
-    for name in ("commands.sh", "downloads.sh", "requirements.txt", "requirements-cuda.txt"):
+    for name in ("commands.sh", "downloads.sh", "requirements.txt", "requirements-cuda.txt",
+                 "requirements-formats.txt"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
@@ -67,6 +70,7 @@ case "$*" in
     *version_info*) echo 3.10 ;;
     *requirements-cuda*) echo "$*" >>asked; exit "${CUDA_STATUS:-0}" ;;
     *install*) echo "$*" >>asked ;;
+    *reconstruct*) printf '%s\\n' "$PWD" "$@" >words; exit 7 ;;
 esac
 """
 
@@ -104,99 +108,147 @@ def test_where_cuda_cannot_be_installed_the_cpu_is_used(copy):
 
 # --- reconstruct
 
-SCRIPTS = r"""#!/bin/bash
-# a Python whose scripts only say that they ran, and make the files that they would make
-case "$*" in
-    *version_info*) echo 3.10; exit ;;
-    *"-m igr ready"*) exit ;;
-    *.py\ *) echo "$*" >>"$CALLS" ;;
-    *) exit ;;
-esac
-words=$*
-while [ $# -gt 0 ]; do
-    case $1 in
-        -o) output=$2 ;;
-        -f) [ -n "${cloud:-}" ] || cloud=$2 ;;
-        -m) folder=$2 ;;
-    esac
-    shift
-done
-[ -z "${output:-}" ] || cp "$cloud" "$output" 2>/dev/null || touch "$output"
-[ -z "${folder:-}" ] || touch "$folder/param_00003.h5" "$folder/param_00012.h5"
-[ -z "${FAIL:-}" ] || [[ $words != $FAIL.py* ]] || exit 1
+
+def test_reconstruct_is_handed_over(copy, tmp_path):
+    """With the user's folder and words as they are; readers of laser scans are installed."""
+    program = copy / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(FAKE_PYTHON)
+    program.chmod(0o755)
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    done = subprocess.run(["bash", "../commands.sh", "reconstruct", "a b.LAZ", "--trim"], cwd=scans)
+    assert done.returncode == 7
+    assert (copy / "words").read_text().splitlines() == [
+        str(copy), "-m", "igr", "reconstruct", "-C", str(scans), "a b.LAZ", "--trim"]
+    assert "-r requirements-formats.txt" in (copy / "asked").read_text()
+
+
+# scripts that only say that they ran, and make the files that they would make
+FAKE_SCRIPT = """
+import os, pathlib, shutil, signal, sys, time
+name, words = pathlib.Path(sys.argv[0]).stem, sys.argv[1:]
+with open(os.environ["CALLS"], "a") as calls:
+    print(f"{name}.py", *words, file=calls)
+after = dict(zip(words, words[1:]))
+if "-o" in words:
+    source = pathlib.Path(after.get("-f", ""))
+    pathlib.Path(after["-o"]).write_bytes(source.read_bytes() if source.is_file() else b"mesh")
+if "-m" in words:
+    for step in ("00003", "00012"):
+        pathlib.Path(after["-m"], f"param_{step}.h5").touch()
+if name == os.environ.get("WAIT"):
+    def stop(signum, frame):
+        print("saved", flush=True)
+        sys.exit(128 + signum)
+    signal.signal(signal.SIGTERM, stop)
+    print("waiting", flush=True)
+    time.sleep(60)
+sys.exit(3 if name == os.environ.get("FAIL") else 0)
 """
 
 
 @pytest.fixture
-def reconstruct(copy, tmp_path):
-    """A function: runs `reconstruct` with flags from the folder scans/, returns the calls."""
+def reconstruct(tmp_path):
+    """A function: starts `reconstruct` with flags from the folder scans/, with fake scripts."""
     scans = tmp_path / "scans"
     scans.mkdir()
-    program = copy / ".venv" / "bin" / "python"
-    program.parent.mkdir(parents=True)
-    program.write_text(SCRIPTS)
-    program.chmod(0o755)
     (scans / "a.ply").write_text("a cloud")
     (scans / "b.ply").write_text("another")
+    for name in ("datasets", "train", "infer", "evaluate", "visualize"):
+        (tmp_path / f"{name}.py").write_text(FAKE_SCRIPT)
+    program = (f"import pathlib, sys; from igr import __main__ as m; "
+               f"m.ROOT = pathlib.Path({str(tmp_path)!r}); sys.exit(m.main(*sys.argv[1:]))")
+
+    def start(line, **environment):
+        (tmp_path / "calls").write_text("")
+        return subprocess.Popen(
+            [sys.executable, "-c", program, "reconstruct", "-C", scans, *line.split()], cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "CALLS": str(tmp_path / "calls"), **environment})
+
+    return start
+
+
+@pytest.fixture
+def calls_of(reconstruct, tmp_path):
+    """A function: runs `reconstruct` to its end; returns the calls of scripts, stdout, stderr."""
 
     def run(line, status=0, **environment):
-        calls = tmp_path / "calls"
-        calls.write_text("")
-        done = subprocess.run(
-            ["bash", str(copy / "commands.sh"), "reconstruct", *line.split()], cwd=scans,
-            capture_output=True, text=True, timeout=60,
-            env={**os.environ, "CALLS": str(calls), **environment})
-        assert done.returncode == status, done.stdout + done.stderr
-        return calls.read_text().replace(f"{scans}/", "").splitlines(), done
+        process = reconstruct(line, **environment)
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == status, out + error
+        text = (tmp_path / "calls").read_text().replace(f"{tmp_path / 'scans'}/", "")
+        return text.splitlines(), out, error
 
     return run
 
 
-def test_reconstruct_takes_a_scan_through_every_script(reconstruct):
-    calls, done = reconstruct("a.ply --trim --faces 2000 --with-normals --quality fine")
+def test_reconstruct_takes_a_scan_through_every_script(calls_of):
+    calls, out, _ = calls_of("a.ply --trim --faces 2000 --with-normals --quality fine")
     assert calls[:3] == [
         "datasets.py clean -f a.ply -o a_mesh_run/cleaned.ply",
         "train.py -f a_mesh_run/cloud.ply -m a_mesh_run --with-normals --quality fine --overwrite",
-        "infer.py -mlp a_mesh_run/param_00012.h5 --grid-size 512 -o a_mesh.ply --trim auto "
+        "infer.py -mlp a_mesh_run/param_00012.h5 -o a_mesh.ply --grid-size 512 --trim auto "
         "--faces 2000"]
     assert sorted(calls[3:]) == [  # side by side
         "evaluate.py -f a_mesh_run/cloud.ply -mdp a_mesh.ply -o a_mesh_run/report.json",
         "visualize.py html -f a_mesh.ply -r a_mesh_run/cloud.ply --color clay -o a_mesh.html"]
-    assert "  training: 0 s\n" in done.stdout and done.stdout.endswith("a_mesh.html\n")
+    assert "  training: 0 s\n" in out and out.endswith("a_mesh.html\n")
+    assert out.index("+ python train.py") < out.index("+ python evaluate.py")  # in the report
 
 
-@pytest.mark.parametrize("script", ["evaluate", "visualize"])
-def test_reconstruct_fails_where_page_or_report_does(reconstruct, script):
-    assert "page and measuring" not in reconstruct("a.ply", status=1, FAIL=script)[1].stdout
+@pytest.mark.parametrize("script", ["train", "evaluate", "visualize"])
+def test_reconstruct_fails_where_a_script_does(calls_of, script):
+    out = calls_of("a.ply", status=3, FAIL=script)[1]
+    assert "page and measuring" not in out
 
 
-def test_reconstruct_merges_scans_and_names_the_mesh(reconstruct):
-    calls, _ = reconstruct("a.ply b.ply -o out.glb --quality draft")
+def test_reconstruct_merges_scans_and_names_the_mesh(calls_of):
+    calls = calls_of("a.ply b.ply -o out.glb --quality draft")[0]
     assert calls[0] == "datasets.py merge -f a.ply b.ply -o out_run/merged.ply"
     assert calls[1] == "datasets.py clean -f out_run/merged.ply -o out_run/cleaned.ply"
-    assert "--grid-size 256 -o out.glb" in calls[3]
+    assert "-o out.glb --grid-size 256" in calls[3]
 
 
-def test_reconstruct_names_the_mesh_of_a_packed_scan(reconstruct, tmp_path):
+def test_reconstruct_names_the_mesh_of_a_packed_scan(calls_of, tmp_path):
     (tmp_path / "scans" / "a.xyz.gz").write_text("a cloud")
-    assert "-o a_mesh.ply" in reconstruct("a.xyz.gz")[0][2]
+    assert "-o a_mesh.ply" in calls_of("a.xyz.gz")[0][2]
 
 
-def test_reconstruct_goes_on_with_the_same_cloud_and_flags_only(reconstruct, tmp_path):
-    assert "--overwrite" in reconstruct("a.ply", status=1, FAIL="infer")[0][1]
-    assert reconstruct("a.ply --trim")[0][1] == "train.py --resume -m a_mesh_run"
-    assert "--overwrite" in reconstruct("a.ply --quality fine")[0][1]
-    assert "--resume" in reconstruct("a.ply --quality fine")[0][1]
+def test_reconstruct_shows_the_colours_of_a_mesh(calls_of, tmp_path):
+    script = tmp_path / "infer.py"
+    script.write_text(FAKE_SCRIPT.replace('b"mesh"', 'b"property uchar red"'))
+    assert "--color file" in "".join(calls_of("a.ply")[0])
+
+
+def test_reconstruct_resumes_with_the_same_cloud_and_flags_only(calls_of, tmp_path):
+    assert "--overwrite" in calls_of("a.ply", status=3, FAIL="infer")[0][1]
+    assert calls_of("a.ply --trim")[0][1] == "train.py --resume -m a_mesh_run"
+    assert "--overwrite" in calls_of("a.ply --quality fine")[0][1]
+    assert "--resume" in calls_of("a.ply --quality fine")[0][1]
     (tmp_path / "scans" / "a.ply").write_text("changed")
-    assert "--overwrite" in reconstruct("a.ply --quality fine")[0][1]
+    assert "--overwrite" in calls_of("a.ply --quality fine")[0][1]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_reconstruct_is_stopped_with_the_script_that_runs(reconstruct, signum):
+    """Which is told once, saves, and is waited for."""
+    process = reconstruct("a.ply", WAIT="train")
+    while process.stdout.readline() != "waiting\n":
+        assert process.poll() is None
+    process.send_signal(signum)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum and out == "saved\n"
+    assert error == "reconstruct: stopped; the same command goes on\n"
 
 
 @pytest.mark.parametrize("line, said", [
-    ("", "needs a cloud"), ("a.ply -o", "-o needs a value"), ("a.ply --grid 3", "no flag --grid"),
-    ("b.ply a.ply -o a.ply", "a.ply is the cloud itself")])
-def test_reconstruct_refuses_in_one_line(reconstruct, line, said):
-    calls, done = reconstruct(line, status=1)
-    assert not calls and said in done.stderr and done.stderr.count("\n") == 1
+    ("", "needs a cloud"), ("a.ply -o", "-o/--output: expected one"), ("a.ply --grid 3", "--grid;"),
+    ("a.ply --quality best", "invalid choice"), ("b.ply a.ply -o a.ply", "a.ply is the cloud")])
+def test_reconstruct_refuses_in_one_line(calls_of, line, said):
+    calls, _, error = calls_of(line, status=1)
+    assert not calls and said in error and error.count("\n") == 1
 
 
 # --- downloads.sh
