@@ -5,15 +5,15 @@
 #   bash commands.sh reconstruct CLOUD... [-o MESH] [--quality draft|normal|fine] [--trim]
 #                    [--faces N] [--with-normals]
 #                                  a scan, or several with their alignment, to a mesh, a page and a
-#                                  report; goes on where it was stopped
+#                                  report; resumes where it was stopped
 #   bash commands.sh test          the tests
 #   bash commands.sh results [shape ...]
 #                                  measure every shape, case and method for the README's tables:
-#                                  hours; what is there is not done again
-#   bash commands.sh setup         the set-up alone
+#                                  hours; skips what is measured already
+#   bash commands.sh setup         only set up
 #   bash commands.sh list          the training commands of the reproduction, as typed by hand
-#   bash commands.sh bunny [...]   one of them, or on with it where it was stopped; what follows the
-#                                  name is passed to train.py
+#   bash commands.sh bunny [...]   one of them, resumed where it was stopped; what follows the name is
+#                                  passed to train.py
 #   bash commands.sh all [...]     all of them, one after the other
 set -euo pipefail
 HERE=$PWD  # relative paths of the user's begin here

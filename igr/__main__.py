@@ -231,7 +231,7 @@ def finish(*scripts: subprocess.Popen) -> None:
         for script in scripts:
             script.wait()
     if caught:
-        raise Interrupted(caught[0], "stopped; the same command goes on")
+        raise Interrupted(caught[0], "stopped; the same command resumes")
     for script in scripts:
         if script.returncode:
             sys.exit(script.returncode if script.returncode > 0 else 128 - script.returncode)

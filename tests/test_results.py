@@ -96,7 +96,7 @@ def test_stopped_by_a_signal(start, tmp_path):
     wait_for_checkpoint(tmp_path)
     started.terminate()
     error = started.communicate(timeout=60)[1]
-    assert started.returncode != 0 and "stopped; the same command goes on" in error
+    assert started.returncode != 0 and "stopped; the same command resumes" in error
 
 
 def job(tmp_path, method="poisson", script=None):

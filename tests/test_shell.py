@@ -240,7 +240,7 @@ def test_reconstruct_is_stopped_with_the_script_that_runs(reconstruct, signum):
     process.send_signal(signum)
     out, error = process.communicate(timeout=60)
     assert process.returncode == 128 + signum and out == "saved\n"
-    assert error == "reconstruct: stopped; the same command goes on\n"
+    assert error == "reconstruct: stopped; the same command resumes\n"
 
 
 @pytest.mark.parametrize("line, said", [

@@ -1,4 +1,4 @@
-"""The clouds of the results, and what is known of a reference.
+"""Make the clouds that the results are measured on, and describe a reference.
 
 The driver calls these in a process of their own (process.in_own_process): a child's peak
 memory begins with that of its parent, so memory used there would be counted for the methods.
@@ -38,7 +38,8 @@ def write_clouds(source: Path, folder: Path, names) -> dict:
 
 
 def change_cloud(case: str, points_unit: np.ndarray):
-    """(index of the points that a case keeps, all points as it moves them (N, 3)), unit frame."""
+    """Apply a case to points (N, 3), unit frame; returns (index of the points that it keeps, all
+    points as it moves them)."""
     rng = np.random.default_rng(0)
     n = len(points_unit)
     if "noisy" in case:
@@ -58,8 +59,8 @@ def change_cloud(case: str, points_unit: np.ndarray):
 
 
 def describe_reference(path: Path) -> dict:
-    """What the tables say of a reference: file, hash, counts, scale (world units) and topology;
-    "faces" and "topology" are None for a cloud."""
+    """Describe a reference: file, hash, counts, scale (world units) and topology; "faces" and
+    "topology" are None for a cloud."""
     reference = files.read(path)
     is_cloud = reference.faces is None
     return {"file": path.name, "sha256": helper.sha256_of_file(path),
@@ -70,8 +71,7 @@ def describe_reference(path: Path) -> dict:
 
 
 def write_turned_pair(path: Path, output: Path) -> None:
-    """Write the mesh `path` and, to its right, the same turned as the published table's meshes are.
-    """
+    """Write the mesh `path` and, to its right, itself turned like the published table's meshes."""
     from igr.geometry import metrics
 
     mesh = files.read_mesh(path)

@@ -1,5 +1,6 @@
-"""The pictures of distances from results/*.json: course.png, over the steps of some trainings, and
-seconds.png, over what they cost, beside the rivals. See driver.py.
+"""Draw course.png, distances over the steps of some trainings, and seconds.png, over their cost.
+
+From results/*.json, the rivals beside them. See driver.py.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ PANELS = {"mean": ("truth to mesh, mean", mean),
 
 
 def chart(found: list):
-    """Figure of distances (unit frame) over steps, for what lines() gives; targets of truth to mesh
-    are dashed."""
+    """Plot distances (unit frame) over steps, for what lines() yields; targets of truth to mesh are
+    dashed."""
     figure = charts.new_figure(12, 4.5)
     for axes, (panel, (label, measure)) in zip(figure.subplots(1, len(PANELS)), PANELS.items()):
         for name, steps, course, target in found:
@@ -73,7 +74,7 @@ def costs(results: dict):
 
 
 def chart_of_costs(found: list):
-    """Figure of distances (unit frame) over CPU seconds, a panel for each shape of costs()."""
+    """Plot distances (unit frame) over CPU seconds, a panel for each shape of costs()."""
     figure = charts.new_figure(4.5 * len(found), 4)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, (name, seconds, means, rivals) in zip(panels, found):

@@ -1,4 +1,4 @@
-"""The project's results: every shape, case and method, measured and written into the READMEs.
+"""Measure every shape, case and method, and write the tables of the READMEs.
 
     python -m benchmarks.results.driver             all; what is done already is not done again
     python -m benchmarks.results.driver bunny knot  some shapes
@@ -10,7 +10,7 @@ given. Each method makes a mesh of the cloud in processes of its own, whose wall
 memory are taken, and evaluate.py measures the mesh. Ours is run by the command lines that users
 type. An entry of results/<shape>.json is made again only where its commands, its data or RECIPE
 have changed. Clouds, checkpoints and meshes lie in runs/results. A driver that was killed, at any
-instant, goes on from there by the same command.
+instant, resumes there by the same command.
 
 The parts: settings (what is measured), clouds, process (how a command is run and what it costs),
 jobs (one method on one cloud), pictures, overview, curves and tables (what is shown of it).
@@ -53,8 +53,7 @@ def locked(folder: Path, name: str):
 
 
 def sources(name: str, folder: Path, lock):
-    """(reference, clean cloud) of a shape, paths; what is not there as a file is made in `folder`.
-    """
+    """Find or make a shape's (reference, clean cloud), two paths; what is made lies in `folder`."""
     shape = SHAPES[name]
     points = str(settings.POINTS)
     if not shape.files:
@@ -73,7 +72,7 @@ def sources(name: str, folder: Path, lock):
 
 
 def measure_shape(name: str, work: Path, results: Path, only) -> list:
-    """Measure what <results>/<name>.json does not have yet; returns the names of what failed.
+    """Measure what <results>/<name>.json does not have yet; returns the labels of what failed.
 
     only: the methods to take, None for all.
     """
@@ -111,7 +110,7 @@ def measure_shape(name: str, work: Path, results: Path, only) -> list:
 
 
 def measure_job(job, label: str, lock) -> dict:
-    """What the job gives, {"error": why} where it failed; prints one line."""
+    """Run a job: its figures, or {"error": why} where it failed; prints one line."""
     print(label, end="", flush=True)
     try:
         made = job.make(lock)
@@ -129,7 +128,7 @@ def write(results: Path) -> None:
 
 
 def machine() -> dict:
-    """What the figures were made on: processor, cores, versions."""
+    """Describe the machine: processor, cores, versions."""
     open3d = next((version(n) for n in ("open3d", "open3d-cpu") if is_installed(n)), "none")
     return {"cpu": blas.processor()["model"], "cores": os.cpu_count(),
             "python": platform.python_version(), "nnabla": version("nnabla"), "open3d": open3d}
@@ -170,7 +169,7 @@ def parse_args(argv=None):
 
 
 def stop(signum, frame):
-    raise Interrupted(signum, "stopped; the same command goes on")
+    raise Interrupted(signum, "stopped; the same command resumes")
 
 
 def main(args) -> None:

@@ -1,4 +1,4 @@
-"""One method on one cloud: the commands that make its mesh, what they cost, what it is worth."""
+"""Run one method on one cloud: the commands that make its mesh, their cost, the mesh's figures."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Job(NamedTuple):
         return f"{OURS[self.method]} {self.flags}".split()
 
     def entry_settings(self) -> dict:
-        """What the entry depends on; an entry with others is made again."""
+        """Everything the entry depends on: where it changes, the entry is made again."""
         found = {"commands": [command_line(command) for command in self.commands()],
                  "protocols": list(self.protocols),
                  "reference_sha256": helper.sha256_of_file(self.reference),
@@ -106,7 +106,7 @@ class Job(NamedTuple):
         return found
 
     def measure(self, lock, checkpoint) -> dict:
-        """What evaluate.py finds of the mesh, and of the field where there is a `checkpoint`."""
+        """Evaluate the mesh, and the field where there is a `checkpoint`, by evaluate.py."""
         output = self.folder / f"{self.case}-{self.method}.json"
         command = ["evaluate.py", "-f", self.reference, "-mdp", self.mesh, "-o", output, "--json",
                    "--protocol", *self.protocols]
@@ -117,8 +117,8 @@ class Job(NamedTuple):
         return {key: value for key, value in result.items() if key not in ("mesh", "reference")}
 
     def measure_course(self, lock, folder: Path) -> list:
-        """Figures of the surfaces of at most COURSE checkpoints of the training in `folder`, the
-        last among them: a list of {"step", "topology", "default"}."""
+        """Evaluate the surfaces of at most COURSE checkpoints of the training in `folder`, the last
+        among them: a list of {"step", "topology", "default"}."""
         paths = sorted(folder.glob("param_*.h5"), reverse=True)
         interval = -(-len(paths) // settings.COURSE)
         mesh = folder / "course.ply"

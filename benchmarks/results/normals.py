@@ -1,4 +1,4 @@
-"""Normals of clouds without any against the true ones: ours, tangent planes, winding numbers.
+"""Compare normals found without any with the true ones: ours, tangent planes, winding numbers.
 
     python -m benchmarks.results.normals bunny=CHECKPOINT lucy=CHECKPOINT \\
         --json benchmarks/results/normals.json
@@ -30,7 +30,7 @@ import numpy as np
 
 
 def ours(cloud: Geometry, checkpoint: str) -> np.ndarray:
-    """Normals (N, 3) by `datasets.py orient`. Raises UserError with its line where it fails."""
+    """Estimate normals (N, 3) by `datasets.py orient`. Raises UserError where it fails."""
     with tempfile.TemporaryDirectory() as folder:
         path, output = Path(folder) / "cloud.ply", Path(folder) / "oriented.ply"
         files.write(path, Geometry(cloud.points))
@@ -44,7 +44,7 @@ def ours(cloud: Geometry, checkpoint: str) -> np.ndarray:
 
 
 def tangent_planes(points: np.ndarray) -> np.ndarray:
-    """Normals (N, 3) by Open3D, as poisson-estimated has them."""
+    """Estimate normals (N, 3) by Open3D, as poisson-estimated has them."""
     cloud = peers.to_open3d(Geometry(points))
     peers.estimate_normals(cloud, peers.NEIGHBOURS)
     return np.asarray(cloud.normals)
@@ -59,7 +59,7 @@ def compare(normals: np.ndarray, truth: np.ndarray) -> dict:
 
 
 def measure(shape: str, path: Path, checkpoint: str) -> list:
-    """A row for each method. Raises UserError where the cloud has no normals."""
+    """Measure each method, a row each. Raises UserError where the cloud has no normals."""
     cloud = files.read(path)
     if cloud.normals is None:
         raise UserError(f"{path}: has no normals to compare with")

@@ -1,5 +1,7 @@
-"""The README's picture results/overview.jpeg: a cloud, our network, our mesh, the rival's, the
-truth, and how far each mesh is from it. See driver.py.
+"""Draw the README's picture results/overview.jpeg.
+
+A cloud, our network, our mesh, the rival's, the truth, and how far each mesh is from it. See
+driver.py.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ WIDTH, HEIGHT = 360, 560  # of each picture, pixels
 
 
 def is_there(folder: Path) -> bool:
-    """Are all meshes there?"""
+    """Whether all meshes are there."""
     return all((folder / file).is_file() for _, file in COLUMNS if file)
 
 

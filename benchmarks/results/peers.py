@@ -1,4 +1,4 @@
-"""Reconstruct a surface by a method that others have, to compare ours with.
+"""Reconstruct a surface by a rival's method, to compare ours with.
 
     python -m benchmarks.results.peers poisson -f cloud.ply -o mesh.ply
 
@@ -33,7 +33,7 @@ RADII = (1, 2, 4)  # of the balls, in mean distances to the nearest neighbour
 
 
 def to_open3d(cloud: Geometry):
-    """An open3d PointCloud with the points, and the normals where there are any."""
+    """Convert a cloud to an open3d PointCloud, with its normals where it has any."""
     o3d = helper.open3d()
     made = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(cloud.points))
     if cloud.normals is not None:
@@ -48,13 +48,13 @@ def estimate_normals(cloud, neighbours: int) -> None:
 
 
 def poisson(cloud, depth: int):
-    """An open3d mesh by the cloud's normals."""
+    """Reconstruct an open3d mesh by screened Poisson from an open3d cloud with normals."""
     return helper.open3d().geometry.TriangleMesh.create_from_point_cloud_poisson(
         cloud, depth=depth)[0]
 
 
 def ball_pivoting(cloud):
-    """An open3d mesh by the cloud's normals."""
+    """Reconstruct an open3d mesh by ball pivoting from an open3d cloud with normals."""
     o3d = helper.open3d()
     spacing = np.asarray(cloud.compute_nearest_neighbor_distance()).mean()
     return o3d.geometry.TriangleMesh.create_from_point_cloud_ball_pivoting(
@@ -62,7 +62,7 @@ def ball_pivoting(cloud):
 
 
 def meshlab_poisson(cloud: Geometry, depth: int) -> Geometry:
-    """The mesh by the cloud's normals. Raises UserError where pymeshlab is not installed."""
+    """Reconstruct a mesh by MeshLab's Poisson. Raises UserError where pymeshlab is missing."""
     try:
         import pymeshlab
     except ImportError as error:
@@ -76,7 +76,7 @@ def meshlab_poisson(cloud: Geometry, depth: int) -> Geometry:
 
 
 def reconstruct(peer: str, cloud: Geometry, depth: int, neighbours: int, widths) -> Geometry:
-    """The mesh that a peer makes of a cloud. Raises UserError where the cloud lacks normals."""
+    """Reconstruct a cloud's mesh by a peer. Raises UserError where the cloud lacks normals."""
     if peer in NEED_NORMALS and cloud.normals is None:
         raise UserError(f"{peer} needs a cloud with normals; poisson-estimated does not")
     if peer == "poisson-meshlab":

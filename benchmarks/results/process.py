@@ -1,4 +1,4 @@
-"""How the driver runs one of the project's scripts, and what the run costs."""
+"""Run one of the project's scripts for the driver and measure what the run costs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run(command: list, lock, limit=None) -> Done:
 
 
 def check(done: Done, script: str) -> Done:
-    """`done`; raises Failed where the process was killed or gave an error."""
+    """Return `done`. Raises Failed where the process was killed or gave an error."""
     if done.status < 0:
         raise Failed(f"{script} died of {signal.Signals(-done.status).name} "
                      f"after {done.seconds:.0f} s")
@@ -86,7 +86,7 @@ def run_checked(command: list, lock, limit=None) -> Done:
 
 
 def in_own_process(function, *values):
-    """function(*values), called in a new process. Raises Failed where that process is killed."""
+    """Call function(*values) in a new process. Raises Failed where that process is killed."""
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, context, initializer=restore_signals) as pool:
         try:
@@ -102,7 +102,7 @@ def restore_signals() -> None:
 
 
 def total_cost(costs: list) -> dict:
-    """The cost of processes that ran one after the other; {} of none.
+    """Add up the cost of processes that ran one after the other; {} for none.
 
     Seconds and CPU seconds are left out where one of the processes does not have them.
     """
@@ -114,6 +114,6 @@ def total_cost(costs: list) -> dict:
 
 
 def command_line(command: list) -> str:
-    """A command as one types it in the project's folder."""
+    """Format a command as it is typed in the project's folder, after python or python -m."""
     words = [os.path.relpath(word, ROOT) if isinstance(word, Path) else word for word in command]
     return shlex.join(words)

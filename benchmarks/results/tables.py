@@ -1,4 +1,4 @@
-"""The READMEs' tables, from results/*.json; see driver.py.
+"""Write the READMEs' tables from results/*.json; see driver.py.
 
 A README has each table between the lines `<!-- results: NAME -->` and `<!-- end -->`. Tables are
 written from the files; only the published figures below are typed by hand.
@@ -37,7 +37,7 @@ SRB = {"SIREN (Sitzmann et al. 2020)": (0.08, 0.68),
 
 
 class Target(NamedTuple):
-    """What ours is to reach in a case: at most these distances (unit frame), holes and pieces."""
+    """Goals for ours in a case: at most these distances (unit frame), holes and pieces."""
 
     forth: float  # truth to mesh, mean
     back: float | None = None  # mesh to truth, mean; None where the truth is a cloud
@@ -119,7 +119,8 @@ def parts_text(ours: dict, alone: dict) -> str:
 
 
 def topology_text(topology) -> str:
-    """Such as 'genus 1, 2 pieces', of the counts of meshes.topology(); None stands for a cloud."""
+    """Format a topology, as 'genus 1, 2 pieces', from the counts of meshes.topology();
+    None stands for a cloud."""
     if topology is None:
         return "cloud"
     pieces = topology["components"]
@@ -155,7 +156,7 @@ def distances_text(found: dict) -> str:
 
 
 def summary_table(results: dict) -> str:
-    """Ten rows for a reader of a minute: ours beside Poisson with three kinds of normals."""
+    """The README's ten rows: ours beside Poisson with three kinds of normals."""
     methods = ("ours", "poisson-winding", "poisson-estimated", "poisson")
     rows = []
     for name, case in SUMMARY:
@@ -233,7 +234,7 @@ def seeds(results: dict) -> str:
 
 
 def normals(_: dict) -> str:
-    """Normals of clouds without any, by normals.py."""
+    """Errors of normals that were found without any, by normals.py."""
     rows = json.loads(NORMALS.read_text())["rows"] if NORMALS.is_file() else []
     return table("shape | points | method | mean angle | on the wrong side", [
         [row["shape"], f"{row['points']:,}", row["method"], f"{row['mean_angle']:.2f}°",
@@ -306,7 +307,7 @@ def field(results: dict) -> str:
 
 
 def shortfall(target: Target, found: dict) -> list:
-    """What an entry falls short in."""
+    """Name the goals that an entry misses."""
     forth, back = means(found)
     topology = found["topology"]
     genus = topology["components"] - topology["euler_characteristic"] // 2
@@ -319,7 +320,7 @@ def shortfall(target: Target, found: dict) -> list:
 
 
 def target_text(target: Target) -> str:
-    """Such as '0.00042 / 0.00038, at most 1 piece, genus 1'."""
+    """Format a goal, as '0.00042 / 0.00038, at most 1 piece, genus 1'."""
     text = " / ".join(digits(mean) for mean in (target.forth, target.back) if mean is not None)
     counts = [f"{target.pieces} piece" if target.pieces else "",
               f"genus {target.genus}" if target.genus is not None else ""]
@@ -329,7 +330,7 @@ def target_text(target: Target) -> str:
 
 
 def targets(results: dict) -> str:
-    """What was to be reached and what was."""
+    """Goals and whether they were reached."""
     rows = []
     for (name, case), target in TARGETS.items():
         ours = entry(results.get(name, {"cases": {}}), case, "ours")

@@ -46,7 +46,7 @@ class Twin:
 
     @staticmethod
     def environment() -> dict:
-        """Without what is meant for this Python and its libraries."""
+        """The environment without what is meant for this Python and its libraries."""
         ours = {"PYTHONHOME", "PYTHONPATH", "NVIDIA_TF32_OVERRIDE", blas.VARIABLE}
         return {name: value for name, value in os.environ.items() if name not in ours}
 
@@ -67,7 +67,7 @@ class Twin:
 
 
 class Contest(NamedTuple):
-    """What all rows of one run have in common."""
+    """A run's command line, device and twin, which all of its rows share."""
 
     args: argparse.Namespace  # of parser()
     device: devices.Device

@@ -1,4 +1,4 @@
-"""Points a second of f(x): ours, nnabla's graph on the CPU, PyTorch, the matrix products.
+"""Measure points a second of f(x): ours, nnabla's graph on the CPU, PyTorch, the matrix products.
 
     python -m benchmarks.speed.forward --json benchmarks/speed/forward.json
     python -m benchmarks.speed.forward --context cuda --torch-python python3 --points 1048576 \\

@@ -1,4 +1,4 @@
-"""What a training step asks of a GPU: its kernels, their number and their microseconds.
+"""Count the kernels of a training step on a GPU and their microseconds.
 
     ncu --profile-from-start off --clock-control none --cache-control none --csv --page raw \\
         --metrics gpu__time_duration.sum --log-file step.csv \\

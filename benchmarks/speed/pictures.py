@@ -1,4 +1,4 @@
-"""Times visualize.py as a user runs it: whole processes, start to file.
+"""Time visualize.py as a user runs it: whole processes, start to file.
 
     python -m benchmarks.speed.pictures
 

@@ -1,4 +1,4 @@
-"""Seconds of one training step: ours, nnabla's graph on the CPU, PyTorch, the matrix products.
+"""Time one training step: ours, nnabla's graph on the CPU, PyTorch, the matrix products.
 
     python -m benchmarks.speed.step --json benchmarks/speed/step.json
     python -m benchmarks.speed.step --context cuda --torch-python python3 --batch 512 16384 \\
@@ -41,7 +41,7 @@ SIDE = 8192  # of the matrices whose product tells the GPU's rate
 
 
 class Size(NamedTuple):
-    """What decides the cost of a step."""
+    """Sizes that determine the cost of a step."""
 
     dims: int  # width of the network
     batch: int  # points of the surface, and as many near it
@@ -64,7 +64,8 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "a
 
 
 def flop(dims: int, batch: int, uniform: int) -> int:
-    """Of a step's matrix products: three a layer for the surface points and six for the others."""
+    """Count the floating-point operations of a step's matrix products: three a
+    layer for the surface points and six for the others."""
     rows = 3 * batch + 6 * (uniform + batch)
     return sum(2 * i * o * rows for i, o in networks.layer_shapes(dims))
 
@@ -115,7 +116,7 @@ def products(dims: int, batch: int):
 
 
 def cpu_row(contest: Contest, size: Size) -> dict:
-    """Seconds of a step by the CPU's kernel, PyTorch, nnabla's graph, the products alone."""
+    """Time a step by the CPU's kernel, PyTorch, nnabla's graph, the products alone."""
     contestants = {"ours": timed(our_step(*size, True)),
                    "muon": timed(our_step(*size, True, "muon"))}
     if size.uniform == size.batch:
@@ -129,7 +130,8 @@ def cpu_row(contest: Contest, size: Size) -> dict:
 
 
 def graph_row(contest: Contest, size: Size) -> dict:
-    """Seconds, and TFLOP/s of our step and of one large product, ours and PyTorch's."""
+    """Time a step in nnabla's graph, with TFLOP/s of it and of one large product, ours and
+    PyTorch's."""
     wait, side = waiting(contest.device), SIDE if contest.device.cuda else 512
     contestants = {"ours": timed(our_step(*size, False), wait),
                    "muon": timed(our_step(*size, False, "muon"), wait),

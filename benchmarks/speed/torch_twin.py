@@ -1,4 +1,4 @@
-"""Time the same network and training step in PyTorch, in a process that takes orders.
+"""Time the same network and training step in PyTorch, in a process that reads orders from stdin.
 
 Reads one JSON object a line: {"task", "repeat", "threads", "device", "precision"} and "dims",
 "batch", "uniform" for the task "step"; "dims", "points", "rows", "compile" for "forward"; "side"

@@ -1,4 +1,4 @@
-"""Damage files of every format and see that each is read or refused, fast and in little memory.
+"""Damage files of every format and check that each is read or refused, fast and in little memory.
 
     python -m benchmarks.stress.fuzz --files 2000
 
@@ -227,7 +227,7 @@ def is_used(path: Path, use: Callable[[Path], object]) -> bool:
 
 
 def add_detail(path: Path) -> None:
-    """A mesh of a network without training, with the detail of a cloud."""
+    """Mesh an untrained network with the detail of a cloud."""
     checkpoint = path.with_name("net.h5")
     if not checkpoint.exists():
         checkpoint.write_bytes(made_checkpoint(Geometry(np.zeros((1, 3))))[0])
@@ -237,7 +237,7 @@ def add_detail(path: Path) -> None:
 
 
 def train_shortly(path: Path) -> None:
-    """Ten steps, with a coarse mesh of the network before each of the last eight."""
+    """Train ten steps, with a coarse mesh of the network before each of the last eight."""
     settings = train.Settings(train_iter=10, dims=8, batch_size=8, knn=3, mu=1.0)
     train.fit(path, path.with_name("run"), settings, train.Options(quiet=True), overwrite=True)
 
@@ -246,8 +246,10 @@ USES = {"detail": add_detail, "training": train_shortly}
 
 
 def campaign(suffix: str, count: int, folder: Path, seed: int = 0, use: str | None = None) -> dict:
-    """Counts for `count` damaged files of a format; "failures" has (bytes, error) of the first that
-    were neither read nor refused. use: of USES: what is done with wild .npy files instead of that.
+    """Read `count` damaged files of a format and count the outcomes.
+
+    "failures" has (bytes, error) of the first that were neither read nor refused. use: of USES:
+    what is done with wild .npy files instead.
     """
     look = is_read if use is None else lambda path: is_used(path, USES[use])
     rng = np.random.default_rng(seed)

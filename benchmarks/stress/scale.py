@@ -1,4 +1,4 @@
-"""Accuracy and cost as the number of points grows, on the rope, whose surface is known exactly.
+"""Measure accuracy and cost over the number of points, on the rope: its surface is known exactly.
 
     python -m benchmarks.stress.scale 50000 500000 --grids 513 2049
     python -m benchmarks.stress.scale --page
@@ -48,7 +48,7 @@ class Work:
         self.lock = lock
 
     def cost(self, part: str, command: list) -> dict:
-        """What a command costs; it is run if that is not known yet. part: its name here."""
+        """Run a command, unless its cost is known; returns the cost. part: its name here."""
         path = self.folder / f"{part}_cost.json"
         if not path.exists():
             helper.write_json(path, run_checked(command, self.lock).cost())
@@ -56,7 +56,7 @@ class Work:
 
 
 def measure(n: int, grid: int, steps: int, threads: int, work: Work) -> dict:
-    """The row of n points: its figures, distances in half longest sides."""
+    """Measure the row of n points: its figures, distances in half longest sides."""
     truth = work.folder / "truth_pcd.ply"
     cloud = work.folder / f"{n}_pcd.ply"
     run = work.folder / f"{n}_{steps}"
@@ -117,7 +117,7 @@ def render(page: str, rows: list) -> str:
 
 
 def chart(rows: list):
-    """Figure of the distances and of the parts' CPU seconds a million points, over the points; a
+    """Plot the distances and of the parts' CPU seconds a million points, over the points; a
     line for each grid."""
     figure = charts.new_figure(11, 4.5)
     left, right = figure.subplots(1, 2)
@@ -140,7 +140,7 @@ def chart(rows: list):
 
 
 def write_page(rows: list) -> None:
-    """Draw CURVES and write PAGE's table anew."""
+    """Draw CURVES and write PAGE's table."""
     images.save(CURVES, charts.pixels(chart(rows))[..., :3])
     with helper.replacing(PAGE) as temporary:
         temporary.write_text(render(PAGE.read_text(), rows))

@@ -1,4 +1,4 @@
-"""Run random commands with good and bad flags and files, and see that nothing breaks.
+"""Run random commands with good and bad flags and files, and check that nothing breaks.
 
     python -m benchmarks.stress.soak --minutes 30 --json soak.json
 
@@ -49,7 +49,7 @@ WRONG = ("-1", "0", "nan", "inf", "1e400", "x", "", "99999999999", "-0.5", "1e-3
 
 
 def make_inputs(folder: Path, rng) -> None:
-    """Good, bad and damaged files in folder/in."""
+    """Write good, bad and damaged files to folder/in."""
     place = folder / "in"
     (place / "folder.ply").mkdir(parents=True)
     (folder / "out").mkdir()
@@ -235,14 +235,14 @@ def whole(path: Path) -> bool:
 
 
 def untouchable(words: list[str], made: set, folder: Path) -> set:
-    """Those of the input files `made` that a command must leave as they are: all but one that only
-    its -o names."""
+    """The input files among `made` that a command must not change: all but one that only its -o
+    names."""
     named = {words[i + 1] for i, word in enumerate(words[:-1]) if word == "-o"}
     return made - {folder / word for word in named if words.count(word) == 1}
 
 
 def findings(ended: Ended, before: dict, after: dict, inputs: set) -> list[tuple[str, str]]:
-    """(kind, text) of everything that should not have been. before, after: state_of the folder;
+    """List (kind, text) of everything that went wrong. before, after: state_of the folder;
     inputs: paths that were not to change."""
     last = (ended.errors.strip().splitlines() or [""])[-1]
     found = []
@@ -295,7 +295,7 @@ def campaign(folder: Path, minutes: float, seed: int = 0, limit: float = 120,
 
 
 def summary(result: dict) -> str:
-    """One screen about a campaign."""
+    """Format a campaign's result on one screen."""
     lines = [f"{result['commands']} commands, seed {result['seed']}; by status: "
              + ", ".join(f"{status}: {n}" for status, n in sorted(result["statuses"].items())),
              f"slowest: {result['slowest'][0]} s: {result['slowest'][1][:120]}"]

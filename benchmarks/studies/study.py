@@ -1,4 +1,4 @@
-"""The table of results/study.md from study.jsonl: variants of a training of the network alone.
+"""Write the table of results/study.md from study.jsonl: variants of training the network alone.
 
     python -m benchmarks.studies.study
 
@@ -26,8 +26,10 @@ def lines() -> list:
 
 
 def table(rows: list) -> str:
-    """The runs as a Markdown table, shapes in the order in which they first appear; distances in
-    thousandths of half the shape's longest side."""
+    """Format the runs as a Markdown table, shapes in the order in which they first appear.
+
+    Distances are in thousandths of half the shape's longest side.
+    """
     text = ["| shape | change | steps | CPU s | mean | p99 | max | parts |", "|" + "---|" * 8]
     for row in sorted(rows, key=lambda row: [r["shape"] for r in rows].index(row["shape"])):
         changes = {name: value for name, value in row["changes"].items() if name != "steps"}

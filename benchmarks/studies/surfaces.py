@@ -1,4 +1,4 @@
-"""The final surface of variants of train.py's defaults, per core minute: what chose the defaults.
+"""Measure the final surface of variants of train.py's flags per core minute, to choose defaults.
 
     python -m benchmarks.studies.surfaces lucy "" "--mu 0" "--frequencies 0"
     python -m benchmarks.studies.surfaces --tables
@@ -29,7 +29,7 @@ HEAD = ("| shape | flags | grid | network alone | with detail | pieces | Euler |
 
 
 def measure(shape: str, case: str, flags: str, grid: int, work: Path) -> dict:
-    """One run: its figures, in thousandths of half the longest side."""
+    """Train, mesh and evaluate once: figures in thousandths of half the longest side."""
     folder = work / shape
     folder.mkdir(parents=True, exist_ok=True)
     with driver.locked(folder, shape) as lock:
