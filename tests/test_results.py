@@ -71,8 +71,8 @@ def test_killed_and_resumed(start, tmp_path):
     course = found["ours"]["course"]
     assert len(course) == 2 and 0 < course[0]["step"] < course[1]["step"] == 600
     assert "course" not in found["ours-seed-1"]
-    assert (tables.mean_both_ways(course[1]) < tables.mean_both_ways(course[0]) < 0.3
-            and (tmp_path / "results" / "course.png").stat().st_size > 1000)
+    assert 0 < max(map(tables.mean_both_ways, course)) < 0.05
+    assert (tmp_path / "results" / "course.png").stat().st_size > 1000
     entry = found["ours"]
     assert entry["seconds"] > 0.1 and entry["peak_mib"] > 50
     assert sorted(entry["parts"]) == ["infer.py", "train.py"] and entry["code"]["version"]
