@@ -12,6 +12,8 @@ from igr.view.colors import COLOR_MAP
 
 import numpy as np
 
+LEAST_TOP = 1e-12  # of a slice's values, where f is 0 all over
+
 
 def new_figure(width: float, height: float, dpi: float = 100, layout="constrained"):
     """A figure of width x height inches that belongs to no window."""
@@ -113,12 +115,7 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
     the lower row is white. Raises UserError where f is not finite.
     """
     side = np.linspace(-half, half, n)
-    values = []  # of the three planes, (n, n) each
-    slopes = []  # likewise
-    for axis in range(3):
-        f, slope = _on_plane(value_and_gradient, side, axis)
-        values.append(f)
-        slopes.append(slope)
+    values, slopes = zip(*(_on_plane(value_and_gradient, side, axis) for axis in range(3)))
     top = max(np.abs(f).max() for f in values)
     if not np.isfinite(top):
         raise UserError(f"{title}: f is not finite")
@@ -152,7 +149,7 @@ def _on_plane(value_and_gradient, side: np.ndarray, axis: int) -> tuple:
 
 def _iso_step(top: float) -> float:
     """A round step between iso-lines: 12 to 50 of them lie between 0 and top."""
-    power = 10 ** np.floor(np.log10(max(top, 1e-12)))
+    power = 10 ** np.floor(np.log10(max(top, LEAST_TOP)))
     return power * next(s for s in (0.05, 0.1, 0.2) if top / (power * s) <= 25 or s == 0.2)
 
 
