@@ -116,14 +116,14 @@ def show_points_and_mesh(fpath: Path, output: str | None, view: View, rate: floa
 
 
 def draw_views(fpath: Path, output: str | None, view: View, movie: str | None,
-               **directions) -> None:
+               number: int | None, **directions) -> None:
     """Write views of a shape as <folder>/00000.png, ... and as a movie, if `movie` names one.
 
-    directions: of cameras.views_around. Pictures that an earlier, longer series left in the folder
-    stay there, with a warning.
+    directions: `turntable` and `seed`, as cameras.views_around has them. Pictures that an earlier,
+    longer series left in the folder stay there, with a warning.
     """
-    views = cameras.views_around(view, **directions)
-    view.sized(len(views) if movie else 1)  # refuses what the memory cannot hold
+    number = number or (36 if directions["turntable"] else 8)
+    view = view.sized(number if movie else 1)
     movie = images.check_movie(movie, [fpath]) if movie else None
     folder = images.check_folder(output or helper.without_suffix(fpath))
     shape = read_shape(fpath)
@@ -132,11 +132,11 @@ def draw_views(fpath: Path, output: str | None, view: View, movie: str | None,
     suffix = ".jpeg" if view.background == "white" else ".png"
     older = set(folder.glob(f"[0-9][0-9][0-9][0-9][0-9]{suffix}"))
     frames = []
-    for i, one in enumerate(views):
+    for i, one in enumerate(cameras.views_around(view, number, **directions)):
         image = render.shape(shape, one.camera(shape.points), one, shape_colors)
         save_image(folder / f"{i:05d}{suffix}", image)
+        older.discard(folder / f"{i:05d}{suffix}")
         frames += [image] if movie else []
-    older -= {folder / f"{i:05d}{suffix}" for i in range(len(views))}
     if older:
         log.warning(f"{folder}: {len(older)} pictures of an earlier series stay, from {min(older)}")
     if movie:

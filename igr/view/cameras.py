@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 import json
-from typing import NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 import helper
 from helper import UserError, flag, number
@@ -78,16 +78,16 @@ class View:
         return Camera(center + towards * (distance or 1.0), center, upwards, float(fov))
 
 
-def views_around(view: View, number: int | None, seed: int, turntable: bool) -> list[View]:
+def views_around(view: View, number: int, seed: int, turntable: bool) -> Iterator[View]:
     """Views from all sides: once around the upward axis from the given one, else from random
-    directions that are not too near the poles. number: of views; None: 36, or 8 random ones."""
-    if turntable:
-        number = number or 36
-        return [replace(view, azimuth=view.azimuth + 360 * i / number) for i in range(number)]
+    directions that are not too near the poles."""
     rng = np.random.default_rng(seed)
-    return [replace(view, azimuth=rng.uniform(0, 360),
-                    elevation=float(np.degrees(np.arcsin(rng.uniform(-0.9, 0.9)))))
-            for _ in range(number or 8)]
+    for i in range(number):
+        if turntable:
+            yield replace(view, azimuth=view.azimuth + 360 * i / number)
+        else:
+            yield replace(view, azimuth=rng.uniform(0, 360),
+                          elevation=float(np.degrees(np.arcsin(rng.uniform(-0.9, 0.9)))))
 
 
 def from_y_up(vector, up: str) -> np.ndarray:
