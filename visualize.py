@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import Callable, NamedTuple
+from types import MappingProxyType
+from typing import Callable, Mapping, NamedTuple
 
 import helper
 from helper import log, number
@@ -30,7 +32,7 @@ from igr.formats import files
 from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Frame, Geometry
 from igr.view import cameras, charts, colors, images, render, viewer, windows
-from igr.view.cameras import Camera, View
+from igr.view.cameras import View
 
 import numpy as np
 
@@ -58,61 +60,38 @@ def save_image(path, image: np.ndarray) -> None:
     log.info(path)
 
 
-def camera_around(shapes: list, view: View) -> Camera:
-    """The camera of a view that sees all shapes."""
-    return view.camera(*(shape.points for shape in shapes))
-
-
 def draw_all(shapes: list, view: View) -> list:
     """A picture (height, width, 3 or 4) uint8 of each shape, all by the same camera."""
-    camera = camera_around(shapes, view)
+    camera = view.camera(*shapes)
     shape_colors = [colors.vertex_colors(shape, view.color) for shape in shapes]
     return [render.shape(shape, camera, view, of_shape)
             for shape, of_shape in zip(shapes, shape_colors)]
 
 
-def show_or_draw(path: Path, read_shapes, output: str | None, view: View, end: str = "") -> None:
-    """Show shapes in windows; write a picture where `output` names one, or without a display.
-
-    read_shapes(path) gives the shapes from left to right; it is called after all other checks.
-    end: of the picture's default name, so that each mode has its own.
-    """
-    stem = helper.without_suffix(path)
-    in_windows = output is None and windows.has_display()
-    view = view.sized()
-    if in_windows:
-        shapes = read_shapes(path)
-        shape_colors = [colors.vertex_colors(shape, view.color) for shape in shapes]
-        return windows.show_shapes(shapes, shape_colors, stem, camera_around(shapes, view))
-    output = images.check_image(output or f"{stem}{end}.png", view.background, [path, view.cpath])
-    pictures = draw_all(read_shapes(path), view)
-    return save_image(output, images.side_by_side(pictures, view.background))
+def points_and_mesh(path, rate: float) -> list:
+    """Points at random on a mesh, `rate` for each vertex, and the mesh."""
+    mesh = read_mesh(path)
+    n = max(1, int(rate * len(mesh.points)))
+    meshes.check_points(n, f"-r {rate:g}")
+    return [meshes.sample_mesh(mesh, n, np.random.default_rng(0)), mesh]
 
 
 # ------------------------------------------------- the modes; a mode's parameters are its own flags
 
 
-def show_mesh(fpath: Path, output: str | None, view: View) -> None:
-    """Show a mesh."""
-    show_or_draw(fpath, lambda path: [read_mesh(path)], output, view)
+def show(read: Callable, end: str, fpath: Path, output: str | None, view: View, **flags) -> None:
+    """Show shapes in windows; write a picture where `output` names one, or without a display.
 
-
-def show_points(fpath: Path, output: str | None, view: View) -> None:
-    """Show a cloud, or a mesh's vertices."""
-    show_or_draw(fpath, lambda path: [read_shape(path)._replace(faces=None)], output, view,
-                 "_points")
-
-
-def show_points_and_mesh(fpath: Path, output: str | None, view: View, rate: float) -> None:
-    """Show points of a mesh, `rate` for each vertex, beside the mesh."""
-
-    def read_mesh_and_sample(path) -> list:
-        mesh = read_mesh(path)
-        n = max(1, int(rate * len(mesh.points)))
-        meshes.check_points(n, f"-r {rate:g}")
-        return [meshes.sample_mesh(mesh, n, np.random.default_rng(0)), mesh]
-
-    show_or_draw(fpath, read_mesh_and_sample, output, view, "_pcdmesh")
+    read(fpath, **flags) gives the shapes from left to right. end: of the picture's default name.
+    """
+    stem = helper.without_suffix(fpath)
+    in_windows = output is None and windows.has_display()
+    view = view.sized()
+    if in_windows:
+        return windows.show_shapes(read(fpath, **flags), view, stem)
+    output = images.check_image(output or f"{stem}{end}.png", view.background, [fpath, view.cpath])
+    pictures = draw_all(read(fpath, **flags), view)
+    return save_image(output, images.side_by_side(pictures, view.background))
 
 
 def draw_views(fpath: Path, output: str | None, view: View, movie: str | None,
@@ -124,7 +103,7 @@ def draw_views(fpath: Path, output: str | None, view: View, movie: str | None,
     """
     number = number or (36 if directions["turntable"] else 8)
     view = view.sized(number if movie else 1)
-    movie = images.check_movie(movie, [fpath]) if movie else None
+    movie = helper.check_writable(movie, [".gif"], [fpath]) if movie else None
     folder = images.check_folder(output or helper.without_suffix(fpath))
     shape = read_shape(fpath)
     shape_colors = colors.vertex_colors(shape, view.color)
@@ -133,10 +112,11 @@ def draw_views(fpath: Path, output: str | None, view: View, movie: str | None,
     older = set(folder.glob(f"[0-9][0-9][0-9][0-9][0-9]{suffix}"))
     frames = []
     for i, one in enumerate(cameras.views_around(view, number, **directions)):
-        image = render.shape(shape, one.camera(shape.points), one, shape_colors)
+        image = render.shape(shape, one.camera(shape), one, shape_colors)
         save_image(folder / f"{i:05d}{suffix}", image)
         older.discard(folder / f"{i:05d}{suffix}")
-        frames += [image] if movie else []
+        if movie:
+            frames.append(image)
     if older:
         log.warning(f"{folder}: {len(older)} pictures of an earlier series stay, from {min(older)}")
     if movie:
@@ -157,7 +137,7 @@ def draw_error(fpath: Path, output: str | None, view: View, reference: str | Non
                                 view.background, [fpath, reference, view.cpath])
     mesh = read_mesh(fpath)
     truth = read_shape(reference or checkpoints.trained_cloud(fpath))
-    camera = camera_around([mesh, truth], view)
+    camera = view.camera(mesh, truth)
     truth_colors = colors.vertex_colors(truth, view.color)
     distances = colors.reference_distances(mesh, truth)
     top = colors.scale_top(distances) if top is None else top
@@ -196,12 +176,13 @@ def write_page(fpath: Path, output: str | None, view: View, reference: str | Non
         top = colors.scale_top(distances)
         dots = viewer.Dots(points, colors.color_map(distances, top),
                            f"points: distance to the mesh, 0 (dark) to {top:g}")
-    mesh, remark = viewer.thinned(mesh)
+    shown = viewer.thinned(mesh, viewer.MOST_FACES)
     title = fpath.name.encode(errors="replace").decode()
-    text = viewer.page(mesh, title, view, colors.vertex_colors(mesh, view.color), dots)
+    text = viewer.page(shown, title, view, colors.vertex_colors(shown, view.color), dots)
     with helper.replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    log.info(f"{output}{remark}")
+    log.info(f"{output}" if shown is mesh else f"{output}: {len(mesh.faces):,} faces thinned to "
+             f"{len(shown.faces):,} for the browser")
 
 
 def draw_curves(fpath: Path, output: str | None) -> None:
@@ -231,58 +212,56 @@ def draw_slices(model_load_path: str | None, output: str | None, context: str, d
 
 
 class Mode(NamedTuple):
-    """What a mode does, and its flags: -f, -o, those of a View, and its own."""
+    """A mode of the command line. Its flags are -f, -o, those of a View, and its own."""
 
     run: Callable[..., None]  # its parameters are the flags; `view`: those of a View
     text: str  # what it shows
-    file: str  # what -f names; "" where there is no -f
     output: str  # what is written without -o
-    own: dict  # names of a flag: what argparse's add_argument takes
-    without: set  # fields of View that are no flags of the mode
+    file: str = ""  # what -f names; "": there is no -f
+    own: Mapping = MappingProxyType({})  # names of a flag: what argparse's add_argument takes
+    without: frozenset = frozenset()  # fields of View that are no flags of the mode
 
 
-EVERY = {field.name for field in fields(View)}
-IN_FILES = {"size", "background", "ground", "samples"}  # fields of View that windows do not heed
+EVERY = frozenset(field.name for field in fields(View))
+IN_FILES = frozenset(("size", "background", "ground", "samples"))  # windows do not heed these
 WINDOW = "a window; without a display, <file>"
 MODES = {
-    "mesh": Mode(show_mesh, "a mesh", "mesh to look at", f"{WINDOW}.png", {}, set()),
-    "pcd": Mode(show_points, "a cloud, or a mesh's vertices", "file to look at",
-                f"{WINDOW}_points.png", {}, set()),
+    "mesh": Mode(partial(show, lambda path: [read_mesh(path)], ""), "a mesh", f"{WINDOW}.png",
+                 "mesh to look at"),
+    "pcd": Mode(partial(show, lambda path: [read_shape(path)._replace(faces=None)], "_points"),
+                "a cloud, or a mesh's vertices", f"{WINDOW}_points.png", "file to look at"),
     "pcdmesh": Mode(
-        show_points_and_mesh, "points sampled on a mesh, beside the mesh", "mesh to look at",
-        f"{WINDOW}_pcdmesh.png",
+        partial(show, points_and_mesh, "_pcdmesh"), "points sampled on a mesh, beside the mesh",
+        f"{WINDOW}_pcdmesh.png", "mesh to look at",
         {"-r --rate": dict(type=number(float, above=0), default=0.1,
-                           help="points to sample for each vertex of the mesh")}, set()),
+                           help="points to sample for each vertex of the mesh")}),
     "images": Mode(
         draw_views, "views of a mesh or cloud from random directions, or once around it",
-        "file to look at", "the folder that has the file's name without suffix",
+        "the folder that has the file's name without suffix", "file to look at",
         {"-n --number": dict(type=number(int, 1), help="of views; default: 8, with --turntable 36"),
          "--seed": dict(type=number(int, 0), default=412, help="of the random directions"),
          "--turntable": dict(action="store_true", help="once around the upward axis, beginning at "
                              "--azimuth and --elevation"),
-         "--movie": dict(help="write the views as this .gif or .mp4, too (.mp4 needs "
-                         "imageio-ffmpeg)")}, {"cpath"}),
+         "--movie": dict(help="write the views as this .gif, too")}, frozenset(["cpath"])),
     "error": Mode(
         draw_error, "a mesh coloured by its distance to a reference, beside the reference",
-        "mesh to look at", "<mesh>_error.png",
+        "<mesh>_error.png", "mesh to look at",
         {"-r --reference": dict(help="mesh or cloud; default: the cloud it was trained on"),
          "--max": dict(dest="top", metavar="MAX", type=number(float, above=0), help="distance at "
-                       "the top of the scale, unit frame; default: 99 %% lie below")}, set()),
-    "compare": Mode(draw_comparison, "several meshes or clouds by the same camera", "",
-                    "compare.png",
-                    {"files": dict(nargs="+", type=Path, help="files to look at")}, set()),
+                       "the top of the scale, unit frame; default: 99 %% lie below")}),
+    "compare": Mode(draw_comparison, "several meshes or clouds by the same camera", "compare.png",
+                    own={"files": dict(nargs="+", type=Path, help="files to look at")}),
     "html": Mode(
-        write_page, "a mesh as one html file that rotates it in a browser", "mesh to show",
-        "<mesh>.html",
+        write_page, "a mesh as one html file that rotates it in a browser", "<mesh>.html",
+        "mesh to show",
         {"-r --reference": dict(metavar="CLOUD", help="show this cloud as well, coloured by its "
                                 "points' distance to the mesh")}, IN_FILES | {"cpath"}),
     "curves": Mode(draw_curves, "a training's losses, rate and distances",
-                   "run folder, or its log.jsonl", "curves.png beside the log", {}, EVERY),
+                   "curves.png beside the log", "run folder, or its log.jsonl", without=EVERY),
     "slices": Mode(
-        draw_slices, "f with iso-lines and |grad f| on three planes", "",
-        "<checkpoint>_slices.png",
-        {"-mlp --model-load-path": dict(help="checkpoint; default: the newest here or below")},
-        EVERY),
+        draw_slices, "f with iso-lines and |grad f| on three planes", "<checkpoint>_slices.png",
+        own={"-mlp --model-load-path": dict(help="checkpoint; default: the newest here or below")},
+        without=EVERY),
 }
 
 

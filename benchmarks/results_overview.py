@@ -37,7 +37,7 @@ def write(folder: Path, truth: Path, output: Path) -> None:
 
     view = View(azimuth=20, elevation=10, up="z", size=(WIDTH, HEIGHT), samples=3)
     shapes = [files.read(folder / file if file else truth) for _, file in COLUMNS]
-    camera = view.camera(shapes[-1].points)
+    camera = view.camera(shapes[-1])
     upper, lower = [], []
     for (title, _), shape in zip(COLUMNS, shapes):
         image = render.shape(shape, camera, view)

@@ -4,6 +4,7 @@ import json
 
 from helper import UserError
 from igr.geometry import shapes
+from igr.geometry.frames import Geometry
 from igr.view import cameras, render
 from igr.view.cameras import Camera, View, views_around
 
@@ -27,13 +28,13 @@ def test_turntable_goes_once_around():
 @pytest.mark.parametrize("up", cameras.UPWARDS)
 def test_cameras_turn_evenly_up_to_the_poles(up):
     """A degree more of either angle turns the camera's axes by a degree at most."""
-    points = shapes.mesh("letter").points
+    mesh = shapes.mesh("letter")
     for azimuth in (0, 60, 200):
         for elevation in range(-90, 90):
-            one, other = (View(azimuth, e, up=up).camera(points).axes()
+            one, other = (View(azimuth, e, up=up).camera(mesh).axes()
                           for e in (elevation, elevation + 1))
             assert np.linalg.norm(one - other, axis=1).max() < 0.018
-    above = [View(azimuth, 90, up=up).camera(points).axes() for azimuth in (0, 90)]
+    above = [View(azimuth, 90, up=up).camera(mesh).axes() for azimuth in (0, 90)]
     assert np.allclose(above[0] @ above[1].T, [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) or np.allclose(
         above[0] @ above[1].T, [[0, -1, 0], [1, 0, 0], [0, 0, 1]])
 
@@ -42,7 +43,7 @@ def test_framing_is_tight(rng):
     """The farthest point is 1 / 1.08 of the way to the picture's side, whatever the shape."""
     cone = np.concatenate([rng.normal(size=(50, 3)) * [1, 1, 0.01] - [0, 0, 3], [[0, 0, 3.0]]])
     for azimuth in (0, 70, 180):
-        camera = View(azimuth, 10, size=(300, 200)).camera(cone[:20], cone[20:])
+        camera = View(azimuth, 10, size=(300, 200)).camera(Geometry(cone[:20]), Geometry(cone[20:]))
         x, y, z = ((cone - camera.eye) @ camera.axes().T).T
         half = np.tan(np.radians(15))
         farthest = np.maximum(np.abs(x) / 1.5, np.abs(y)) / -z / half
@@ -77,7 +78,7 @@ def test_pinhole_camera_sees_what_its_matrices_say(tmp_path):
     local = mesh.points @ E[:3, :3].T + E[:3, 3]
     assert (local[:, 2] > 0).all()
     x, y = (150 * local[:, :2] / local[:, 2:] + [100, 50]).T
-    alpha = render.shape(mesh, view.camera(mesh.points), view)[..., 3]
+    alpha = render.shape(mesh, view.camera(mesh), view)[..., 3]
     rows, columns = np.nonzero(alpha)
     for found, true in ((columns, x), (rows, y)):
         assert found.min() == pytest.approx(true.min() - 0.5, abs=1.1)
@@ -86,7 +87,8 @@ def test_pinhole_camera_sees_what_its_matrices_say(tmp_path):
 
 @pytest.mark.parametrize("damage", [
     lambda d: d.pop("extrinsic"), lambda d: d["intrinsic"].update(width=-3),
-    lambda d: d["intrinsic"].update(width=10**9), lambda d: d["extrinsic"].append(1.0),
+    lambda d: d["intrinsic"].update(width=10**9),
+    lambda d: d["intrinsic"].update(width=float("inf")), lambda d: d["extrinsic"].append(1.0),
     lambda d: d["intrinsic"]["intrinsic_matrix"].__setitem__(0, 300.0),
     lambda d: d["intrinsic"]["intrinsic_matrix"].__setitem__(6, 10.0),
     lambda d: d["extrinsic"].__setitem__(3, float("nan"))])

@@ -18,7 +18,7 @@ PLATE = Geometry(np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0.0]]), N
 def drawn(shape, colors=CLAY, camera=None, **view):
     """A square picture of a shape, by a camera around it where none is given."""
     view = View(**{"size": (SIZE, SIZE), **view})
-    return render.shape(shape, camera or view.camera(shape.points), view, colors)
+    return render.shape(shape, camera or view.camera(shape), view, colors)
 
 
 def opacity(shape, **view):
@@ -60,7 +60,7 @@ def test_outline_of_a_mesh(name, azimuth, elevation, up):
     mesh = shapes.mesh(name)
     view = dict(azimuth=azimuth, elevation=elevation, up=up, size=(160, SIZE))
     alpha = opacity(mesh, **view)
-    true = outline(mesh, View(**view).camera(mesh.points), 160, SIZE)
+    true = outline(mesh, View(**view).camera(mesh), 160, SIZE)
     assert np.abs(alpha - true).mean() < 0.006 and true.mean() > 0.1
     assert not true[0].any() and not true[-1].any()  # framed
     assert not true[:, 0].any() and not true[:, -1].any()
@@ -71,7 +71,7 @@ def test_outline_of_a_mesh(name, azimuth, elevation, up):
 def test_silhouette_of_a_sphere(azimuth, elevation):
     mesh = shapes.mesh("sphere")
     view = View(azimuth, elevation, size=(SIZE, SIZE))
-    camera = view.camera(mesh.points)
+    camera = view.camera(mesh)
     seen = covered(render.shape(mesh, camera, view))
     rows, columns = np.nonzero(seen)
     distance = np.linalg.norm(camera.eye)
@@ -143,7 +143,7 @@ def test_outline_of_a_coarse_ball_is_lit_from_its_own_side():
 
     coarse = trimesh.creation.icosphere(subdivisions=2)
     ball = Geometry(np.array(coarse.vertices), None, np.array(coarse.faces))
-    camera = View(0, 0, size=(SIZE, SIZE)).camera(ball.points)
+    camera = View(0, 0, size=(SIZE, SIZE)).camera(ball)
     image, fine = (drawn(m, camera=camera, background="transparent")
                    for m in (ball, shapes.mesh("sphere")))
     both = (image[..., 3] == 255) & (fine[..., 3] == 255)
@@ -260,7 +260,7 @@ def test_transparent_and_white_background_agree():
 def test_cloud_covers_what_its_mesh_covers():
     cloud = shapes.sample("knot", 20_000)
     mesh = shapes.mesh("knot")
-    camera = View(size=(SIZE, SIZE)).camera(mesh.points)
+    camera = View(size=(SIZE, SIZE)).camera(mesh)
     of_cloud, of_mesh = (covered(drawn(shape, camera=camera, size=(2 * SIZE, 2 * SIZE)))
                          for shape in (cloud, mesh))
     assert (of_cloud & ~of_mesh).mean() < 0.06 and (of_mesh & ~of_cloud).mean() < 0.005
@@ -280,7 +280,7 @@ def test_nearer_points_hide_farther_ones(rng, with_normals):
 
 
 def test_discs_of_a_cloud_are_lit_as_the_surface():
-    camera = View(size=(SIZE, SIZE)).camera(shapes.mesh("sphere").points)
+    camera = View(size=(SIZE, SIZE)).camera(shapes.mesh("sphere"))
     lit, true = (drawn(shape, camera=camera).astype(int)
                  for shape in (shapes.sample("sphere", 20_000), shapes.mesh("sphere")))
     assert np.abs(lit - true)[40:80, 40:80].mean() < 12

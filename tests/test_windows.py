@@ -53,12 +53,12 @@ def test_camera_of_a_window_is_the_pictures(tmp_path):
     """Written by open3d and read again, it is the same camera."""
     import open3d as o3d
 
-    points = shapes.mesh("letter").points
-    camera = View(40, 20, zoom=1.5).camera(points)
+    mesh = shapes.mesh("letter")
+    camera = View(40, 20, zoom=1.5).camera(mesh)
     path = tmp_path / "c.json"
     o3d.io.write_pinhole_camera_parameters(str(path), windows.pinhole_parameters(camera))
     view = View(cpath=path).sized()
-    found = view.camera(points)
+    found = view.camera(mesh)
     assert view.size == SIZE and found.fov == pytest.approx(camera.fov)
     assert np.allclose(found.eye, camera.eye) and np.allclose(found.axes(), camera.axes())
 
@@ -154,7 +154,7 @@ def seen(path):
 def rendered(mesh, camera):
     """Mask of the pixels that a mesh covers by the camera of a file."""
     view = View(cpath=camera, background="transparent").sized()
-    return render.shape(mesh, view.camera(mesh.points), view)[..., 3] > 127
+    return render.shape(mesh, view.camera(mesh), view)[..., 3] > 127
 
 
 @on_a_screen

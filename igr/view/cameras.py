@@ -12,6 +12,7 @@ from typing import Iterator, NamedTuple, Sequence
 import helper
 from helper import UserError, flag, number
 from igr.backend import memory
+from igr.geometry.frames import Geometry
 
 import numpy as np
 
@@ -60,11 +61,11 @@ class View:
                      f"{pictures} x {width} x {height} pixels", "take a smaller --size")
         return replace(self, size=(width, height))
 
-    def camera(self, *points: np.ndarray) -> Camera:
-        """The camera of cpath, else the nearest one that sees all points (N, 3) of all shapes."""
+    def camera(self, *shapes: Geometry) -> Camera:
+        """The camera of cpath, else the nearest one that sees all points of the shapes."""
         if self.cpath:
             return Camera.from_pinhole(self.cpath)[0]
-        points = np.concatenate(points)
+        points = np.concatenate([shape.points for shape in shapes])
         center = (points.min(axis=0) + points.max(axis=0)) / 2
         a, e = np.radians([self.azimuth, self.elevation])
         towards = from_y_up([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)], self.up)
@@ -116,8 +117,15 @@ class Camera(NamedTuple):
         picture's middle and where pixels are not square.
         """
         try:
-            size, K, E = _pinhole_parameters(helper.existing_file(path).read_text())
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
+            data = json.loads(helper.existing_file(path).read_text())
+            size = tuple(int(data["intrinsic"][name]) for name in ("width", "height"))
+            K = np.array(data["intrinsic"]["intrinsic_matrix"], float).reshape(3, 3).T
+            E = np.array(data["extrinsic"], float).reshape(4, 4).T  # world to camera, y down
+            if not (np.isfinite(K).all() and np.isfinite(E).all() and K[1, 1] > 0):
+                raise ValueError("numbers that are not finite")
+            if min(size) < 1 or max(size) > MAX_PIXELS:
+                raise ValueError(f"a picture of {size[0]} x {size[1]}")
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{path}: no pinhole camera of open3d ({error})") from None
         off_middle = np.abs(K[:2, 2] - np.array(size) / 2)
         oblong = abs(K[0, 0] / K[1, 1] - 1) > 0.01
@@ -141,17 +149,3 @@ class Camera(NamedTuple):
         right = np.cross(self.up, back)
         right /= np.linalg.norm(right)
         return np.stack([right, np.cross(back, right), back])
-
-
-def _pinhole_parameters(text: str) -> tuple:
-    """Size (width, height; pixels), intrinsic matrix (3, 3) and world to camera (4, 4), y down, of
-    open3d's json. Raises ValueError, KeyError or TypeError where it holds something else."""
-    data = json.loads(text)
-    width, height = (int(data["intrinsic"][name]) for name in ("width", "height"))
-    K = np.array(data["intrinsic"]["intrinsic_matrix"], float).reshape(3, 3).T
-    E = np.array(data["extrinsic"], float).reshape(4, 4).T
-    if not (np.isfinite(K).all() and np.isfinite(E).all() and K[1, 1] > 0):
-        raise ValueError("numbers that are not finite")
-    if min(width, height) < 1 or max(width, height) > MAX_PIXELS:
-        raise ValueError(f"a picture of {width} x {height}")
-    return (width, height), K, E

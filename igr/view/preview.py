@@ -15,4 +15,4 @@ def save_preview(path: Path, mesh: Geometry) -> None:
     """Write a picture of a mesh in the unit frame, always by the same camera."""
     view = View(size=(640, 480))
     cube = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), axis=-1).reshape(-1, 3)
-    images.save(path, render.shape(mesh, view.camera(cube), view))
+    images.save(path, render.shape(mesh, view.camera(Geometry(cube)), view))

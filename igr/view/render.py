@@ -30,8 +30,7 @@ OFFSET = 1e-4  # height above the surface where rays start, likewise
 BALL_RADIUS = 0.9  # of a cloud without normals, in spacings of its points
 DISC_RADIUS = 1.3  # of a cloud with normals: few gaps even where points fell at random
 GAMMA = 2.2  # of sRGB, nearly
-LEVEL = 1e-6  # slope of a ray below which it never meets the ground
-LEAST_COVERAGE = 1e-6  # of a pixel: its colour is divided by its coverage
+TINY = 1e-6  # least slope towards the ground and least coverage of a pixel: both divide
 BAND = 1 << 19  # samples that are worked on together: bounds the memory
 
 
@@ -198,10 +197,10 @@ def _spacing(points: np.ndarray) -> float:
 
 @threads.compiled()
 def _splat(local, radius, focal, width, height, first, rows, smallest):
-    """What is seen at each pixel of `rows` rows from `first` on, of balls at `local` (N, 3) in the
-    camera's axes: depth (rows, width), the point's index (rows, width; -1: none) and the place on
-    its ball (rows, width, 3; right, up, towards us; of length 1). focal is in pixels. A ball covers
-    at least `smallest` pixels around its middle."""
+    """Draw balls at `local` (N, 3), in the camera's axes, into `rows` rows from `first` on: depth
+    (rows, width), the nearest point's index (rows, width; -1: none) and the place on its ball
+    (rows, width, 3; right, up, towards us; of length 1). focal is in pixels. A ball covers at least
+    `smallest` pixels around its middle."""
     depth = np.full((rows, width), np.inf, np.float32)
     index = np.full((rows, width), -1, np.int64)
     offset = np.zeros((rows, width, 3), np.float32)
@@ -324,7 +323,7 @@ class _Picture(NamedTuple):
         if not self.view.ground or self.eye @ self.up <= self.floor:
             return  # from below, the ground would hide the shape
         slope = rays[:, 3:] @ self.up
-        on = free & (slope < -LEVEL)
+        on = free & (slope < -TINY)
         rays = rays[on]
         at = rays[:, :3] + ((self.floor - self.eye @ self.up) / slope[on])[:, None] * rays[:, 3:]
         up = np.broadcast_to(self.up, at.shape)
@@ -349,7 +348,7 @@ def _encode(rgba: np.ndarray, background: str) -> np.ndarray:
     if background == "white":
         light = rgba[..., :3] + (1 - alpha)
     else:
-        light = rgba[..., :3] / np.maximum(alpha, LEAST_COVERAGE)
+        light = rgba[..., :3] / np.maximum(alpha, TINY)
     rgb = np.round(255 * np.clip(light, 0, 1) ** (1 / GAMMA))
     channels = [rgb] if background == "white" else [rgb, np.round(255 * alpha)]
     return np.concatenate(channels, axis=-1).astype(np.uint8)

@@ -50,14 +50,6 @@ class Dots(NamedTuple):
         return Dots(self.points[shown], self.colors[shown], self.note)
 
 
-def thinned(mesh: Geometry) -> tuple[Geometry, str]:
-    """A mesh of at most MOST_FACES, and a remark where that is not the given one, else ""."""
-    shown = clustered(mesh, MOST_FACES)
-    if shown is mesh:
-        return mesh, ""
-    return shown, f": {len(mesh.faces):,} faces thinned to {len(shown.faces):,} for the browser"
-
-
 def page(mesh: Geometry, title: str, view: View, colors=CLAY, dots: Dots | None = None) -> str:
     """The html text for a mesh, and for a cloud that buttons show in its place or with it.
 
@@ -115,7 +107,7 @@ def _column(values: np.ndarray) -> bytes:
     return split.reshape(-1, values.dtype.itemsize).T.tobytes()
 
 
-def clustered(mesh: Geometry, count: int) -> Geometry:
+def thinned(mesh: Geometry, count: int) -> Geometry:
     """A mesh of at most `count` faces to look at, made quickly: all vertices in a cube become one,
     their mean (Rossignac & Borrel 1993). It has colours but no normals, and is not manifold in
     general. The mesh itself where it has no more faces.

@@ -12,7 +12,8 @@ import helper
 from helper import UserError, log
 from igr.geometry import meshes
 from igr.geometry.frames import Geometry
-from igr.view.cameras import SIZE, Camera
+from igr.view.cameras import SIZE, Camera, View
+from igr.view.colors import vertex_colors
 
 import numpy as np
 
@@ -54,23 +55,24 @@ def wayland_answers(display: str) -> bool:
         return probe.connect_ex(path) == 0
 
 
-def show_shapes(shapes: list, colors: list, stem: Path, camera: Camera) -> None:
+def show_shapes(shapes: list, view: View, stem: Path) -> None:
     """Show each shape in a window of its own, side by side, all by the same camera, until one of
     the windows is closed.
 
-    colors: for each shape sRGB (3,) or one a vertex (N, 3). "S" saves what a window shows as
-    <stem>.jpeg and its camera as <stem>_camera.json (<stem>_0.jpeg, ... with several windows).
-    Raises UserError where no window opens.
+    "S" saves what a window shows as <stem>.jpeg and its camera as <stem>_camera.json
+    (<stem>_0.jpeg, ... with several windows). Raises UserError where no window opens.
     """
+    camera = pinhole_parameters(view.camera(*shapes))
+    shown = [to_open3d(shape, vertex_colors(shape, view.color)) for shape in shapes]
     windows = []
-    for i, (shape, shape_colors) in enumerate(zip(shapes, colors)):
+    for i, shape in enumerate(shown):
         window = helper.open3d().visualization.VisualizerWithKeyCallback()
         if not window.create_window(f"{stem.name} {i}", *SIZE, left=SIZE[0] * i, top=0):
             raise UserError("no window opens on this display; name an image with -o")
         name = stem if len(shapes) == 1 else stem.with_name(f"{stem.name}_{i}")
         window.register_key_callback(ord("S"), lambda window, name=name: save(window, name))
-        window.add_geometry(to_open3d(shape, shape_colors))
-        set_camera(window, pinhole_parameters(camera))
+        window.add_geometry(shape)
+        set_camera(window, camera)
         windows.append(window)
     while all(window.poll_events() for window in windows):
         seen = get_camera(windows[0])
