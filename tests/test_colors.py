@@ -60,6 +60,7 @@ def test_colours_of_the_file():
     assert colors.vertex_colors(cloud, "file").tolist() == np.eye(3).tolist()
     greys = colors.vertex_colors(cloud._replace(colors=None), "file")
     assert greys[0].tolist() == [0] * 3 and greys[2].tolist() == [1] * 3
+    assert colors.greys(np.ones(3, np.float32)).tolist() == np.zeros((3, 3)).tolist()
     with pytest.raises(UserError, match="neither colours nor intensities"):
         colors.vertex_colors(Geometry(np.eye(3)), "file")
 

@@ -41,12 +41,20 @@ def test_images_and_movies_are_written(tmp_path):
     assert movie.n_frames == 2 and movie.size == (40, 60) and movie.info["loop"] == 0
 
 
+def test_frames_of_a_transparent_movie_replace_each_other(tmp_path):
+    frames = np.zeros((2, 60, 40, 4), np.uint8)
+    frames[0, :30] = frames[1, 30:] = [255, 0, 0, 255]
+    images.save_movie(tmp_path / "a.gif", list(frames))
+    movie = Image.open(tmp_path / "a.gif")
+    for i, frame in enumerate(frames):
+        movie.seek(i)
+        assert (np.asarray(movie.convert("RGBA"))[..., 3] == frame[..., 3]).all()
+
+
 def test_names_are_checked_before_the_work(tmp_path):
     assert images.check_image(tmp_path / "a.PNG", "transparent") == tmp_path / "a.PNG"
     with pytest.raises(UserError, match="no transparency"):
         images.check_image(tmp_path / "a.jpg", "transparent")
-    with pytest.raises(UserError, match="cannot write"):
-        images.check_movie(tmp_path / "a.png")
     (tmp_path / "file").touch()
     assert images.check_folder(tmp_path / "folder.v2") == tmp_path / "folder.v2"
     for taken in ("file", "a.png"):

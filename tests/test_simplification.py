@@ -54,14 +54,14 @@ def test_clusters_keep_place_and_colours():
     ball = trimesh.creation.icosphere(5, 1.0)
     colors = np.where(ball.vertices[:, :1] > 0, (1.0, 0, 0), (0, 0, 1.0))
     mesh = Geometry(np.array(ball.vertices), None, np.array(ball.faces), colors)
-    small = viewer.clustered(mesh, 2000)
+    small = viewer.thinned(mesh, 2000)
     assert 1000 < len(small.faces) <= 2000
     assert np.abs(np.linalg.norm(small.points, axis=1) - 1).max() < 0.02
     away = np.abs(small.points[:, 0]) > 0.1
     assert away.any() and (small.colors[away, 0] == (small.points[away, 0] > 0)).all()
-    assert viewer.clustered(mesh, len(mesh.faces)) is mesh
+    assert viewer.thinned(mesh, len(mesh.faces)) is mesh
 
 
-def test_a_mesh_without_area_is_clustered():
+def test_a_mesh_without_area_is_thinned():
     line = Geometry(np.arange(300.0).reshape(100, 3), None, np.arange(99).reshape(33, 3))
-    assert len(viewer.clustered(line, 10).faces) <= 10
+    assert len(viewer.thinned(line, 10).faces) <= 10

@@ -1,4 +1,4 @@
-"""The html page holds the mesh, and a browser turns it."""
+"""The html page holds the mesh, and a browser rotates it."""
 
 import base64
 import http.server
@@ -15,7 +15,7 @@ from igr.geometry import shapes
 from igr.geometry.frames import Geometry
 from igr.isosurface import extraction
 from igr.view import render, viewer
-from igr.view.cameras import Camera
+from igr.view.cameras import Camera, View
 from igr.view.colors import CLAY
 
 import numpy as np
@@ -52,7 +52,7 @@ def test_page_holds_the_mesh(name):
     mesh = shapes.mesh(name)
     rng = np.random.default_rng(0)
     colors = rng.uniform(size=mesh.points.shape)
-    points, faces, found = unpacked(viewer.page(mesh, "a <b> & @DATA@", colors))
+    points, faces, found = unpacked(viewer.page(mesh, "a <b> & @DATA@", View(), colors))
     low = mesh.points.min(axis=0)
     high = mesh.points.max(axis=0)
     centered = mesh.points - (low + high) / 2
@@ -70,7 +70,7 @@ def test_page_holds_a_cloud_beside_the_mesh(rng):
     far = np.array([[40.0, 0, 0]])
     dots = viewer.Dots(np.concatenate([cloud, far]), np.concatenate([of_points, far]), "a <note>")
     for colors in (CLAY, rng.uniform(size=mesh.points.shape)):
-        page = viewer.page(mesh, "t", colors, dots=dots)
+        page = viewer.page(mesh, "t", View(), colors, dots)
         settings, data = parts(page)
         assert settings["points"] == 300 and "a &lt;note&gt;" in page
         start = 6 * settings["vertices"] + 12 * settings["faces"]
@@ -83,12 +83,12 @@ def test_page_holds_a_cloud_beside_the_mesh(rng):
         last = np.frombuffer(data, np.uint8, offset=start + 1800).reshape(-1, 3)
         assert np.abs(last / 255 - of_points).max() < 0.003
     many = viewer.Dots(rng.uniform(-1, 1, (300_000, 3)), np.zeros((300_000, 3)), "")
-    settings = parts(viewer.page(shapes.mesh("sphere"), "t", dots=many))[0]
+    settings = parts(viewer.page(shapes.mesh("sphere"), "t", View(), dots=many))[0]
     assert settings["points"] == viewer.MOST_POINTS
 
 
 def test_page_needs_no_network_and_escapes_its_title():
-    page = viewer.page(shapes.mesh("letter"), "a <b> & @DATA@")
+    page = viewer.page(shapes.mesh("letter"), "a <b> & @DATA@", View())
     assert "a &lt;b&gt; &amp; @DATA@" in page and "<b>" not in page
     assert not re.search(r"https?:|src=|import\(", page) and not re.search("@[A-Z]+@", page.replace(
         "@DATA@", ""))
@@ -99,7 +99,7 @@ def test_a_page_of_many_faces_is_small():
     mesh = shapes.mesh("torus")
     order = np.random.default_rng(0).permutation(len(mesh.points))
     shuffled = Geometry(mesh.points[order], None, np.argsort(order)[mesh.faces])
-    assert len(mesh.faces) > 200_000 and len(viewer.page(shuffled, "")) < 8 << 20
+    assert len(mesh.faces) > 200_000 and len(viewer.page(shuffled, "", View())) < 8 << 20
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -185,9 +185,9 @@ def picture(url: str) -> np.ndarray:
 
 
 @pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
-def test_a_browser_turns_the_mesh(tmp_path):
+def test_a_browser_rotates_the_mesh(tmp_path):
     mesh = shapes.mesh("letter")
-    found = in_chromium(viewer.page(mesh, "letter", azimuth=30, elevation=15), tmp_path)
+    found = in_chromium(viewer.page(mesh, "letter", View(30, 15)), tmp_path)
     assert not found["hint"].startswith("cannot") and found["ready"] < 3000  # milliseconds
     shots = {name: picture(url).astype(int) for name, url in found.items()
              if name not in ("ready", "answer", "hint")}
@@ -204,8 +204,8 @@ def test_a_browser_turns_the_mesh(tmp_path):
         towards = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
         far = 1.08 / np.tan(np.radians(15)) / min(1, width / height) * radius
         camera = Camera(center + far * towards, center, np.array([0, 1.0, 0]))
-        style = render.Style(width, height, background="transparent")
-        return render.mesh(mesh, camera, style)[..., 3] > 127
+        view = View(size=(width, height), background="transparent")
+        return render.shape(mesh, camera, view)[..., 3] > 127
 
     assert (dark["first"] ^ true(30)).sum() < 0.05 * dark["first"].sum()
     assert (dark["turned"] ^ true(30 - 90)).sum() < 0.05 * dark["turned"].sum()  # 225 px, 0.4 each
@@ -222,8 +222,8 @@ def test_a_browser_shows_mesh_points_or_both(tmp_path):
     dots = viewer.Dots(cloud[cloud[:, 0] > 0], np.tile([1.0, 0, 0], ((cloud[:, 0] > 0).sum(), 1)),
                        "")
     mesh = shapes.mesh("sphere")
-    page = viewer.page(mesh._replace(points=0.99 * mesh.points), "", np.array([0, 0, 1.0]),
-                       azimuth=0, dots=dots)
+    page = viewer.page(mesh._replace(points=0.99 * mesh.points), "", View(0),
+                       np.array([0, 0, 1.0]), dots)
     found = in_chromium(page, tmp_path)
     red, blue = {}, {}
     for name in ("mesh", "points", "both"):
@@ -241,7 +241,8 @@ def test_a_browser_lights_every_pixel_as_its_normal_says(tmp_path):
     terraces between its vertices."""
     grid = extraction.Grid.of([-1.5] * 3, [1.5] * 3, 200)
     mesh, _ = extraction.extract(fields.sphere, grid, outward=1)
-    found = picture(in_chromium(viewer.page(mesh, "sphere"), tmp_path)["first"]).astype(float)
+    page = viewer.page(mesh, "sphere", View())
+    found = picture(in_chromium(page, tmp_path)["first"]).astype(float)
     height, width = found.shape[:2]
     i, j = np.mgrid[:height, :width] + 0.5
     slope = np.tan(np.radians(15))
@@ -275,14 +276,15 @@ def test_a_page_of_a_file(tmp_path, monkeypatch):
     assert '"up": "z"' in page
 
 
-def test_a_page_thins_a_large_mesh_and_says_so(tmp_path, monkeypatch, capsys):
+def test_a_page_thins_a_large_mesh_and_says_so(tmp_path, monkeypatch, caplog):
     import visualize
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(viewer, "MOST_FACES", 5000)
     files.write("sphere.ply", shapes.mesh("sphere"))
-    visualize.main(visualize.parse_args("html -f sphere.ply -r sphere.ply".split()))
+    with caplog.at_level("INFO", "igr"):
+        visualize.main(visualize.parse_args("html -f sphere.ply -r sphere.ply".split()))
     page = (tmp_path / "sphere.html").read_text()
     faces = unpacked(page)[1]
     assert 2000 < len(faces) <= 5000 and "0 (dark) to 1e-06" in page  # of the full mesh
-    assert f"81,920 faces thinned to {len(faces):,} for the browser" in capsys.readouterr().out
+    assert f"81,920 faces thinned to {len(faces):,} for the browser" in caplog.text

@@ -32,25 +32,24 @@ def write(folder: Path, truth: Path, output: Path) -> None:
     """Draw it, in a process of its own. folder: the shape's, with the meshes; truth: the true mesh.
     """
     from igr.formats import files
-    from igr.view import charts, colors, images, looks, render
+    from igr.view import charts, colors, images, render
+    from igr.view.cameras import View
 
     import numpy as np
 
-    look = looks.Look(azimuth=20, elevation=10, up="z", size=[WIDTH, HEIGHT], samples=3)
+    view = View(azimuth=20, elevation=10, up="z", size=(WIDTH, HEIGHT), samples=3)
     shapes = [files.read(folder / file if file else truth) for _, file in COLUMNS]
-    style, _ = look.style_and_camera()
-    camera = look.camera_around(shapes[-1:], style)
+    camera = view.camera(shapes[-1])
     upper, lower = [], []
     for (title, _), shape in zip(COLUMNS, shapes):
-        image = render.shape(shape, camera, style, colors.vertex_colors(shape, "clay"))
+        image = render.shape(shape, camera, view)
         upper.append(images.captioned(image, title))
         lower.append(np.full((HEIGHT, WIDTH, 3), 255, np.uint8))
     scale = charts.legend(HEIGHT, FARTHEST, "distance to the truth (unit frame)", True)
     lower[0][:, -scale.shape[1] :] = images.side_by_side([scale], "white")
-    flat = style._replace(shading=0.3)
     for column in (1, 2, 3):
         distances = colors.reference_distances(shapes[column], shapes[-1])
-        lower[column] = render.shape(shapes[column], camera, flat,
-                                     colors.color_map(distances, FARTHEST))
+        lower[column] = render.shape(shapes[column], camera, view,
+                                     colors.color_map(distances, FARTHEST), shading=0.3)
     rows = [images.side_by_side(row, "white") for row in (upper, lower)]
     images.save(output, np.concatenate(rows))

@@ -24,6 +24,7 @@ from igr.geometry import shapes
 from igr.geometry.frames import Geometry
 from igr.isosurface import extraction
 from igr.view import viewer
+from igr.view.cameras import View
 import test_viewer
 
 import numpy as np
@@ -74,7 +75,7 @@ def main() -> None:
             print(rows[-1], flush=True)
         rows[-1]["mebibytes"] = (folder / "a.html").stat().st_size / 2**20
         if test_viewer.BROWSER:
-            shown = test_viewer.in_chromium(viewer.page(page, "page"), folder / "browser")
+            shown = test_viewer.in_chromium(viewer.page(page, "page", View()), folder / "browser")
             rows[-1].update(ready_seconds=shown["ready"] / 1000,
                             turned_seconds=shown["answer"] / 1000)
         print(rows[-1])

@@ -19,12 +19,14 @@ FEWEST = 4  # faces of a closed surface
 FITS = 2  # of the vertices
 PER_FACE = 10  # samples of the full mesh in a fit, for each face
 STAY = 0.1  # weight of a vertex's old place, where a sample has 1
+TOLD = {"components": "components", "rims": "rims", "non-manifold edges": "nonmanifold_edges",
+        "Euler characteristic": "euler_characteristic"}  # keys of meshes.topology
 
 
 def simplified(mesh: Geometry, count: int, scale: float = 1.0) -> tuple[Geometry, str]:
-    """A mesh (unit frame) with `count` faces, or a few less, without normals, and a text that says
-    what it cost: the mean distance of points of the full mesh from it, in units of which scale make
-    one.
+    """Reduce a mesh (unit frame) to `count` faces, or a few less: the new mesh, without normals,
+    and a text that says what it cost: the mean distance of points of the full mesh to it, in units
+    of which scale make one.
 
     Raises UserError where there are not so many faces, or nothing is left of the shape.
     """
@@ -32,13 +34,13 @@ def simplified(mesh: Geometry, count: int, scale: float = 1.0) -> tuple[Geometry
         raise UserError(f"the mesh has {len(mesh.faces)} faces, not more than {count}; "
                         "leave out --faces, or take a larger --grid-size")
     o3d = open3d()
-    found = o3d.t.geometry.TriangleMesh(
+    reduced = o3d.t.geometry.TriangleMesh(
         meshes.tensor(mesh.points), o3d.core.Tensor(mesh.faces.astype(np.int32))
     ).simplify_quadric_decimation(1 - count / len(mesh.faces))
-    faces = found.triangle.indices.numpy().astype(np.int64)
+    faces = reduced.triangle.indices.numpy().astype(np.int64)
     if len(faces) < FEWEST:
         raise UserError(f"{count} faces are too few for this shape")
-    small = Geometry(found.vertex.positions.numpy().astype(np.float64), None, faces)
+    small = Geometry(reduced.vertex.positions.numpy().astype(np.float64), None, faces)
     small = meshes.keep_faces(small, np.ones(len(faces), bool))
     rng = np.random.default_rng(0)
     for _ in range(FITS):
@@ -62,27 +64,21 @@ def _fitted(mesh: Geometry, samples: np.ndarray) -> Geometry:
     b = np.column_stack([1 - b.sum(axis=1), b])  # barycentric coordinates
     corners = mesh.faces[face]
     normals = meshes.unit_vectors(meshes.scaled_face_normals(mesh.points[corners]))
-    rest = samples - np.einsum("ij,ijk->ik", b, mesh.points[corners])
+    offset = samples - np.einsum("ij,ijk->ik", b, mesh.points[corners])
     columns = 3 * corners[:, :, None] + np.arange(3)
     rows = np.broadcast_to(np.arange(len(samples))[:, None, None], columns.shape)
     A = coo_matrix(((b[:, :, None] * normals[:, None]).ravel(), (rows.ravel(), columns.ravel())),
                    shape=(len(samples), mesh.points.size)).tocsr()
     system = A.T @ A + STAY * identity(mesh.points.size)
-    shift = cg(system, A.T @ (rest * normals).sum(axis=1), maxiter=200)[0].reshape(-1, 3)
+    shift = cg(system, A.T @ (offset * normals).sum(axis=1), maxiter=200)[0].reshape(-1, 3)
     return meshes.moved(mesh, shift)
 
 
 def _changes(mesh: Geometry, small: Geometry) -> str:
-    """What a text is to say of the topology."""
-    before, after = _counts(mesh), _counts(small)
-    changed = [f"{name} {before[name]} -> {after[name]}" for name in before
-               if before[name] != after[name]]
-    text = ", watertight" if meshes.topology(small)["watertight"] else ""
+    """Text that says whether the new mesh is watertight, and which counts are not the full one's.
+    """
+    before, after = meshes.topology(mesh), meshes.topology(small)
+    changed = [f"{name} {before[key]} -> {after[key]}" for name, key in TOLD.items()
+               if before[key] != after[key]]
+    text = ", watertight" if after["watertight"] else ""
     return f"{text}; changed: {', '.join(changed)}" if changed else text
-
-
-def _counts(mesh: Geometry) -> dict:
-    found = meshes.topology(mesh)
-    return {"components": found["components"], "rims": found["rims"],
-            "non-manifold edges": found["nonmanifold_edges"],
-            "Euler characteristic": found["euler_characteristic"]}

@@ -12,6 +12,8 @@ from igr.view.colors import COLOR_MAP
 
 import numpy as np
 
+LEAST_TOP = 1e-12  # of a slice's values, where f is 0 all over
+
 
 def new_figure(width: float, height: float, dpi: float = 100, layout="constrained"):
     """A figure of width x height inches that belongs to no window."""
@@ -44,9 +46,6 @@ def legend(height: int, top: float, label: str, beyond: bool) -> np.ndarray:
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return pixels(figure)
-
-
-# ------------------------------------------------------------------------------------------- curves
 
 
 def read_log(path) -> list:
@@ -101,9 +100,6 @@ def curves(rows: list, title: str) -> np.ndarray:
     return pixels(figure)[..., :3]
 
 
-# ------------------------------------------------------------------------------------------- slices
-
-
 def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndarray:
     """Picture (height, width, 3) uint8 of a field on the planes x = 0, y = 0, z = 0: f with
     iso-lines above, |grad f| below.
@@ -113,12 +109,7 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
     the lower row is white. Raises UserError where f is not finite.
     """
     side = np.linspace(-half, half, n)
-    values = []  # of the three planes, (n, n) each
-    slopes = []  # likewise
-    for axis in range(3):
-        f, slope = _on_plane(value_and_gradient, side, axis)
-        values.append(f)
-        slopes.append(slope)
+    values, slopes = zip(*(_on_plane(value_and_gradient, side, axis) for axis in range(3)))
     top = max(np.abs(f).max() for f in values)
     if not np.isfinite(top):
         raise UserError(f"{title}: f is not finite")
@@ -127,10 +118,16 @@ def slices(value_and_gradient, half: float, title: str, n: int = 240) -> np.ndar
     figure = new_figure(12.5, 8)
     figure.suptitle(title, parse_math=False)
     axes = figure.subplots(2, 3)
-    for axis in range(3):
-        upper = _draw_values(axes[0, axis], side, values[axis], top, levels)
-        lower = axes[1, axis].pcolormesh(side, side, slopes[axis], cmap="PuOr", vmin=0.5, vmax=1.5,
-                                         shading="nearest", rasterized=True)
+    for axis, (f, slope) in enumerate(zip(values, slopes)):
+        colored = dict(shading="nearest", rasterized=True)
+        upper = axes[0, axis].pcolormesh(side, side, f, cmap="RdBu_r", vmin=-top, vmax=top,
+                                         **colored)
+        axes[0, axis].contour(side, side, f, levels[levels != 0], colors="black", linewidths=0.4,
+                              linestyles="solid")
+        if f.min() < 0 < f.max():
+            axes[0, axis].contour(side, side, f, [0.0], colors="black", linewidths=1.8)
+        lower = axes[1, axis].pcolormesh(side, side, slope, cmap="PuOr", vmin=0.5, vmax=1.5,
+                                         **colored)
         axes[0, axis].set_title(f"{'xyz'[axis]} = 0")
         across, along = (name for name in "xyz" if name != "xyz"[axis])
         for panel in axes[:, axis]:
@@ -152,17 +149,5 @@ def _on_plane(value_and_gradient, side: np.ndarray, axis: int) -> tuple:
 
 def _iso_step(top: float) -> float:
     """A round step between iso-lines: 12 to 50 of them lie between 0 and top."""
-    power = 10 ** np.floor(np.log10(max(top, 1e-12)))
+    power = 10 ** np.floor(np.log10(max(top, LEAST_TOP)))
     return power * next(s for s in (0.05, 0.1, 0.2) if top / (power * s) <= 25 or s == 0.2)
-
-
-def _draw_values(axes, side: np.ndarray, f: np.ndarray, top: float, levels: np.ndarray):
-    """Draw f (n, n) in colours from -top to top, with iso-lines at levels (k,) and a thicker one at
-    0; returns what a colour bar needs."""
-    colored = axes.pcolormesh(side, side, f, cmap="RdBu_r", vmin=-top, vmax=top, shading="nearest",
-                              rasterized=True)
-    axes.contour(side, side, f, levels[levels != 0], colors="black", linewidths=0.4,
-                 linestyles="solid")
-    if f.min() < 0 < f.max():
-        axes.contour(side, side, f, [0.0], colors="black", linewidths=1.8)
-    return colored

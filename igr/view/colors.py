@@ -1,8 +1,5 @@
 """Colours of shapes: one by its name, the file's own, the directions of normals, or distances on a
-scale; and how a mesh gets those of its cloud.
-
-Colours are sRGB in [0, 1].
-"""
+scale. They are sRGB in [0, 1]."""
 
 from __future__ import annotations
 
@@ -14,6 +11,8 @@ import numpy as np
 
 CLAY = (0.91, 0.84, 0.73)
 COLOR_MAP = "viridis"  # perceptually uniform: equal steps of distance look equal
+TINY = 1e-30  # divides in place of a length or scale of 0; float32 holds it
+ROUNDING = 1e-6  # distances below it, in the unit frame, are float32's rounding
 
 
 def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
@@ -29,8 +28,7 @@ def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
         if shape.faces is None and shape.normals is None:
             raise UserError("--color normal: the cloud has no normals")
         normals = shape.normals if shape.faces is None else meshes.vertex_normals(shape)
-        length = np.linalg.norm(normals, axis=1, keepdims=True)
-        return (normals / np.maximum(length, 1e-300) + 1) / 2
+        return (meshes.unit_vectors(normals) + 1) / 2
     if color == "file":
         if shape.colors is None and shape.intensity is None:
             raise UserError("--color file: the file has neither colours nor intensities")
@@ -46,7 +44,7 @@ def vertex_colors(shape: Geometry, color: str) -> np.ndarray:
 def greys(intensity: np.ndarray) -> np.ndarray:
     """Greys (N, 3) of intensities (N,): the lowest hundredth is black, the highest white."""
     low, high = np.percentile(intensity, [1, 99])
-    grey = np.clip((intensity - low) / max(high - low, 1e-30), 0, 1)
+    grey = np.clip((intensity - low) / max(high - low, TINY), 0, 1)
     return np.repeat(grey[:, None], 3, axis=1)
 
 
@@ -54,7 +52,7 @@ def color_map(values: np.ndarray, top: float) -> np.ndarray:
     """Colours (N, 3) of values (N,) on a scale from 0 to top."""
     from matplotlib import colormaps
 
-    return colormaps[COLOR_MAP](np.clip(values / max(top, 1e-300), 0, 1))[:, :3]
+    return colormaps[COLOR_MAP](np.clip(values / max(top, TINY), 0, 1))[:, :3]
 
 
 def reference_distances(mesh: Geometry, reference: Geometry) -> np.ndarray:
@@ -67,6 +65,6 @@ def reference_distances(mesh: Geometry, reference: Geometry) -> np.ndarray:
 def scale_top(distances: np.ndarray) -> float:
     """The top of a scale for distances (N,): their 99th percentile, rounded up to 1, 2 or 5 times
     a power of ten."""
-    percentile = max(float(np.percentile(distances, 99)), 1e-6)  # below: rounding only
+    percentile = max(float(np.percentile(distances, 99)), ROUNDING)
     power = 10 ** np.floor(np.log10(percentile))
     return next(power * step for step in (1, 2, 5, 10) if power * step >= percentile)

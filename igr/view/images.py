@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import helper
@@ -11,11 +10,7 @@ from helper import UserError
 import numpy as np
 
 IMAGES = (".png", ".jpg", ".jpeg")
-MOVIES = (".gif", ".mp4")
-FRAMES_PER_SECOND = 15
-
-
-# -------------------------------------------------------------------------------------------- files
+MOVIE_FRAME = 1000 / 15  # milliseconds
 
 
 def check_image(path, background: str, inputs=()) -> Path:
@@ -37,15 +32,6 @@ def check_folder(path) -> Path:
     return path
 
 
-def check_movie(path, inputs=()) -> Path:
-    """`path` as a Path; raises UserError where a movie cannot be written there. inputs: files that
-    it must not replace."""
-    path = helper.check_writable(path, MOVIES, inputs)
-    if path.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UserError(f"{path}: .mp4 needs pip install imageio-ffmpeg; or take .gif")
-    return path
-
-
 def save(path, image: np.ndarray) -> None:
     """Write a picture (height, width, 3 or 4) uint8 as .png or, with 3, .jpeg."""
     from PIL import Image
@@ -54,18 +40,14 @@ def save(path, image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, quality=95)
 
 
-def save_movie(path: Path, frames: list) -> None:
-    """Write pictures (height, width, 3 or 4) uint8 as a .gif that repeats, or as .mp4."""
-    import imageio
+def save_movie(path, frames: list) -> None:
+    """Write pictures (height, width, 3 or 4) uint8 as a .gif that repeats."""
+    from PIL import Image
 
-    options = {"duration": 1000 / FRAMES_PER_SECOND, "loop": 0}
-    if path.suffix.lower() == ".mp4":
-        options = {"fps": FRAMES_PER_SECOND, "macro_block_size": 2}
+    first, *others = map(Image.fromarray, frames)
     with helper.replacing(path) as temporary:
-        imageio.mimsave(temporary, frames, **options)
-
-
-# ------------------------------------------------------------------------------------------- layout
+        first.save(temporary, save_all=True, append_images=others, duration=MOVIE_FRAME, loop=0,
+                   disposal=2)  # each frame replaces the one before, also where it is transparent
 
 
 def side_by_side(images: list, background: str) -> np.ndarray:

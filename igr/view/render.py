@@ -15,7 +15,7 @@ from helper import UserError
 from igr.backend import threads
 from igr.geometry import meshes
 from igr.geometry.frames import Geometry
-from igr.view.cameras import Camera, from_y_up
+from igr.view.cameras import SIZE, Camera, View, from_y_up
 from igr.view.colors import CLAY
 
 import numpy as np
@@ -29,56 +29,40 @@ GROUND_REACH = 1.0  # length of a ray that finds the ground's shadow, likewise
 OFFSET = 1e-4  # height above the surface where rays start, likewise
 BALL_RADIUS = 0.9  # of a cloud without normals, in spacings of its points
 DISC_RADIUS = 1.3  # of a cloud with normals: few gaps even where points fell at random
+GAMMA = 2.2  # of sRGB, nearly
+TINY = 1e-6  # least slope towards the ground and least coverage of a pixel: both divide
 BAND = 1 << 19  # samples that are worked on together: bounds the memory
 
 
-class Style(NamedTuple):
-    """How a picture is made."""
+def shape(geometry: Geometry, camera: Camera, view: View, colors=CLAY,
+          shading: float = 1.0) -> np.ndarray:
+    """Draw a mesh or cloud: picture (height, width, 3 or 4) uint8.
 
-    width: int = 960  # pixels
-    height: int = 720
-    samples: int = 2  # samples x samples rays per pixel
-    background: str = "white"  # or "transparent"
-    ground: bool = False  # a soft shadow on a plane below the shape
-    up: str = "y"  # of cameras.UPWARDS: the ground is level to it
-    shading: float = 1.0  # how much the light may change a colour; less, to read it off a legend
-
-    @property
-    def aspect(self) -> float:
-        return self.width / self.height
-
-
-DEFAULT = Style()
-
-
-def shape(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY,
-          point_size: float = 1.0) -> np.ndarray:
-    """Picture (height, width, 3 or 4) uint8 of a mesh or cloud, as mesh() and cloud() make it."""
-    if geometry.faces is None:
-        return cloud(geometry, camera, style, colors, point_size)
-    return mesh(geometry, camera, style, colors)
+    colors: sRGB (3,) or one a point (N, 3). shading: how much the light may change a colour; less
+    than 1 where it is to be read off a legend. Raises UserError where no face of a mesh has an
+    area.
+    """
+    picture = _Picture.of(geometry.points, camera, view, shading)
+    albedo = (np.asarray(colors, np.float32) ** GAMMA).astype(np.float32)
+    shader = _cloud_shader if geometry.faces is None else _mesh_shader
+    return picture.drawn(shader(picture, geometry, albedo))
 
 
 # ------------------------------------------------------------------------------------------- meshes
 
 
-def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY) -> np.ndarray:
-    """Picture (height, width, 3 or 4) uint8 of a mesh; colors: (3,) or one a vertex (N, 3).
-
-    Raises UserError where no face has an area.
-    """
-    view = _View.of(geometry.points, camera, style)
-    scene = meshes.ray_scene(view.points, geometry.faces)
-    split, origin = meshes.split_creases(geometry._replace(points=view.exact))
+def _mesh_shader(picture: _Picture, mesh: Geometry, albedo: np.ndarray):
+    """shade() of _Picture.drawn for a mesh; albedo: linear colours, (3,) or one a vertex (N, 3)."""
+    scene = meshes.ray_scene(picture.points, mesh.faces)
+    split, origin = meshes.split_creases(mesh._replace(points=picture.exact))
     normals = meshes.vertex_normals(split).astype(np.float32)
     if not normals.any():
         raise UserError("no face of the mesh has an area: there is nothing to see")
-    albedo = _linear(colors)
     if albedo.ndim == 2:
         albedo = albedo[origin]
 
     def shade(top, pixels):
-        rays = view.rays(pixels)
+        rays = picture.rays(pixels)
         hit = scene.cast_rays(meshes.tensor(rays))
         depth = hit["t_hit"].numpy()
         seen = np.isfinite(depth)
@@ -95,12 +79,12 @@ def mesh(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY
             at = rays[seen, :3] + depth[seen, None] * directions
             open_sky = 1 - _occlusion(scene, at, flat, smooth, pixels[seen], REACH)
             color = albedo if albedo.ndim == 1 else (weights * albedo[corner]).sum(axis=1)
-            rgba[seen, :3] = view.light(smooth, open_sky)[:, None] * color
+            rgba[seen, :3] = picture.light(smooth, open_sky)[:, None] * color
             rgba[seen, 3] = 1
-        view.add_ground(rgba, ~seen, scene, rays, pixels)
+        picture.add_ground(rgba, ~seen, scene, rays, pixels)
         return rgba
 
-    return view.picture(shade)
+    return shade
 
 
 def _occlusion(scene, at, flat, normals, pixels, reach: float) -> np.ndarray:
@@ -158,51 +142,47 @@ def _occlusion_rays(at, flat, normals, pixels, n):
 # ------------------------------------------------------------------------------------------- clouds
 
 
-def cloud(geometry: Geometry, camera: Camera, style: Style = DEFAULT, colors=CLAY,
-          point_size: float = 1.0) -> np.ndarray:
-    """Picture (height, width, 3 or 4) uint8 of a cloud: a ball at each point, or a disc lit by the
-    point's normal where the cloud has normals.
+def _cloud_shader(picture: _Picture, cloud: Geometry, albedo: np.ndarray):
+    """shade() of _Picture.drawn for a cloud: a ball at each point, or a disc lit by its normal.
 
-    colors: (3,) or one a point (N, 3). point_size: of balls and discs; 1 is the usual size.
+    albedo: linear colours, (3,) or one a point (N, 3).
     """
-    view = _View.of(geometry.points, camera, style)
-    usual_radius = BALL_RADIUS if geometry.normals is None else DISC_RADIUS
-    radius = point_size * spacing(view.points) * usual_radius
-    s = style.samples
-    width = style.width * s
-    height = style.height * s
-    local = (view.points - view.eye) @ view.axes.T
+    s = picture.view.samples
+    width, height = picture.width * s, picture.height * s
+    local = (picture.points - picture.eye) @ picture.axes.T
     margin = 2 * s  # rows above and below a band that its edges look at
-    albedo = _linear(colors)
-    if geometry.normals is not None:
-        normals = meshes.unit_vectors(meshes.turn_against(geometry.normals, view.points - view.eye))
+    radius = _spacing(picture.points) * (BALL_RADIUS if cloud.normals is None else DISC_RADIUS)
+    if cloud.normals is not None:
+        normals = meshes.turn_against(cloud.normals, picture.points - picture.eye)
+        normals = meshes.unit_vectors(normals)
     scene = None
-    if style.ground:  # its shadow is that of a small triangle a point
-        scene = meshes.ray_scene(*_triangles_at(view.points, radius, view.up))
+    if picture.view.ground:  # its shadow is that of a small triangle a point
+        scene = meshes.ray_scene(*_triangles_at(picture.points, radius, picture.up))
 
     def shade(top, pixels):
         first = top * s - margin
         rows = (pixels[-1, 1] + 1 - top) * s + 2 * margin
-        depth, index, offset = _splat(local, radius, height / 2 / view.half, width, height,
+        depth, index, offset = _splat(local, radius, height / 2 / picture.half, width, height,
                                       first, rows, 0.6 * s)
         edges = _behind_edges(depth, margin)
         sub_y, sub_x = np.divmod(pixels[:, 2], s)
         at = ((pixels[:, 1] - top) * s + sub_y + margin, pixels[:, 0] * s + sub_x)  # row, column
         index = index[at]
         seen = index >= 0
-        facing = offset[at][seen] @ view.axes if geometry.normals is None else normals[index[seen]]
-        color = albedo if albedo.ndim == 1 else albedo[index[seen]]
+        index = index[seen]
+        facing = offset[at][seen] @ picture.axes if cloud.normals is None else normals[index]
+        color = albedo if albedo.ndim == 1 else albedo[index]
         rgba = np.zeros((len(pixels), 4), np.float32)
-        rgba[seen, :3] = (view.light(facing, 1.0) * edges[at][seen])[:, None] * color
+        rgba[seen, :3] = (picture.light(facing, 1.0) * edges[at][seen])[:, None] * color
         rgba[seen, 3] = 1
-        if style.ground:
-            view.add_ground(rgba, ~seen, scene, view.rays(pixels), pixels)
+        if scene:
+            picture.add_ground(rgba, ~seen, scene, picture.rays(pixels), pixels)
         return rgba
 
-    return view.picture(shade)
+    return shade
 
 
-def spacing(points: np.ndarray) -> float:
+def _spacing(points: np.ndarray) -> float:
     """Side of the square that each of the points (N, 3) has to itself on a surface, sqrt(area / N):
     from the discs around 1000 of them that hold 8 others."""
     from scipy.spatial import cKDTree
@@ -210,17 +190,17 @@ def spacing(points: np.ndarray) -> float:
     k = min(9, len(points))
     if k == 1:
         return 0.1
-    some = points[:: max(1, len(points) // 1000)]
     tree = cKDTree(points, compact_nodes=False, balanced_tree=False)
-    return float(np.median(tree.query(some, k)[0][:, -1]) * np.sqrt(np.pi / (k - 1)))
+    distance, _ = tree.query(points[:: max(1, len(points) // 1000)], [k], workers=threads.count())
+    return float(np.median(distance) * np.sqrt(np.pi / (k - 1)))
 
 
 @threads.compiled()
 def _splat(local, radius, focal, width, height, first, rows, smallest):
-    """What is seen at each pixel of `rows` rows from `first` on, of balls at `local` (N, 3) in the
-    camera's axes: depth (rows, width), the point's index (rows, width; -1: none) and the place on
-    its ball (rows, width, 3; right, up, towards us; of length 1). focal is in pixels. A ball covers
-    at least `smallest` pixels around its middle."""
+    """Draw balls at `local` (N, 3), in the camera's axes, into `rows` rows from `first` on: depth
+    (rows, width), the nearest point's index (rows, width; -1: none) and the place on its ball
+    (rows, width, 3; right, up, towards us; of length 1). focal is in pixels. A ball covers at least
+    `smallest` pixels around its middle."""
     depth = np.full((rows, width), np.inf, np.float32)
     index = np.full((rows, width), -1, np.int64)
     offset = np.zeros((rows, width, 3), np.float32)
@@ -275,11 +255,14 @@ def _triangles_at(points: np.ndarray, radius: float, up: np.ndarray) -> tuple:
 # ------------------------------------------------------------------------------------------- common
 
 
-class _View(NamedTuple):
-    """A shape before a camera. Lengths are in half diagonals of the shape's box, which lies around
-    the origin: so float32 is enough wherever the shape is."""
+class _Picture(NamedTuple):
+    """A picture of points before a camera. Lengths are in half diagonals of the points' box, which
+    lies around the origin: so float32 is enough wherever the shape is."""
 
-    style: Style
+    view: View
+    width: int  # pixels
+    height: int
+    shading: float  # see shape()
     exact: np.ndarray  # (N, 3) float64 points of the shape
     points: np.ndarray  # (N, 3) float32, the same
     axes: np.ndarray  # (3, 3) the camera's unit vectors, one a row: right, up, back
@@ -289,8 +272,8 @@ class _View(NamedTuple):
     floor: float  # height of the ground
 
     @classmethod
-    def of(cls, points: np.ndarray, camera: Camera, style: Style) -> _View:
-        """The view of points (N, 3) and a camera in world units."""
+    def of(cls, points: np.ndarray, camera: Camera, view: View, shading: float) -> _Picture:
+        """The picture of points (N, 3) and a camera in world units."""
         low = points.min(axis=0)
         high = points.max(axis=0)
         center = (low + high) / 2
@@ -299,38 +282,37 @@ class _View(NamedTuple):
         rounded = exact.astype(np.float32)
         eye = ((camera.eye - center) / scale).astype(np.float32)
         half = np.tan(np.radians(camera.fov / 2))
-        up = from_y_up([0.0, 1.0, 0.0], style.up).astype(np.float32)
+        up = from_y_up([0.0, 1.0, 0.0], view.up).astype(np.float32)
         floor = float((rounded @ up).min()) - OFFSET
-        return cls(style, exact, rounded, camera.axes(), eye, half, up, floor)
+        return cls(view, *(view.size or SIZE), shading, exact, rounded, camera.axes(), eye, half,
+                   up, floor)
 
-    def picture(self, shade) -> np.ndarray:
+    def drawn(self, shade) -> np.ndarray:
         """The picture (height, width, 3 or 4) uint8, made a few rows at a time.
 
         shade(top, pixels (N, 3): x, y, sample) -> (N, 4) linear colour, premultiplied, and
         coverage; the pixels are whole rows, in order, and top is the first of them.
         """
-        style = self.style
-        s = style.samples
-        channels = 3 if style.background == "white" else 4
-        image = np.empty((style.height, style.width, channels), np.uint8)
-        rows = max(1, BAND // (style.width * s * s))
-        for top in range(0, style.height, rows):
-            y, x, sample = np.meshgrid(np.arange(top, min(top + rows, style.height)),
-                                       np.arange(style.width), np.arange(s * s), indexing="ij")
+        samples = self.view.samples**2
+        rows = max(1, BAND // (self.width * samples))
+        bands = []
+        for top in range(0, self.height, rows):
+            y, x, sample = np.meshgrid(np.arange(top, min(top + rows, self.height)),
+                                       np.arange(self.width), np.arange(samples), indexing="ij")
             pixels = np.stack([x.ravel(), y.ravel(), sample.ravel()], axis=1)
             rgba = shade(top, pixels).reshape(*x.shape, 4).mean(axis=2)
-            image[top : top + rows] = _encode(rgba, style.background)
-        return image
+            bands.append(_encode(rgba, self.view.background))
+        return np.concatenate(bands)
 
     def rays(self, pixels: np.ndarray) -> np.ndarray:
         """Rays (N, 6) through pixels (N, 3: x, y, sample): the eye, and a direction whose length
         along the line of sight is 1."""
-        s = self.style.samples
+        s = self.view.samples
         sub_y, sub_x = np.divmod(pixels[:, 2], s)
         right, up, back = self.axes
-        unit = 2 * self.half / self.style.height
-        x = (pixels[:, 0] + (sub_x + 0.5) / s - self.style.width / 2) * unit
-        y = (self.style.height / 2 - pixels[:, 1] - (sub_y + 0.5) / s) * unit
+        unit = 2 * self.half / self.height
+        x = (pixels[:, 0] + (sub_x + 0.5) / s - self.width / 2) * unit
+        y = (self.height / 2 - pixels[:, 1] - (sub_y + 0.5) / s) * unit
         rays = np.empty((len(pixels), 6), np.float32)
         rays[:, :3] = self.eye
         rays[:, 3:] = x[:, None] * right + y[:, None] * up - back
@@ -338,10 +320,10 @@ class _View(NamedTuple):
 
     def add_ground(self, rgba, free, scene, rays, pixels) -> None:
         """Add the shape's shadow on the ground to the samples rgba (N, 4) that are `free` (N,)."""
-        if not self.style.ground or self.eye @ self.up <= self.floor:
+        if not self.view.ground or self.eye @ self.up <= self.floor:
             return  # from below, the ground would hide the shape
         slope = rays[:, 3:] @ self.up
-        on = free & (slope < -1e-6)
+        on = free & (slope < -TINY)
         rays = rays[on]
         at = rays[:, :3] + ((self.floor - self.eye @ self.up) / slope[on])[:, None] * rays[:, 3:]
         up = np.broadcast_to(self.up, at.shape)
@@ -351,28 +333,22 @@ class _View(NamedTuple):
     def light(self, normals: np.ndarray, open_sky) -> np.ndarray:
         """Brightness (N,) of points with normals (N, 3) towards us; open_sky: the share of the sky
         that each sees, (N,) or one number."""
-        towards = np.array([direction for direction, _ in LIGHTS]) @ self.axes
-        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+        towards = meshes.unit_vectors(np.array([direction for direction, _ in LIGHTS]) @ self.axes)
         strengths = np.array([strength for _, strength in LIGHTS])
         direct = np.clip(normals @ towards.T, 0, None) @ strengths
         # what hides the sky hides part of the lamps, too
         brightness = AMBIENT * open_sky + direct * (0.4 + 0.6 * open_sky)
-        return 1 - self.style.shading * (1 - brightness)
-
-
-def _linear(colors) -> np.ndarray:
-    """Linear light (3,) or (N, 3), float32, of sRGB colours of the same shape."""
-    return (np.asarray(colors, np.float32) ** 2.2).astype(np.float32)
+        return 1 - self.shading * (1 - brightness)
 
 
 def _encode(rgba: np.ndarray, background: str) -> np.ndarray:
-    """Bytes (h, w, 3) on white, or (h, w, 4) with alpha, of premultiplied linear light and coverage
-    (h, w, 4)."""
+    """sRGB bytes (h, w, 3) on white, or (h, w, 4) with alpha, of premultiplied linear light and
+    coverage (h, w, 4)."""
     alpha = rgba[..., 3:]
     if background == "white":
         light = rgba[..., :3] + (1 - alpha)
     else:
-        light = rgba[..., :3] / np.maximum(alpha, 1e-6)
-    rgb = np.round(255 * np.clip(light, 0, 1) ** (1 / 2.2))
+        light = rgba[..., :3] / np.maximum(alpha, TINY)
+    rgb = np.round(255 * np.clip(light, 0, 1) ** (1 / GAMMA))
     channels = [rgb] if background == "white" else [rgb, np.round(255 * alpha)]
     return np.concatenate(channels, axis=-1).astype(np.uint8)

@@ -1,5 +1,5 @@
-"""A mesh as one html file that any browser with WebGL 2 turns: nothing to install, no network. The
-page itself is viewer.html beside this file.
+"""A mesh as one html file that any browser with WebGL 2 rotates: nothing to install, no network.
+The page itself is viewer.html beside this file.
 
 The mesh travels as zlib-compressed base64: the x of all vertices, then y, then z, as 16-bit steps
 of the longest side; then the faces' corners as 32-bit numbers; then 8-bit colours. Then come the
@@ -21,14 +21,16 @@ from helper import open3d
 from igr.geometry import meshes
 from igr.geometry.frames import Geometry
 from igr.view import render
-from igr.view.colors import CLAY
+from igr.view.cameras import View
+from igr.view.colors import CLAY, TINY
 
 import numpy as np
 
 STEPS = 65535  # of 16 bits
 LEVEL = 7  # of zlib's 9: 1 % more bytes in a tenth of the time
-MOST_FACES = 1_000_000  # that a browser turns without a jerk
-MOST_POINTS = 200_000  # of a cloud; of a larger one some, at random
+MOST_FACES = 1_000_000  # that a browser rotates smoothly
+MOST_POINTS = 200_000  # of a cloud; a larger one is thinned at random
+LEAST_SIDE = 1e-6  # of a cube of vertices, in longest sides of the mesh: it may have no area
 BEYOND = 0.1  # of the mesh's longest side: what is farther outside its box is not shown
 
 
@@ -48,21 +50,11 @@ class Dots(NamedTuple):
         return Dots(self.points[shown], self.colors[shown], self.note)
 
 
-def thinned(mesh: Geometry) -> tuple[Geometry, str]:
-    """A mesh that a browser can turn, and what is to be said of it; "" where it is the given one.
-    """
-    shown = clustered(mesh, MOST_FACES)
-    if shown is mesh:
-        return mesh, ""
-    return shown, f": {len(mesh.faces):,} faces thinned to {len(shown.faces):,} for the browser"
-
-
-def page(mesh: Geometry, title: str, colors=CLAY, azimuth: float = 30.0, elevation: float = 15.0,
-         zoom: float = 1.0, up: str = "y", dots: Dots | None = None) -> str:
+def page(mesh: Geometry, title: str, view: View, colors=CLAY, dots: Dots | None = None) -> str:
     """The html text for a mesh, and for a cloud that buttons show in its place or with it.
 
-    colors: sRGB (3,) or one a vertex (N, 3). azimuth and elevation (degrees), zoom and up: of the
-    camera at first, as Camera.around has them.
+    colors: sRGB (3,) or one a vertex (N, 3). view: its angles, zoom and up are the camera's at
+    first.
     """
     mesh, origin = meshes.split_creases(mesh)  # the page averages normals at vertices
     low = mesh.points.min(axis=0)
@@ -71,43 +63,34 @@ def page(mesh: Geometry, title: str, colors=CLAY, azimuth: float = 30.0, elevati
     dots = (dots or Dots(*np.empty((2, 0, 3)), "")).near(low, high)
     low = np.minimum(low, dots.points.min(axis=0, initial=np.inf))
     high = np.maximum(high, dots.points.max(axis=0, initial=-np.inf))
-    side = max((high - low).max(), 1e-300)
+    side = max((high - low).max(), TINY)
     # on the page the vertex farthest from the center is 1 away from it
-    scale = max(np.linalg.norm(mesh.points - center, axis=1).max(), 1e-300)
+    scale = max(np.linalg.norm(mesh.points - center, axis=1).max(), TINY)
     colors = np.asarray(colors)
-    towards = np.array([direction for direction, _ in render.LIGHTS])
+    of_vertices = colors.ndim == 2
+    towards, strengths = zip(*render.LIGHTS)
     settings = {
-        "vertices": len(mesh.points), "faces": len(mesh.faces), "colored": colors.ndim == 2,
-        "points": len(dots.points),
-        "color": colors.tolist() if colors.ndim == 1 else None,
+        "vertices": len(mesh.points), "faces": len(mesh.faces), "colored": of_vertices,
+        "points": len(dots.points), "color": None if of_vertices else colors.tolist(),
         "low": ((low - center) / scale).tolist(), "step": side / STEPS / scale,
-        "azimuth": azimuth, "elevation": elevation, "zoom": zoom, "up": up,
-        "towards": (towards / np.linalg.norm(towards, axis=1, keepdims=True)).tolist(),
-        "strengths": [strength for _, strength in render.LIGHTS] + [render.AMBIENT],
+        "azimuth": view.azimuth, "elevation": view.elevation, "zoom": view.zoom, "up": view.up,
+        "towards": meshes.unit_vectors(np.array(towards)).tolist(),
+        "strengths": [*strengths, render.AMBIENT],
     }
-    of_mesh = _packed(mesh, low, side, colors[origin] if colors.ndim == 2 else None)
-    of_dots = _packed_points(dots.points, low, side) + _bytes(dots.colors)
-    data = zlib.compress(of_mesh + of_dots, LEVEL)
+    data = [_places(mesh.points, low, side), _column(mesh.faces.astype(np.uint32).ravel()),
+            _bytes(colors[origin]) if of_vertices else b"",
+            _places(dots.points, low, side), _bytes(dots.colors)]
     values = {
         "TITLE": html.escape(title), "COUNTS": f"{len(mesh.faces):,} faces",
         "NOTE": html.escape(dots.note), "SETTINGS": json.dumps(settings),
-        "DATA": base64.b64encode(data).decode(),
+        "DATA": base64.b64encode(zlib.compress(b"".join(data), LEVEL)).decode(),
     }
     text = (Path(__file__).parent / "viewer.html").read_text(encoding="utf-8")
     return re.sub("@([A-Z]+)@", lambda found: values[found[1]], text)
 
 
-def _packed(mesh: Geometry, low: np.ndarray, side: float, colors: np.ndarray | None) -> bytes:
-    """The mesh's columns as the page unpacks them. low (3,) and side: the box's corner and longest
-    side, world units; colors: sRGB (N, 3) or None."""
-    columns = [_packed_points(mesh.points, low, side),
-               _column(mesh.faces.astype(np.uint32).ravel())]
-    if colors is not None:
-        columns.append(_bytes(colors))
-    return b"".join(columns)
-
-
-def _packed_points(points: np.ndarray, low: np.ndarray, side: float) -> bytes:
+def _places(points: np.ndarray, low: np.ndarray, side: float) -> bytes:
+    """Points (n, 3) as STEPS from low (3,), the corner of a cube with that side, in columns."""
     steps = np.round((points - low) * (STEPS / side)).astype(np.uint16)
     return b"".join(_column(steps[:, axis]) for axis in range(3))
 
@@ -124,10 +107,10 @@ def _column(values: np.ndarray) -> bytes:
     return split.reshape(-1, values.dtype.itemsize).T.tobytes()
 
 
-def clustered(mesh: Geometry, count: int) -> Geometry:
-    """A mesh of at most `count` faces to look at, quickly, with colours but without normals: all
-    vertices in a cube become one, their mean (Rossignac & Borrel 1993). Not manifold in general.
-    The mesh itself where it has no more.
+def thinned(mesh: Geometry, count: int) -> Geometry:
+    """A mesh of at most `count` faces to look at, made quickly: all vertices in a cube become one,
+    their mean (Rossignac & Borrel 1993). It has colours but no normals, and is not manifold in
+    general. The mesh itself where it has no more faces.
     """
     if count >= len(mesh.faces):
         return mesh
@@ -138,14 +121,12 @@ def clustered(mesh: Geometry, count: int) -> Geometry:
         full.vertex_colors = o3d.utility.Vector3dVector(mesh.colors)
     # a surface of area A crosses some 1.5 A / side^2 cubes, and has twice as many faces as vertices
     side = max((3 * meshes.face_areas(mesh).sum() / count) ** 0.5,
-               1e-6 * np.ptp(mesh.points, axis=0).max(), 1e-300)
+               LEAST_SIDE * np.ptp(mesh.points, axis=0).max(), TINY)
     while True:
         small = full.simplify_vertex_clustering(
             side, o3d.geometry.SimplificationContraction.Average)
         if len(small.triangles) <= count:
             break
         side *= 1.1
-    found = Geometry(np.asarray(small.vertices), None, np.asarray(small.triangles, np.int64))
-    if mesh.colors is not None:
-        found = found._replace(colors=np.asarray(small.vertex_colors))
-    return found
+    colors = None if mesh.colors is None else np.asarray(small.vertex_colors)
+    return Geometry(np.asarray(small.vertices), None, np.asarray(small.triangles, np.int64), colors)

@@ -1,4 +1,4 @@
-"""Windows of open3d: shapes side by side that turn together, and what "S" saves of them."""
+"""Windows of open3d: shapes side by side that rotate together, and what "S" saves of them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import socket
 import sys
 
 import helper
-from helper import UserError
+from helper import UserError, log
 from igr.geometry import meshes
 from igr.geometry.frames import Geometry
-from igr.view.cameras import Camera
+from igr.view.cameras import SIZE, Camera, View
+from igr.view.colors import vertex_colors
 
 import numpy as np
 
-SIZE = (960, 720)  # pixels
 EXPOSURE = 0.6  # factor on the colours: open3d's lamps turn light ones white
 
 
 def has_display() -> bool:
-    """Whether windows may open here. A display that the environment names and that does not answer
-    is reported on stderr: open3d would wait for it for ever."""
+    """Whether windows may open here. Warns of a display that the environment names and that does
+    not answer: open3d would wait for it for ever."""
     if sys.platform != "linux":
         return True
     probes = {"WAYLAND_DISPLAY": wayland_answers, "DISPLAY": x_answers}
@@ -30,7 +30,7 @@ def has_display() -> bool:
     if any(probes[name](value) for name, value in named.items()):
         return True
     for name, value in named.items():
-        print(f"{name}={value}: no display answers, so there is no window", file=sys.stderr)
+        log.warning(f"{name}={value}: no display answers, so there is no window")
     return False
 
 
@@ -55,20 +55,24 @@ def wayland_answers(display: str) -> bool:
         return probe.connect_ex(path) == 0
 
 
-def show_shapes(shapes: list, colors: list, stem: Path, camera: Camera) -> None:
+def show_shapes(shapes: list, view: View, stem: Path) -> None:
     """Show each shape in a window of its own, side by side, all by the same camera, until one of
     the windows is closed.
 
-    colors: for each shape sRGB (3,) or one a vertex (N, 3). "S" saves what a window shows as
-    <stem>.jpeg and its camera as <stem>_camera.json (<stem>_0.jpeg, ... with several windows).
-    Raises UserError where no window opens.
+    "S" saves what a window shows as <stem>.jpeg and its camera as <stem>_camera.json
+    (<stem>_0.jpeg, ... with several windows). Raises UserError where no window opens.
     """
+    camera = pinhole_parameters(view.camera(*shapes))
+    shown = [to_open3d(shape, vertex_colors(shape, view.color)) for shape in shapes]
     windows = []
-    for i, (shape, shape_colors) in enumerate(zip(shapes, colors)):
+    for i, shape in enumerate(shown):
+        window = helper.open3d().visualization.VisualizerWithKeyCallback()
+        if not window.create_window(f"{stem.name} {i}", *SIZE, left=SIZE[0] * i, top=0):
+            raise UserError("no window opens on this display; name an image with -o")
         name = stem if len(shapes) == 1 else stem.with_name(f"{stem.name}_{i}")
-        window = open_window(f"{stem.name} {i}", i, name)
-        window.add_geometry(to_open3d(shape, shape_colors))
-        set_camera(window, pinhole_parameters(camera))
+        window.register_key_callback(ord("S"), lambda window, name=name: save(window, name))
+        window.add_geometry(shape)
+        set_camera(window, camera)
         windows.append(window)
     while all(window.poll_events() for window in windows):
         seen = get_camera(windows[0])
@@ -80,35 +84,20 @@ def show_shapes(shapes: list, colors: list, stem: Path, camera: Camera) -> None:
         window.destroy_window()
 
 
-def open_window(title: str, place: int, name: Path):
-    """An empty open3d window, `place` windows from the left, whose "S" saves files that begin with
-    `name`. Raises UserError where none opens."""
-    window = helper.open3d().visualization.VisualizerWithKeyCallback()
-    if not window.create_window(title, *SIZE, left=SIZE[0] * place, top=0):
-        raise UserError("no window opens on this display; name an image with -o")
-
-    def save(window) -> bool:
-        save_window(window, f"{name}.jpeg", f"{name}_camera.json")
-        return False  # the shape has not changed
-
-    window.register_key_callback(ord("S"), save)
-    return window
-
-
-def save_window(window, image: str, camera: str) -> None:
-    """Write what a window shows and its camera to the two files. A file that cannot be written is
-    reported on stderr, and the window stays open."""
-    o3d = helper.open3d()
+def save(window, name: Path) -> bool:
+    """Write what a window shows to <name>.jpeg and its camera to <name>_camera.json; False says to
+    open3d that the shape has not changed. Where a file cannot be written, the window stays open."""
     seen = get_camera(window)
+    image, camera = f"{name}.jpeg", f"{name}_camera.json"
     try:
         with helper.replacing(image) as temporary:
             window.capture_screen_image(str(temporary), do_render=True)
         with helper.replacing(camera) as temporary:
-            o3d.io.write_pinhole_camera_parameters(str(temporary), seen)
+            helper.open3d().io.write_pinhole_camera_parameters(str(temporary), seen)
+        log.info(f"{image} and {camera}")
     except OSError as error:
-        print(f"{error.filename2 or error.filename}: {error.strerror}", file=sys.stderr)
-        return
-    print(f"{image} and {camera}", flush=True)
+        log.warning(f"{error.filename2 or error.filename}: {error.strerror}")
+    return False
 
 
 def get_camera(window):
