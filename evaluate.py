@@ -15,11 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-import sys
 from typing import Iterator
 
 import helper
-from helper import UserError
+from helper import UserError, log
 from igr.backend import devices
 from igr.field import checkpoints
 from igr.formats import files
@@ -94,7 +93,7 @@ def main(args: argparse.Namespace) -> None:
         result["field"] = field_error(args.model_load_path, truth)
     result.update(metrics.measure(mesh, truth, args.protocol))
     if result["topology"]["inside_out"]:
-        print(f"warning: {path}: the mesh is inside out, its faces look inwards", file=sys.stderr)
+        log.warning(f"{path}: the mesh is inside out, its faces look inwards")
     helper.write_json(output, result)
     if args.json:
         print(json.dumps(result, indent=2))

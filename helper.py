@@ -14,7 +14,6 @@ import os
 from pathlib import Path
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from types import ModuleType
@@ -25,7 +24,45 @@ CONTEXTS = ("auto", "cpu", "cpu-graph", "cuda", "cudnn")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
 
 
-log = logging.getLogger("igr")  # the one reporter: info for results, warning for doubts
+# ---------------------------------------------------------------------------------- the reporter
+
+log = logging.getLogger("igr")  # info: a result; warning: a doubt, or what the user should change
+
+
+class Console(logging.Handler):
+    """Print results on stdout and, as "warning: ...", doubts on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        doubt = record.levelno >= logging.WARNING
+        line = f"warning: {record.getMessage()}" if doubt else record.getMessage()
+        print(line, file=sys.stderr if doubt else sys.stdout)
+
+
+@contextlib.contextmanager
+def reporting(quiet: bool) -> Iterator[None]:
+    """Print what is logged in this block; quiet: warnings only. Under mpirun, rank 0 alone prints.
+
+    Without it, as in a program that imports our modules, results are not printed.
+    """
+    console = Console(logging.WARNING if quiet else logging.INFO)
+    if not is_first_rank():
+        console.setLevel(logging.CRITICAL)
+    before = log.level, log.propagate
+    log.addHandler(console)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(console)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+def is_first_rank() -> bool:
+    """Is this process alone, or rank 0 of Open MPI's mpirun?"""
+    return os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
+
 
 # ----------------------------------------------------------------------------- errors, exit status
 
@@ -59,7 +96,7 @@ def prepare() -> None:
 
 
 def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Run `main(args)` as a script.
+    """Run `main(args)` as a script, which prints what it logs; only warnings if `args.quiet`.
 
     Exit status: 0 for success, 1 for an error (one line on stderr), 128 + signum (Ctrl-C: 130) for
     an interruption. Unforeseen errors keep their traceback: we have to mend them, not the user.
@@ -69,7 +106,8 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
     if prepared:  # from here on there are files to close
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        main(args)
+        with reporting(getattr(args, "quiet", False)):
+            main(args)
     except UserError as error:
         sys.exit(f"{name}: {error}")
     except Interrupted as stop:
@@ -124,25 +162,6 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for signum, old in before.items():
             signal.signal(signum, old or signal.SIG_DFL)
-
-
-def run_child(command: list[str]) -> subprocess.CompletedProcess:
-    """Run a command to its end; its stderr is kept as text. STOP_SIGNALS stop it, too: then
-    Interrupted is raised."""
-    with stop_signals() as caught:
-        told = False  # a second signal would keep it from saving
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while True:
-            try:
-                _, errors = child.communicate(timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                if caught and not told:
-                    child.terminate()
-                    told = True
-    if caught:
-        raise Interrupted(caught[0], "stopped")
-    return subprocess.CompletedProcess(command, child.returncode, stderr=errors)
 
 
 # ------------------------------------------------------------------------------------ safe writing
@@ -326,44 +345,58 @@ def device_number(text: str) -> str:
     return text
 
 
-def add_device_flags(parser) -> None:
-    """Add -d, --context and --threads, which run the network, to a parser or one of its groups."""
-    parser.add_argument("-d", "--device-id", default="0", type=device_number,
-                        help="number of the GPU")
-    parser.add_argument("--threads", type=number(int, 1), default=cores(),
-                        help="CPU threads")
-    parser.add_argument("--context", choices=CONTEXTS, default="auto",
-                        help="where to compute; auto: CUDA if it works, else the CPU; cpu-graph: "
-                        "the CPU with nnabla's own functions, for comparison")
+class Switch(argparse.Action):
+    """--name stores True, --no-name False (argparse.BooleanOptionalAction came with Python 3.9)."""
+
+    def __init__(self, option_strings: list[str], dest: str, **of_argparse: Any):
+        negative = [name.replace("--", "--no-", 1) for name in option_strings]
+        super().__init__([*option_strings, *negative], dest, nargs=0, **of_argparse)
+
+    def format_usage(self) -> str:
+        return " | ".join(self.option_strings)
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, not option_string.startswith("--no-"))
 
 
 def flag(default: Any, *names: str, **of_argparse: Any) -> Any:
     """A field of a dataclass of options that is declared once: its default, its short names, and
-    what else argparse's add_argument takes (type, choices, help, ...)."""
+    what else argparse's add_argument takes (type, choices, help, ...).
+
+    alternatives="NAME": only one of the flags with this name can be given.
+    """
     return dataclasses.field(default=default, metadata={"names": names, **of_argparse})
 
 
-def add_flags(parser: Any, options: type, leave_out: Iterable[str] = ()) -> None:
+def add_flags(parser: Any, options: type, leave_out: Iterable[str] = ()) -> dict[str, Any]:
     """Add a flag for each flag() field of a dataclass of options to a parser or one of its groups.
 
-    The long name is the field's. A field whose default is False is a switch. A resumed run asks
-    which flags were given, so the defaults may be set anew by parser.set_defaults().
+    The long name is the field's. A field whose default is False is a switch. Returns the mutually
+    exclusive groups of alternatives by name.
     """
+    groups: dict[str, Any] = {}
     for field in dataclasses.fields(options):
         if "names" not in field.metadata or field.name in leave_out:
             continue
         arguments = dict(field.metadata)
-        names = arguments.pop("names")
+        names = [*arguments.pop("names"), "--" + field.name.replace("_", "-")]
         if field.default is False and "action" not in arguments:
             arguments["action"] = "store_true"
-        parser.add_argument(*names, "--" + field.name.replace("_", "-"), default=field.default,
-                            **arguments)
+        group = arguments.pop("alternatives", None)
+        if group and group not in groups:
+            groups[group] = parser.add_mutually_exclusive_group()
+        groups.get(group, parser).add_argument(*names, default=field.default, **arguments)
+    return groups
+
+
+def names_of(options: type) -> list[str]:
+    """The names of the fields of a dataclass of options."""
+    return [field.name for field in dataclasses.fields(options)]
 
 
 def options_from(options: type, given: dict[str, Any]) -> Any:
     """A dataclass of options with those of its fields that are among the given ones."""
-    names = {field.name for field in dataclasses.fields(options)}
-    return options(**{name: value for name, value in given.items() if name in names})
+    return options(**{name: given[name] for name in names_of(options) if name in given})
 
 
 def number(kind: type, low: float | None = None, high: float | None = None, *,
@@ -388,6 +421,17 @@ def number(kind: type, low: float | None = None, high: float | None = None, *,
 
     convert.__name__ = kind.__name__  # argparse's "invalid int value" takes the name from here
     return convert
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceOptions:
+    """Where the network is computed."""
+
+    device_id: str = flag("0", "-d", type=device_number, help="number of the GPU")
+    threads: int = flag(cores(), type=number(int, 1), help="CPU threads")
+    context: str = flag("auto", choices=CONTEXTS,
+                        help="where to compute; auto: CUDA if it works, else the CPU; cpu-graph: "
+                        "the CPU with nnabla's own functions, for comparison")
 
 
 prepare()

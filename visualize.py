@@ -354,7 +354,7 @@ def add_training_modes(add_mode) -> None:
     mode.add_argument("-mlp", "--model-load-path",
                       help="checkpoint; default: the newest here or below")
     mode.add_argument("-o", "--output", help="picture; default: <checkpoint>_slices.png")
-    helper.add_device_flags(mode)
+    helper.add_flags(mode, helper.DeviceOptions)
 
 
 def parse_args(argv=None) -> argparse.Namespace:

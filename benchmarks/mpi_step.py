@@ -21,7 +21,6 @@ import time
 
 from common import ROOT, helper, last_line, report
 from helper import UserError
-from igr.backend import ranks
 from igr.formats import files
 from igr.geometry import shapes
 from igr.training import schedule
@@ -38,7 +37,8 @@ def measure(cloud: str, threads: int, batch: int, steps: int) -> dict:
     each, of rank 0."""
     settings = train.Settings(batch_size=batch, train_iter=schedule.STEPS["normal"], test_rate=0.0)
     options = train.Options(context="cpu", threads=threads)
-    job = train.build(cloud, RunFolder(Path(cloud).parent / "run"), settings, options)
+    job = train.build(train.Start(cloud, settings, options),
+                      RunFolder(Path(cloud).parent / "run"))
     found = {"step": [], "averaging": [], "cpu": []}
     average = job.trainer.group.mean_gradients
 
@@ -92,7 +92,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     if args.one:
         found = measure(args.cloud, *args.one, args.steps)
-        if ranks.is_first():
+        if helper.is_first_rank():
             print(json.dumps(found))
         return
     rounds = {case: [] for case in args.cases}

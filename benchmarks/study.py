@@ -25,7 +25,7 @@ from igr.geometry import frames, meshes, neighbours
 from igr.isosurface import extraction
 from igr.training import sampling, solvers
 import losses
-from networks import MLP, layer_shapes
+from networks import MLP, Architecture, layer_shapes
 from study_solvers import Soap, TwoRates
 
 import nnabla as nn
@@ -138,7 +138,8 @@ class Step:
         self.y = nn.Variable((sum(free_counts(c, batch)), 3))
         self.n = nn.Variable((batch, 3)) if c["normals"] else None
         self.solver = solver
-        self.terms = losses.igr_loss(mlp, self.x, self.y, self.n, c["lam"], 1.0)
+        self.terms = losses.igr_loss(mlp, losses.Samples(self.x, self.y, self.n),
+                                     losses.Weights(c["lam"]))
         for term in self.terms.values():
             term.persistent = True
 
@@ -163,10 +164,11 @@ def make_solver(c: dict):
     solvers.ITERATIONS = c["ns"]
     solvers.STEP = c["wide"]
     solvers.MU = c["mu"]
+    solver = solvers.Adam(0.9, c["beta1"])
     if c["optimiser"] == "soap":
-        solver = Soap(solvers.Adam(0.9, c["beta1"]), c["every"], 0.95, c["sbeta"], c["wide"])
-    else:
-        solver = solvers.make(c["optimiser"], True, 0.9, c["beta1"])
+        solver = Soap(solver, c["every"], 0.95, c["sbeta"], c["wide"])
+    elif c["optimiser"] == "muon":
+        solver = solvers.KernelMuon(solver)
     if c["adam"] != 1:
         solver = TwoRates(solver.adam)
         solver.ratio = c["adam"]
@@ -225,7 +227,7 @@ def run(path, truth_path, changes: dict, grid_size: int) -> dict:
     c = {**DEFAULT, **changes}
     cloud = datasets.load_cloud(path, c["k"], c["test"], bool(c["normals"]), c["seed"])
     truth = Truth(truth_path)
-    mlp = MLP(c["dims"], radius=c["radius"], seed=c["seed"], kernel=True,
+    mlp = MLP(Architecture(c["dims"]), radius=c["radius"], seed=c["seed"], kernel=True,
               arrays=he_init(c["dims"], c["seed"]) if c["init"] == "he" else None)
     average = Average(mlp, c["ema"]) if c["ema"] else None
     start = time.process_time()

@@ -137,11 +137,6 @@ class OverMpi:
             part.data = values
 
 
-def is_first() -> bool:
-    """Is this process rank 0, or alone? Known before start()."""
-    return os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
-
-
 def start(context: str, device_id: str,
           precision: str = "float32") -> tuple[devices.Device, Ranks]:
     """devices.set_context; under mpirun each rank gets its own GPU, where there are any, and

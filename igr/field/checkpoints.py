@@ -8,6 +8,7 @@ the published nnabla-examples models.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -61,19 +62,29 @@ def _checked_info(info: dict) -> dict:
                network["skip_scale"], network["dims"]]
     good = len(numbers) == 8 and all(type(v) in (int, float) for v in numbers)
     good = good and np.isfinite(numbers).all() and min(numbers[3:]) > 0
-    needed = {"dims", "activation", "beta", "skip_scale"}
-    good = good and needed <= set(network) <= needed | {"frequencies", "opened"}
-    frequencies = network.get("frequencies", 0)
-    good = good and type(network["dims"]) is int and type(frequencies) is int
-    good = good and 0 <= network.get("opened", 0.0) <= frequencies <= 16
+    good = good and set(network) == {"dims", "activation", "beta", "skip_scale", "frequencies",
+                                     "opened"}
+    good = good and type(network["dims"]) is type(network["frequencies"]) is int
+    good = good and 0 <= network["opened"] <= network["frequencies"] <= 16
     good = good and network["activation"] in ("softplus", "leaky_relu")
     for name, kind in (("step", int), ("flags", dict), ("cloud", str), ("cloud_sha256", str),
-                       ("cloud_file_sha256", str), ("paper", bool),
-                       ("first_losses", dict), ("seconds", float)):
+                       ("cloud_file_sha256", str), ("held_out", str), ("paper", bool),
+                       ("ranks", int), ("first_losses", dict), ("seconds", float)):
         good = good and isinstance(info.get(name, kind()), kind)
+    base64.b64decode(info.get("held_out", ""), validate=True)
     if not good:
         raise ValueError
     return info
+
+
+def packed(mask: np.ndarray) -> str:
+    """A mask (N,) as text, eight entries a byte."""
+    return base64.b64encode(np.packbits(mask)).decode()
+
+
+def unpacked(text: str, n: int) -> np.ndarray:
+    """The mask (N,) of n entries that packed() made into a text."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
 
 
 def save_arrays(path: str | Path, arrays: dict, info: dict | None = None) -> None:

@@ -11,10 +11,9 @@ import fcntl
 import os
 from pathlib import Path
 import socket
-import sys
 from typing import Iterator
 
-from helper import UserError
+from helper import UserError, log
 
 NAME = ".lock"
 
@@ -47,8 +46,8 @@ def _locked(path: Path) -> int:
             raise UserError(f"{path.parent}: {holder} trains here; wait for it or stop it, or name "
                             "another folder by -m") from None
         except OSError as error:  # a file system without locks
-            print(f"{path}: no lock ({error.strerror}); see to it that nothing else trains here",
-                  file=sys.stderr)
+            log.warning(f"{path}: no lock ({error.strerror}); see to it that nothing else trains "
+                        "here")
         if _is_at(handle, path):
             return handle
         os.close(handle)  # its last holder has removed it, and the name is free again

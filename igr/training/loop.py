@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import math
 from pathlib import Path
 import signal
@@ -149,8 +151,8 @@ class Job(NamedTuple):
         """Open the frequencies for a step, and make the pool of the zero set's points anew where it
         is due."""
         mlp = self.trainer.mlp
-        frequencies = mlp.architecture["frequencies"]
-        if frequencies and mlp.architecture["opened"] != frequencies:
+        frequencies = mlp.architecture.frequencies
+        if mlp.architecture.opened != frequencies:
             mlp.open_frequencies(self.plan.opened_at(step, frequencies))
         if self.zero_set and self.plan.needs_pool(step):
             self.trainer.samples.zero_set.set_pool(self.zero_set.pool(step))
@@ -233,16 +235,17 @@ class TrainingLoop:
             if caught:
                 raise Interrupted(caught[0], f"interrupted at step {self.done}, saved as "
                                   f"{self.path}; --resume -m {self.run.folder} continues the run")
-            if distances and not progress.quiet:
-                progress.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.5f} (a "
-                               f"perfect surface has about {distances['chamfer_floor']:.5f}), "
-                               f"Hausdorff {distances['hausdorff']:.5f}")
+            if distances:
+                progress.log(logging.INFO,
+                             f"{self.path}: held-out Chamfer {distances['chamfer']:.5f} (a perfect "
+                             f"surface has about {distances['chamfer_floor']:.5f}), Hausdorff "
+                             f"{distances['hausdorff']:.5f}")
         if due.preview and mesh:
             path = self.run.folder / f"preview_{self.job.plan.epoch_at(self.done):05d}.png"
             try:
                 self.save_preview(path, mesh)
             except (UserError, OSError, MemoryError) as error:  # no reason to stop the training
-                progress.write(f"no {path}: {error}")
+                progress.log(logging.WARNING, f"no {path}: {error}")
 
     def _save(self, mesh: Geometry | None) -> dict[str, float]:
         """Write a checkpoint. Returns the mesh's distances to the held-out points, if any."""
@@ -251,11 +254,11 @@ class TrainingLoop:
             # before the checkpoint: resuming cuts off the log beyond its checkpoint, but it cannot
             # add a line that is missing
             self.run.log.write(self.done, **distances)
-        info = {**self.job.info, "step": self.done, "first_losses": self.first_losses,
-                "seconds": self.seconds()}
+        mlp = self.job.trainer.mlp
+        info = {**self.job.info, "architecture": dataclasses.asdict(mlp.architecture),
+                "step": self.done, "first_losses": self.first_losses, "seconds": self.seconds()}
         epoch = self.job.plan.epoch_at(self.done)
-        parameters = self.job.trainer.mlp.parameters
-        self.path = self.run.save(epoch, parameters, self.job.state(), info)
+        self.path = self.run.save(epoch, mlp.parameters, self.job.state(), info)
         return distances
 
 

@@ -35,11 +35,7 @@ STATES_KEPT = 2  # for the newest checkpoints
 RUN_FILE = re.compile(
     r"param_\d+\.h5|state_\d{8}\.h5|preview_\d+\.png|log\.jsonl|[a-z_]+\.series\.txt")
 HALF_WRITTEN = re.compile(r"\.writing-((param|state|preview)_\d+|log)-[^.]*\.(h5|jsonl|png)")
-FORMER_STEPS = 10_000  # of runs whose flags did not say it
-# of runs from before there were these flags
-FORMER_DEFAULTS = {"solver": "adam", "mu": 0.0, "frequencies": 0, "decay": "cosine",
-                   "winding": False}
-NEEDED_TO_RESUME = {"step", "flags", "cloud_sha256", "first_losses", "seconds"}
+NEEDED_TO_RESUME = {"step", "flags", "cloud", "cloud_sha256", "ranks", "first_losses", "seconds"}
 
 
 class Checkpoint(NamedTuple):
@@ -94,7 +90,7 @@ class RunFolder:
         self.log = Log(self.folder, [])
 
     def newest(self) -> Checkpoint:
-        """The newest good checkpoint; prints which ones are damaged.
+        """Read the newest good checkpoint; warns which ones are damaged.
 
         Raises UserError where none is good.
         """
@@ -102,7 +98,7 @@ class RunFolder:
             try:
                 return self._load(path)
             except UserError as error:
-                print(f"{error}; trying the one before")
+                helper.log.warning(f"{error}; trying the one before")
         raise UserError(f"{self.folder}: no good checkpoint to resume from; --overwrite starts "
                         "a new run")
 
@@ -195,16 +191,14 @@ class Log:
 # ------------------------------------------------------------------------------ may a run continue?
 
 
-def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -> dict[str, Any]:
+def flags_to_resume(info: dict, given: dict[str, Any], fixed: list[str]) -> dict[str, Any]:
     """The flags of a checkpoint's run, with the given ones in their place.
 
     info: the checkpoint's; given: the new flags; fixed: the names of those that a run keeps. A
-    finished run may be given more steps: then "finished" says how many it had.
+    finished run may get more steps: then "finished" is the number that it had.
     Raises UserError naming each given flag that is fixed and contradicts the run.
     """
-    saved = {**FORMER_DEFAULTS, **info["flags"]}
-    if not (saved.get("train_iter") or saved.get("train_epoch")):
-        saved["train_iter"] = FORMER_STEPS
+    saved = info["flags"]
     done = info["step"]
     if done == saved["train_iter"] and (given.get("train_iter") or 0) > done:
         saved = {**saved, "train_iter": given["train_iter"], "finished": done}
@@ -215,22 +209,21 @@ def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -
         raise UserError(f"--resume cannot change {', '.join(contradicting)}; leave it out, or "
                         "start a new run in another folder")
     flags = {**saved, "fpath": info["cloud"], "quiet": False, **given}
-    if flags.get("threads", 1) > helper.cores() and "threads" not in given:
-        print(f"the run had {flags['threads']} threads, this machine has {helper.cores()} cores: "
-              "rounding will differ")
+    if flags["threads"] > helper.cores() and "threads" not in given:
+        helper.log.warning(f"the run had {flags['threads']} threads, this machine has "
+                           f"{helper.cores()} cores: rounding will differ")
         flags["threads"] = helper.cores()
     return flags
 
 
 def check_same(info: dict, saved: dict, folder: str | Path) -> None:
-    """Raises UserError where a run would continue with another cloud or another number of ranks.
+    """Check that a run continues with its own cloud and number of ranks. Raises UserError.
 
     info: of the run as it would continue; saved: the checkpoint's.
     """
     if info["cloud_sha256"] != saved["cloud_sha256"]:
         raise UserError(f"{info['flags']['fpath']}: other points than the run in {folder} was "
                         "trained on; --resume needs the same cloud")
-    ranks = saved.get("ranks", 1)
-    if info["ranks"] != ranks:
-        raise UserError(f"{folder}: the run has {ranks} ranks, not {info['ranks']}; resume it "
-                        f"with mpirun -n {ranks}")
+    if info["ranks"] != saved["ranks"]:
+        raise UserError(f"{folder}: the run has {saved['ranks']} ranks, not {info['ranks']}; "
+                        f"resume it with mpirun -n {saved['ranks']}")

@@ -1,4 +1,5 @@
-"""The solvers: Adam (Kingma & Ba 2015) and Muon (Jordan 2024), on the CPU's kernel and in a graph.
+"""Step the weights by Adam (Kingma & Ba 2015) and Muon (Jordan 2024),
+on the CPU's kernel or in nnabla's graph.
 
 Muon steps a hidden matrix W (in, out) with gradient G along its momentum, orthogonalised:
 
@@ -35,9 +36,9 @@ QUINTIC = 3.4445, -4.7750, 2.0315  # a x + b x^3 + c x^5, Jordan's coefficients
 STEP = 0.2  # root mean square of a step of rate 1, as Adam's
 
 
-def make(name: str, kernel: bool, beta0: float, beta1: float):
+def make(name: str, kernel: bool):
     """The solver "adam" or "muon", on the CPU's kernel or with nnabla's functions."""
-    adam = (Adam if kernel else S.Adam)(beta1=beta0, beta2=beta1)
+    adam = Adam() if kernel else S.Adam()
     if name == "adam":
         return adam
     return (KernelMuon if kernel else GraphMuon)(adam)
@@ -108,8 +109,6 @@ class Adam:
         threads.map(lambda part: _adam(ps, gs, ms, vs, part, n, *constants), list(range(n)))
 
 
-
-
 # ------------------------------------------------------------------------------------------ Muon
 
 
@@ -120,10 +119,11 @@ def is_hidden(name: str, parameter) -> bool:
 
 
 class _Muon(abc.ABC):
-    """What both kinds of Muon share: hidden matrices by themselves, the rest to Adam; the state."""
+    """What both kinds of Muon share: sort the parameters into hidden matrices and Adam's, and keep
+    the state."""
 
     def __init__(self, adam):
-        """adam: solver of all that is no hidden matrix, Adam or nnabla's own."""
+        """adam: the solver of all parameters but the hidden matrices, Adam or nnabla's own."""
         self.adam = adam
 
     def set_parameters(self, parameters: dict) -> None:
