@@ -145,7 +145,7 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     if np.abs(points).max() > FARTHEST:
         raise UserError(f"{path}: a point is {np.abs(points).max():.0e} times farther away than "
                         "the cloud that the network was trained on is large")
-    held_out = checkpoints.unpacked(info["held_out"] if same else "", len(points))
+    held_out = checkpoints.unpacked(info.get("held_out", "") if same else "", len(points))
     colors = shape.colors
     if colors is not None and shape.faces is not None:
         colors = colors[np.unique(shape.faces)]
@@ -209,7 +209,7 @@ def same_points(a: Geometry, b: Geometry) -> bool:
 
 def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
     """Write a cloud file without what the limits say (default: <name>_clean.ply beside it), and
-    what was removed to the file `removed`, where it is named; print what went; return the path."""
+    what was removed to the file `removed`, where it is named; log what went; return the path."""
     output = output_beside(path, output, "_clean")
     if removed:
         helper.check_writable(removed, files.CLOUD_WRITERS, [path, output])
@@ -228,8 +228,8 @@ def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
 
 
 def output_beside(path, output, ending: str, others=()) -> Path:
-    """The cloud file to write: `output`, or <name><ending>.ply beside the file `path`; none of the
-    inputs, which are that and the others."""
+    """Name the cloud file to write: `output`, or <name><ending>.ply beside the file `path`. Raises
+    UserError where it is one of the inputs, `path` and the others."""
     stem = helper.without_suffix(path)
     return helper.check_writable(output or stem.with_name(f"{stem.name}{ending}.ply"),
                                 files.CLOUD_WRITERS, [path, *others])

@@ -28,9 +28,9 @@ import numpy as np
 
 
 def field_error(checkpoint: str | Path, reference: frames.Geometry) -> dict:
-    """metrics.field of a checkpoint's network against a mesh in world coordinates.
+    """Measure how far a checkpoint's network is from the true distance to a mesh.
 
-    It is measured in the unit frame of the mesh. The network's own frame may differ: its cloud need
+    reference: the mesh, in world coordinates. The unit is that of the mesh's unit frame. The network's own frame may differ: its cloud need
     not contain the outermost points.
     """
     import networks  # it imports nnabla, which measuring a mesh does not need
@@ -51,7 +51,8 @@ def field_error(checkpoint: str | Path, reference: frames.Geometry) -> dict:
 
 
 def figures(result: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name, text) of every figure in a protocol's result; a nested one's name has its path."""
+    """Yield (name, text) of every figure in a protocol's result; a nested one's name has its path.
+    """
     for name, value in result.items():
         if isinstance(value, dict):
             yield from figures(value, f"{prefix}{name} ")

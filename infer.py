@@ -149,7 +149,7 @@ class Work(NamedTuple):
 
 
 def extracted(network: Network, options: Extraction, device: Device, group: Ranks) -> Result:
-    """mesh_of() for a network on a device."""
+    """Make the mesh of a network on a device: mesh_of() after the checkpoint is read."""
     half_side = options.volume_factor or network.volume_factor
     grid = extraction.Grid.of(*grid_box(options.bounds, half_side, network.frame),
                               options.grid_size)
@@ -159,15 +159,15 @@ def extracted(network: Network, options: Extraction, device: Device, group: Rank
         options = replace(options, detail="off", keep_all=True)
     work = Work(network, options, grid, group, known_cloud(network, options))
     mesh, stats = level_set(work, options.sub_batch_size or device.rows)
-    found = None
+    fitted = None
     if work.cloud:
         mesh = supported_part(mesh, work)
-        mesh, found = detailed(mesh, work)
+        mesh, fitted = detailed(mesh, work)
     if group.rank == 0:
-        mesh = trimmed(mesh, work, found.report.noise if found else 0.0)
+        mesh = trimmed(mesh, work, fitted.report.noise if fitted else 0.0)
         mesh = finished(kept_part(mesh, options), work)
     mesh = mesh._replace(points=network.frame.to_world(mesh.points))
-    return Result(mesh, stats, found, work.cloud)
+    return Result(mesh, stats, fitted, work.cloud)
 
 
 def level_set(work: Work, rows: int) -> tuple[Geometry, extraction.Stats]:
@@ -221,7 +221,7 @@ def known_cloud(network: Network, options: Extraction) -> datasets.TrainingPoint
 
 
 def supported_part(mesh: Geometry, work: Work) -> Geometry:
-    """A mesh without the pieces that no point of the cloud supports, unless all are to be kept."""
+    """Drop the pieces of a mesh that no point of the cloud supports, unless --keep-all."""
     if work.options.keep_all:
         return mesh
     supported = supported_components.supported_faces(mesh, work.cloud.points)
@@ -239,13 +239,13 @@ def detailed(mesh: Geometry, work: Work) -> tuple[Geometry, Detail | None]:
     rounds = None if options.detail == "auto" else int(options.detail)
     cells = len(mesh.points) / CELL**2  # a mesh has about one vertex for each cell of the grid
     cell = CELL * grid.spacing if len(cloud.points) > CROWD * cells else None
-    found = fit(work.network.mlp.evaluate_with_gradient, cloud.points, rounds, cloud.held_out,
+    fitted = fit(work.network.mlp.evaluate_with_gradient, cloud.points, rounds, cloud.held_out,
                 cell=cell, group=work.group)
-    log.info(found.report)
-    moved = found.move(mesh.points, options.level)
+    log.info(fitted.report)
+    moved = fitted.move(mesh.points, options.level)
     np.clip(moved, grid.low, grid.points(grid.shape - 1), out=moved)
     np.copyto(moved, mesh.points, where=on_side(mesh, grid))
-    return mesh._replace(points=moved), found
+    return mesh._replace(points=moved), fitted
 
 
 def on_side(mesh: Geometry, grid: extraction.Grid) -> np.ndarray:
@@ -255,8 +255,10 @@ def on_side(mesh: Geometry, grid: extraction.Grid) -> np.ndarray:
 
 
 def trimmed(mesh: Geometry, work: Work, noise: float) -> Geometry:
-    """A mesh (unit frame) without what is far from the cloud, if that is asked for; else a hint
-    where much is far. noise: of the points, unit frame."""
+    """Cut off what is far from the cloud, if --trim asks for it; else log a hint where much is far.
+
+    noise: standard deviation of the points around the surface; all in the unit frame.
+    """
     cloud, trim = work.cloud, work.options.trim
     if trim not in (None, "auto"):
         values = neighbours.nearest(mesh.points, cloud.points)[0] * work.network.frame.scale
@@ -294,8 +296,8 @@ def grid_box(bounds: Sequence[float] | None, half_side: float,
 
 
 def kept_part(mesh: Geometry, options: Extraction) -> Geometry:
-    """The part of a mesh that is asked for: the largest component, or those with at least the share
-    min_component of the area. Raises UserError where nothing is left."""
+    """Keep the largest component, or those with at least the share min_component of the area, if
+    the options ask for it. Raises UserError where nothing is left."""
     if options.largest:
         return keep_and_report(mesh, meshes.large_components(mesh, 1.0), "--largest")
     if options.min_component is not None:
@@ -306,8 +308,8 @@ def kept_part(mesh: Geometry, options: Extraction) -> Geometry:
 
 
 def finished(mesh: Geometry, work: Work) -> Geometry:
-    """A mesh (unit frame) with smooth rims, except on the sides of the grid's box, and fewer faces,
-    if these are asked for, and with the colours of the cloud, if that has some."""
+    """Smooth the rims of a mesh (unit frame) except on the sides of the grid's box, reduce its
+    faces, both if the options ask for it, and colour it as the cloud, if that has colours."""
     options, cloud = work.options, work.cloud
     if options.smooth_rims:
         log.info(f"--smooth-rims: {meshes.boundary_loops(mesh)} rims")
@@ -322,7 +324,8 @@ def finished(mesh: Geometry, work: Work) -> Geometry:
 
 
 def keep_and_report(mesh: Geometry, keep: np.ndarray, reason: str) -> Geometry:
-    """The mesh of the faces in the mask keep (M,); logs what went. Raises UserError if all did."""
+    """Keep the faces in the mask keep (M,) and log what was dropped. Raises UserError if all were.
+    """
     if not keep.any():
         raise UserError(f"{reason} would drop the whole mesh")
     kept = meshes.keep_faces(mesh, keep)
@@ -335,7 +338,7 @@ def keep_and_report(mesh: Geometry, keep: np.ndarray, reason: str) -> Geometry:
 
 
 def oriented_cloud(network: Network, result: Result, path: str | Path) -> Geometry:
-    """The cloud of a file with the normals of the surface with detail at its points.
+    """Give the cloud of a file the normals of the surface with detail at its points.
 
     result: made with the cloud of that file. Raises UserError where it is without detail, or where
     the points do not lie on the network's surface.
@@ -355,7 +358,7 @@ def oriented_cloud(network: Network, result: Result, path: str | Path) -> Geomet
 
 
 def description(mesh: Geometry) -> str:
-    """The size of a mesh, and how many components it has if there are several."""
+    """Describe a mesh in a line: its size, and its components if there are several."""
     text = f"{len(mesh.points)} vertices, {len(mesh.faces)} faces"
     areas = np.bincount(meshes.components(mesh), meshes.face_areas(mesh))
     if len(areas) > 1:

@@ -106,8 +106,8 @@ def surface_loss(f_s: nn.Variable, grad_s: nn.Variable, s: nn.Variable,
 
 
 def igr_loss(mlp, samples: Samples, weights: Weights) -> dict:
-    """The terms by name and their weighted sum, {"points", "eikonal", "loss"[, "normals"][,
-    "surface"]}; mlp: networks.MLP."""
+    """Build the terms and their weighted sum, {"points", "eikonal", "loss"[, "normals"][,
+    "surface"]}. mlp: networks.MLP."""
     x, y, n, zero_set = samples.x, samples.y, samples.n, samples.zero_set
     batch = x.shape[0]
     groups = [x, y] if zero_set is None else [x, zero_set.s, y]

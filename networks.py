@@ -118,10 +118,10 @@ class MLP:
 
 
 class PlainForward:
-    """f by nnabla's functions, layer after layer as the formula has it.
+    """Compute f by nnabla's functions, layer after layer as in the formula.
 
-    Runs where f is wanted without its gradient and the kernel does not compute it: inference on a
-    GPU and with --context cpu-graph, and of many training points there.
+    Serves where f is needed without its gradient and the kernel does not compute it: inference on
+    a GPU and with --context cpu-graph, and many training points there.
     """
 
     def __init__(self, parameters: dict, architecture: Architecture, window: Window):
@@ -171,9 +171,9 @@ class PlainForward:
 
 
 class GradientChain:
-    """f and grad f as one chain of nnabla functions, which backward() then differentiates.
+    """Compute f and grad f as one chain of nnabla functions, which backward() differentiates.
 
-    Runs where a gradient is wanted and the kernel does not compute it: training on a GPU and with
+    Serves where a gradient is needed and the kernel does not compute it: training on a GPU and with
     --context cpu-graph, and wherever the activation is leaky ReLU. It is the passes "value" and
     "gradient" of field/passes.py in functions that all run on the device. (nn.grad would do, but it
     differentiates an affine function by Python functions.)
@@ -255,7 +255,7 @@ class GradientChain:
 
 
 class CompiledKernel:
-    """f and grad f by field/training_kernel.py and field/inference.py, compiled, on all threads.
+    """Compute f and grad f on all threads, by field/training_kernel.py and field/inference.py.
 
     Runs on the CPU: training and inference with softplus; with leaky ReLU inference only.
     """
@@ -285,8 +285,8 @@ class CompiledKernel:
 
 
 def layer_shapes(dims: int, frequencies: int = 0) -> list:
-    """(in, out) of the eight layers; layer 3 leaves room for x, which joins it at the skip, and the
-    waves join beside it."""
+    """List (in, out) of the eight layers. Layer 3 leaves room for x, which joins it at the skip;
+    the waves join beside it."""
     fan_in = [3 + 6 * frequencies, *[dims] * (LAYERS - 1)]
     fan_in[SKIP] = dims + 6 * frequencies
     fan_out = [dims] * LAYERS
@@ -296,7 +296,7 @@ def layer_shapes(dims: int, frequencies: int = 0) -> list:
 
 
 def make_parameters(dims: int, frequencies: int, arrays: dict) -> dict:
-    """nnabla variables with gradient by name, of `arrays`.
+    """Make nnabla variables with gradient, by name, from `arrays`.
 
     Raises ValueError where one is missing or has the wrong shape.
     """
@@ -314,7 +314,7 @@ def make_parameters(dims: int, frequencies: int, arrays: dict) -> dict:
 
 def geometric_init(dims: int, radius: float, rng: np.random.Generator,
                    frequencies: int = 0) -> dict:
-    """Parameters (float32, by name) with which f is about |x| - radius (Atzmon & Lipman, SAL,
+    """Draw parameters (float32, by name) with which f is about |x| - radius (Atzmon & Lipman, SAL,
     theorem 1): hidden W ~ N(0, 2 / out), the last W ~ N(sqrt(pi / in), 1e-10), its bias -radius.
 
     The skip's 1 / sqrt(2) keeps the norm of [x, h], so the theorem holds across it. The weights of

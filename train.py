@@ -207,7 +207,7 @@ def build(start: Start, run: RunFolder) -> Job:
 
 
 def job_of(start: Start, run: RunFolder, device: Device, group: ranks.Ranks) -> Job:
-    """build() on a device, for a rank of a group."""
+    """Do what build() says, on a device, for a rank of a group."""
     options, checkpoint = start.options, start.checkpoint
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(start.cloud_path, start.settings.knn, start.settings.test_rate,
@@ -237,7 +237,8 @@ def job_of(start: Start, run: RunFolder, device: Device, group: ranks.Ranks) -> 
 
 
 def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start, group: ranks.Ranks) -> Trainer:
-    """The samples, the loss and the solver of a network, as they were at the checkpoint."""
+    """Make samples, loss and solver of a network, in the state of the checkpoint if there is one.
+    """
     settings, checkpoint = start.settings, start.checkpoint
     sizes = Sizes(settings.batch_size, settings.uniform or settings.batch_size,
                   settings.volume_factor, surface_samples.PER_STEP if settings.mu else 0)
@@ -256,7 +257,7 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start, group: rank
 
 
 def info_of(start: Start, folder: Path, cloud: datasets.PointCloud, size: int) -> dict[str, Any]:
-    """What every checkpoint says about a run of `size` ranks in a folder."""
+    """Collect what every checkpoint stores about a run of `size` ranks in a folder."""
     settings, path = start.settings, start.cloud_path
     flags = {"fpath": str(path), "monitor_path": str(folder), **asdict(settings),
              **asdict(start.options), "resume": start.checkpoint is not None,
@@ -277,7 +278,7 @@ def is_papers(settings: Settings) -> bool:
 
 
 def plan_of(start: Start, points: int, size: int) -> Plan:
-    """The plan for a number of training points and `size` ranks."""
+    """Plan the steps for a number of training points and `size` ranks."""
     settings, options = start.settings, start.options
     per_epoch = max(1, points // (settings.batch_size * size))
     steps = settings.train_iter or settings.train_epoch * per_epoch
@@ -310,7 +311,7 @@ def train(job: Job, run: RunFolder) -> Path:
 
 
 def summary(job: Job, folder: Path) -> str:
-    """What will run, in three lines."""
+    """Describe what will run, in three lines."""
     flags = job.info["flags"]
     sides = ", normals by winding numbers" if flags["winding"] else ""
     batch = flags["batch_size"]
@@ -348,7 +349,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags on the command line. Those that are not there are left out, not filled in:
+    """Parse the flags that the command line has. Others are left out, not set to their defaults:
     --resume takes them from the run."""
     parser = make_parser()
     names = ["fpath", "monitor_path", "resume", "overwrite", "paper", *helper.names_of(Settings),

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, by a lock that the kernel releases when its process dies.
+"""Lock a folder for one process; the operating system releases the lock when the process dies.
 
 The lock is POSIX's, so it holds between the machines that share a folder over NFS. Its file
 `.lock` is there while the lock is held; one that a kill left behind is held by nobody.
@@ -35,7 +35,7 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """The handle of the file at `path`, opened and locked."""
+    """Open and lock the file at `path`; returns its handle."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:

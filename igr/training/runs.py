@@ -10,7 +10,7 @@
 A checkpoint is good when its own file and the state of its step are whole. The state is written
 first, and each file is written beside its place and then moved there, so a kill at any instant
 leaves the previous checkpoint good. All random numbers of a step depend on the seed and the step
-only, so a resumed run does bit for bit what it would have done without the stop.
+only, so a resumed run is equal, bit for bit, to one that was not stopped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Checkpoint(NamedTuple):
     path: Path
     parameters: dict  # name -> float32 array
     info: dict  # what save_checkpoint was given
-    state: dict  # arrays by name: the solver's (solvers.state_of), the pool's (zeroset.arrays_of)
+    state: dict  # arrays by name: the solver's (solvers.state_of), the pool's
 
 
 class RunFolder:
@@ -59,7 +59,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def alone(self, writes: bool = True, make: bool = False) -> Iterator[None]:
-        """Let no other process train in the folder within this block, and close the log after it.
+        """Keep other processes from training in the folder, and close the log after the block.
 
         writes: False for a rank that writes nothing, and needs no lock; make: the folder, where it
         is missing. Raises UserError where another process trains there, or the folder is missing.
@@ -139,7 +139,7 @@ class RunFolder:
         return self.folder / f"state_{step:08d}.h5"
 
     def _parameter_files(self) -> list:
-        """In the order of their epochs."""
+        """The files of weights in the order of their epochs."""
         found = [p for p in self.folder.glob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
         return sorted(found, key=lambda p: int(p.stem[len("param_"):]))
 
@@ -151,7 +151,7 @@ class RunFolder:
         return Checkpoint(path, parameters, info, state)
 
     def _log_rows(self, step: int) -> list:
-        """The whole lines of the log up to `step`."""
+        """Read the complete lines of the log up to `step`."""
         path = self.folder / "log.jsonl"
         rows = []
         for line in path.read_text().splitlines() if path.is_file() else []:
@@ -165,7 +165,7 @@ class RunFolder:
 
 
 class Log:
-    """log.jsonl and nnabla's monitor series; both start with the given rows of the run so far."""
+    """Write log.jsonl and nnabla's monitor series; both start with the rows of the run so far."""
 
     def __init__(self, folder: Path, rows: list):
         self.monitor = M.Monitor(str(folder))
@@ -192,7 +192,7 @@ class Log:
 
 
 def flags_to_resume(info: dict, given: dict[str, Any], fixed: list[str]) -> dict[str, Any]:
-    """The flags of a checkpoint's run, with the given ones in their place.
+    """Replace flags of a checkpoint's run by the given ones, if the run may change them.
 
     info: the checkpoint's; given: the new flags; fixed: the names of those that a run keeps. A
     finished run may get more steps: then "finished" is the number that it had.

@@ -6,7 +6,7 @@ Muon steps a hidden matrix W (in, out) with gradient G along its momentum, ortho
     M <- mu M + (1 - mu) G,   S = mu M + (1 - mu) G  (Nesterov),   S = U s V^T
     W <- W - rate 0.2 sqrt(max(in, out)) U V^T
 
-so that the small directions of a step count as much as the large ones. The factor gives a step
+so the small directions of a step count as much as the large ones. The factor gives a step
 the root mean square of Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so one rate serves both.
 U V^T comes from five steps of the quintic Newton-Schulz iteration, which moves all singular
 values to between 0.7 and 1.2 with three matrix products each and no decomposition. All other
@@ -301,7 +301,7 @@ def _orthogonal_graph(X: nn.Variable) -> nn.Variable:
 
 
 def compile_all() -> None:
-    """Compile both solvers' steps now."""
+    """Compile the steps of both solvers now."""
     _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1))
     p, g, m = np.ones((3, 8, 8), f4)
     _muon(p, g, m, *_work_space((8, 8)), *[f4(0)] * 5, ITERATIONS)
