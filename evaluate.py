@@ -30,8 +30,8 @@ import numpy as np
 def field_error(checkpoint: str | Path, reference: frames.Geometry) -> dict:
     """Measure how far a checkpoint's network is from the true distance to a mesh.
 
-    reference: the mesh, in world coordinates. The unit is that of the mesh's unit frame. The network's own frame may differ: its cloud need
-    not contain the outermost points.
+    reference: the mesh, in world coordinates. The unit of length is that of its unit frame. The
+    network's own frame may differ: its cloud need not contain the outermost points.
     """
     import networks  # it imports nnabla, which measuring a mesh does not need
 
