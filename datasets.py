@@ -4,35 +4,27 @@
     python datasets.py create --shape knot -o demo/knot_pcd.ply
     python datasets.py clean -f scan.ply
     python datasets.py merge -f scans/bun.conf
-    python datasets.py orient -f scan.ply
 
 The first writes bun_zipper_pcd.ply beside the mesh: as many points as the mesh has vertices, with
 normals. The second writes the cloud and, beside it, the exact surface knot.ply to measure against.
-The third writes scan_clean.ply, without duplicates and outliers. The fourth writes
-scans/bun_merged.ply, one cloud of all scans that the alignment file names. The last writes
-scan_oriented.ply, with normals that a network found.
+The third writes scan_clean.ply, without duplicates and outliers. The last writes
+scans/bun_merged.ply, one cloud of all scans that the alignment file names.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-import sys
-import tempfile
 from typing import NamedTuple
 
 import helper
-from helper import UserError
-from igr.backend import ranks, threads
+from helper import UserError, log
+from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import meshes, neighbours, shapes
 from igr.geometry.frames import Frame, Geometry
-from igr.isosurface import extraction
 from igr.pointcloud import alignment, checks, cleaning, noise
 from igr.pointcloud.normals import unit_normals
-from igr.refinement import detail
-from igr.refinement.orientation import normals_of
-import networks
 
 import numpy as np
 
@@ -56,6 +48,7 @@ class PointCloud(NamedTuple):
     frame: Frame
     test_rate: float = 0.0  # the share that is held out
     whole: str = ""  # fingerprint of all points, where these are a sample
+    test: np.ndarray | None = None  # mask over all points of those that are not trained on
 
 
 def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
@@ -81,6 +74,8 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     if test_rate is None:
         test_rate = TEST_RATE if len(pts_unit) >= noise.FEW else 0.0
     test, train = split(len(pts_unit), test_rate, seed)
+    unseen = np.zeros(len(pts_unit), bool)
+    unseen[test] = True
     whole = helper.fingerprint(pts_unit) if len(pts_unit) > MOST else ""
     if whole:
         test, train = some_of(test, train)
@@ -97,9 +92,9 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
         normals = normals[: len(train)].astype(np.float32)
     sigma = neighbour_distance(points, knn)
     doubts += checks.strays(sigma)
-    if ranks.is_first():
+    if helper.is_first_rank():
         checks.report(doubts, path)
-    return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole)
+    return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen)
 
 
 def some_of(test: np.ndarray, train: np.ndarray):
@@ -142,21 +137,15 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
         raise UserError(f"{path}: a pipe, which the training has read")
     shape = files.read(path)
     cloud = shape.surface_points
-    # checkpoints from before there was the hash tell their cloud by its frame only
-    trained_on = info.get("cloud_file_sha256")
-    same = (helper.sha256_of_file(path) == trained_on if trained_on
-            else np.allclose([*Frame.of(cloud).center, Frame.of(cloud).scale],
-                             [*frame.center, frame.scale]))
+    trained_on = info.get("cloud_file_sha256")  # "" for a pipe
+    same = bool(trained_on) and helper.sha256_of_file(path) == trained_on
     if not (same or named):
         raise UserError(f"{path}: another cloud than the network was trained on")
     points = frame.to_unit(cloud)
     if np.abs(points).max() > FARTHEST:
         raise UserError(f"{path}: a point is {np.abs(points).max():.0e} times farther away than "
                         "the cloud that the network was trained on is large")
-    flags = info.get("flags", {})
-    held_out = np.zeros(len(points), bool)
-    if same and "seed" in flags:
-        held_out[split(len(points), flags.get("test_rate", 0), flags["seed"])[0]] = True
+    held_out = checkpoints.unpacked(info.get("held_out", "") if same else "", len(points))
     colors = shape.colors
     if colors is not None and shape.faces is not None:
         colors = colors[np.unique(shape.faces)]
@@ -220,7 +209,7 @@ def same_points(a: Geometry, b: Geometry) -> bool:
 
 def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
     """Write a cloud file without what the limits say (default: <name>_clean.ply beside it), and
-    what was removed to the file `removed`, where it is named; print what went; return the path."""
+    what was removed to the file `removed`, where it is named; log what went; return the path."""
     output = output_beside(path, output, "_clean")
     if removed:
         helper.check_writable(removed, files.CLOUD_WRITERS, [path, output])
@@ -229,17 +218,18 @@ def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
         kept, gone, lines = cleaning.clean(cloud, limits, seed)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    print("\n".join(lines))
+    for line in lines:
+        log.info(line)
     files.write(output, kept)
     if removed and len(gone.points):
         files.write(removed, gone)
-    print(f"{len(kept.points)} of {len(cloud.points)} points are left")
+    log.info(f"{len(kept.points)} of {len(cloud.points)} points are left")
     return output
 
 
 def output_beside(path, output, ending: str, others=()) -> Path:
-    """The cloud file to write: `output`, or <name><ending>.ply beside the file `path`; none of the
-    inputs, which are that and the others."""
+    """Name the cloud file to write: `output`, or <name><ending>.ply beside the file `path`. Raises
+    UserError where it is one of the inputs, `path` and the others."""
     stem = helper.without_suffix(path)
     return helper.check_writable(output or stem.with_name(f"{stem.name}{ending}.ply"),
                                 files.CLOUD_WRITERS, [path, *others])
@@ -250,63 +240,14 @@ def output_beside(path, output, ending: str, others=()) -> Path:
 
 def merge(paths: list, output, scanner: str, side: float | None) -> Path:
     """Write one cloud file of several scans (default: <first name>_merged.ply beside the first of
-    the paths); print how well they agree; return the path. scanner, side: see alignment.merge."""
+    the paths); log how well they agree; return the path. scanner, side: see alignment.merge."""
     scans = [scan.path for scan in alignment.placements(paths)]
     output = output_beside(paths[0], output, "_merged", scans)
     cloud, lines = alignment.merge(paths, scanner, side)
     files.write(output, cloud)
-    print("\n".join(lines))
+    for line in lines:
+        log.info(line)
     return output
-
-
-# ------------------------------------------------------------------------------------------ orient
-
-
-def orient(path, output, checkpoint, flags: argparse.Namespace) -> Path:
-    """Write a cloud file with the normals of a checkpoint's surface with the detail of the points
-    (default: <name>_oriented.ply beside it); return the path.
-
-    checkpoint: of this cloud; None: that of a draft, which is trained now; flags: device_id,
-    context, threads. Raises UserError where the points do not lie on the network's surface.
-    """
-    output = output_beside(path, output, "_oriented")
-    cloud = cleaning.cloud_of(files.read(path))
-    device, _ = ranks.start(flags.context, flags.device_id)
-    with tempfile.TemporaryDirectory() as folder:
-        network = networks.load_network(checkpoint or draft_of(path, folder, flags), device.kernel)
-    threads.set_count(flags.threads)
-    known = training_points(path, network.info, network.frame, named=True)
-    field = network.mlp.evaluate_with_gradient
-    found = detail.fit(field, known.points, None, known.held_out)
-    print(found.report)
-    if found.report.near < detail.NEAR:
-        raise UserError(f"{path}: does not lie on the network's surface; train.py, longer, makes "
-                        "a better one, which -mlp names")
-    normals, on_surface = normals_of(field, found, known.points)
-    half_side = [network.volume_factor] * 3
-    cube = extraction.Grid.of(np.negative(half_side), half_side, 8)
-    normals *= extraction.sign_outside(
-        lambda points: network.mlp.evaluate(points, device.rows), cube)
-    files.write(output, cloud._replace(normals=normals))
-    print(f"{len(normals)} normals, {(~on_surface).sum()} of them of points that are away from the "
-          "surface")
-    return output
-
-
-def draft_of(path, folder: str, flags: argparse.Namespace) -> Path:
-    """The checkpoint of a draft that train.py makes of a cloud in a folder, in a process of its
-    own. Raises UserError, with train.py's line, where it cannot."""
-    print("no -mlp: training a draft")
-    run = Path(folder) / "run"
-    done = helper.run_child(
-        [sys.executable, str(Path(__file__).with_name("train.py")), "-f", str(path), "-m", str(run),
-         "--quality", "draft", "--quiet", "-d", flags.device_id, "--context", flags.context,
-         "--threads", str(flags.threads)])
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"the draft: status {done.returncode}"]
-        raise UserError(lines[-1].replace("train.py: ", "", 1))
-    sys.stderr.write(done.stderr)
-    return max(run.glob("param_*.h5"))
 
 
 # ------------------------------------------------------------------------------- the command line
@@ -317,8 +258,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     for add, name, purpose in ((add_create, "create", "make a point cloud"),
                                (add_clean, "clean", "remove duplicates, outliers, surplus points"),
-                               (add_merge, "merge", "make one cloud of several aligned scans"),
-                               (add_orient, "orient", "give a cloud normals")):
+                               (add_merge, "merge", "make one cloud of several aligned scans")):
         add(commands.add_parser(name, help=purpose, formatter_class=parser.formatter_class))
     return parser.parse_args(argv)
 
@@ -339,29 +279,12 @@ def add_create(create: argparse.ArgumentParser) -> None:
 
 
 def add_clean(parser: argparse.ArgumentParser) -> None:
-    default = cleaning.Limits()
     add = parser.add_argument
     add("-f", "--fpath", required=True, help="cloud to clean, or a mesh, of which the vertices are "
         "taken")
     add("-o", "--output", help="cloud file to write; default: <name>_clean.ply beside it")
     add("--removed", metavar="FILE", help="cloud file to write, of the points that were removed")
-    length = helper.number(float, 0)
-    add("--near", type=length, default=default.near, metavar="SHARE",
-        help="remove points nearer to another than this part of the median spacing; equal points "
-        "always go")
-    add("--outliers", type=length, default=default.outliers, metavar="R",
-        help="remove points whose mean distance to 20 neighbours is above the mean of all by R "
-        "standard deviations; 0: none")
-    add("--radius", type=length, default=default.radius, metavar="D",
-        help="remove points with fewer than --fewest others within D, in the cloud's units; "
-        "0: none")
-    add("--fewest", type=helper.number(int, 1), default=default.fewest, metavar="N",
-        help="see --radius")
-    thin = parser.add_mutually_exclusive_group()
-    thin.add_argument("--voxel", type=length, default=default.voxel, metavar="D",
-                      help="thin: keep one point of each cube of side D; 0: all")
-    thin.add_argument("--disk", type=length, default=default.disk, metavar="D",
-                      help="thin: keep points that are farther than D from each other; 0: all")
+    helper.add_flags(parser, cleaning.Limits)
     add("--seed", type=helper.number(int, 0), default=0, help="seed of the order of --disk")
 
 
@@ -380,22 +303,11 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
         "of the scans' points")
 
 
-def add_orient(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("-f", "--fpath", required=True, help="cloud, or a mesh, of which the vertices are taken")
-    add("-o", "--output", help="cloud file to write; default: <name>_oriented.ply beside it")
-    add("-mlp", "--model-load-path", help="checkpoint of a network that was trained on the cloud; "
-        "default: a draft is trained now (train.py --quality draft)")
-    helper.add_device_flags(parser)
-
-
 def main(args: argparse.Namespace) -> None:
-    if args.command == "orient":
-        print(orient(args.fpath, args.output, args.model_load_path, args))
-    elif args.command == "merge":
+    if args.command == "merge":
         print(merge(args.fpath, args.output, args.scanner, args.voxel))
     elif args.command == "clean":
-        limits = cleaning.Limits(**{name: getattr(args, name) for name in cleaning.Limits._fields})
+        limits = helper.options_from(cleaning.Limits, vars(args))
         print(clean(args.fpath, args.output, args.removed, limits, args.seed))
     elif args.shape:
         cloud, surface = create_shape(args.shape, args.output, args.points, args.seed)

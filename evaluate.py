@@ -15,11 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-import sys
 from typing import Iterator
 
 import helper
-from helper import UserError
+from helper import UserError, log
 from igr.backend import devices
 from igr.field import checkpoints
 from igr.formats import files
@@ -29,10 +28,10 @@ import numpy as np
 
 
 def field_error(checkpoint: str | Path, reference: frames.Geometry) -> dict:
-    """metrics.field of a checkpoint's network against a mesh in world coordinates.
+    """Measure how far a checkpoint's network is from the true distance to a mesh.
 
-    It is measured in the unit frame of the mesh. The network's own frame may differ: its cloud need
-    not contain the outermost points.
+    reference: the mesh, in world coordinates. The unit of length is that of its unit frame. The
+    network's own frame may differ: its cloud need not contain the outermost points.
     """
     import networks  # it imports nnabla, which measuring a mesh does not need
 
@@ -52,7 +51,8 @@ def field_error(checkpoint: str | Path, reference: frames.Geometry) -> dict:
 
 
 def figures(result: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name, text) of every figure in a protocol's result; a nested one's name has its path."""
+    """Yield (name, text) of every figure in a protocol's result; a nested one's name has its path.
+    """
     for name, value in result.items():
         if isinstance(value, dict):
             yield from figures(value, f"{prefix}{name} ")
@@ -94,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
         result["field"] = field_error(args.model_load_path, truth)
     result.update(metrics.measure(mesh, truth, args.protocol))
     if result["topology"]["inside_out"]:
-        print(f"warning: {path}: the mesh is inside out, its faces look inwards", file=sys.stderr)
+        log.warning(f"{path}: the mesh is inside out, its faces look inwards")
     helper.write_json(output, result)
     if args.json:
         print(json.dumps(result, indent=2))

@@ -1,4 +1,5 @@
-"""What every script needs: errors, exit status and signals, safe writing, flags and paths."""
+"""What every script needs: reporter, errors, exit status, signals, safe writing, flags and paths.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,6 @@ import os
 from pathlib import Path
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from types import ModuleType
@@ -25,7 +25,45 @@ CONTEXTS = ("auto", "cpu", "cpu-graph", "cuda", "cudnn")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
 
 
-log = logging.getLogger("igr")  # the one reporter: info for results, warning for doubts
+# ---------------------------------------------------------------------------------- the reporter
+
+log = logging.getLogger("igr")  # info: a result; warning: a doubt, or what the user should change
+
+
+class Console(logging.Handler):
+    """Print results on stdout and, as "warning: ...", doubts on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        doubt = record.levelno >= logging.WARNING
+        line = f"warning: {record.getMessage()}" if doubt else record.getMessage()
+        print(line, file=sys.stderr if doubt else sys.stdout)
+
+
+@contextlib.contextmanager
+def reporting(quiet: bool) -> Iterator[None]:
+    """Print what is logged in this block; quiet: warnings only. Under mpirun, rank 0 alone prints.
+
+    Without it, as in a program that imports our modules, results are not printed.
+    """
+    console = Console(logging.WARNING if quiet else logging.INFO)
+    if not is_first_rank():
+        console.setLevel(logging.CRITICAL)
+    before = log.level, log.propagate
+    log.addHandler(console)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(console)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+def is_first_rank() -> bool:
+    """Is this process alone, or rank 0 of Open MPI's mpirun?"""
+    return os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
+
 
 # ----------------------------------------------------------------------------- errors, exit status
 
@@ -43,14 +81,14 @@ class Interrupted(Exception):
 
 
 def leave_at_once(signum: int, frame: object) -> None:
-    """Ctrl-C where nothing is open that has to be closed: one line, and exit."""
+    """Handle Ctrl-C while no file is open: print one line and exit immediately."""
     os.write(2, f"{Path(sys.argv[0]).name}: interrupted\n".encode())
     os._exit(128 + signum)
 
 
 def prepare() -> None:
-    """What has to come before the large imports, which take seconds: Ctrl-C does not end a script
-    of ours in a traceback, and nnabla does not print a line."""
+    """Set up what must come before the large imports, which take seconds: Ctrl-C ends one of our
+    scripts without a traceback, and nnabla prints no line."""
     script = getattr(sys.modules["__main__"], "__file__", None)
     ours = script and Path(script).resolve().parent == Path(__file__).resolve().parent
     if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -59,17 +97,18 @@ def prepare() -> None:
 
 
 def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Run `main(args)` as a script.
+    """Run `main(args)` as a script, which prints what it logs; only warnings if `args.quiet`.
 
     Exit status: 0 for success, 1 for an error (one line on stderr), 128 + signum (Ctrl-C: 130) for
-    an interruption. Unforeseen errors keep their traceback: we have to mend them, not the user.
+    an interruption. Unforeseen errors keep their traceback: they are ours to fix, not the user's.
     """
     name = Path(sys.argv[0]).name
     prepared = signal.getsignal(signal.SIGINT) is leave_at_once
     if prepared:  # from here on there are files to close
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        main(args)
+        with reporting(getattr(args, "quiet", False)):
+            main(args)
     except UserError as error:
         sys.exit(f"{name}: {error}")
     except Interrupted as stop:
@@ -95,7 +134,7 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
 
 
 def reason_of(error: Exception) -> str:
-    """One line of the text of a library's exception: the first one, but nnabla's last.
+    """Pick one line from the text of a library's exception: the first one, but nnabla's last.
 
     nnabla's lines are the function, the place in the source, and only then what happened.
     """
@@ -124,25 +163,6 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for signum, old in before.items():
             signal.signal(signum, old or signal.SIG_DFL)
-
-
-def run_child(command: list[str]) -> subprocess.CompletedProcess:
-    """Run a command to its end; its stderr is kept as text. STOP_SIGNALS stop it, too: then
-    Interrupted is raised."""
-    with stop_signals() as caught:
-        told = False  # a second signal would keep it from saving
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while True:
-            try:
-                _, errors = child.communicate(timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                if caught and not told:
-                    child.terminate()
-                    told = True
-    if caught:
-        raise Interrupted(caught[0], "stopped")
-    return subprocess.CompletedProcess(command, child.returncode, stderr=errors)
 
 
 # ------------------------------------------------------------------------------------ safe writing
@@ -189,8 +209,11 @@ def naming(path: str | Path, instead_of: Path | None = None) -> Iterator[None]:
 
 
 def check_writable(path, suffixes, inputs=()) -> Path:
-    """`path` as a Path. Raises UserError, before any work, where its suffix is not one of
-    `suffixes`, and as check_output does. inputs: files that it must not replace."""
+    """Check before any work that an output can be written; returns `path` as a Path.
+
+    Raises UserError where its suffix is not one of `suffixes`, and as check_output does. inputs:
+    files that it must not replace.
+    """
     path = Path(path)
     if path.suffix.lower() not in suffixes and not path.is_dir():
         raise UserError(f"{path}: cannot write '{path.suffix}'; use one of {' '.join(suffixes)}")
@@ -207,7 +230,7 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def open3d() -> ModuleType:
-    """The open3d module. Raises UserError with the command that helps where the import fails."""
+    """Import open3d. Raises UserError with the command that helps where that fails."""
     try:
         import open3d as o3d
     except ModuleNotFoundError as error:
@@ -226,7 +249,8 @@ def open3d() -> ModuleType:
 
 
 def existing_file(path: str | Path) -> Path:
-    """`path` as a Path. Raises UserError where it is neither a file nor a pipe, or empty."""
+    """Check that an input exists; returns `path` as a Path. Raises UserError where it is neither a
+    file nor a pipe, or empty."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a file")
@@ -240,9 +264,11 @@ def existing_file(path: str | Path) -> Path:
 
 
 def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> Path:
-    """`path` as a Path. Raises UserError where no file can be written there: a folder or device has
-    the name, its own folder is missing, or it is one of the inputs (None is skipped), under
-    whatever name."""
+    """Check that a file can be written at `path`; returns it as a Path.
+
+    Raises UserError where a folder or device has the name, its own folder is missing, or it is one
+    of the inputs (None is skipped), under whatever name.
+    """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file in it")
@@ -258,7 +284,7 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> 
 
 
 def fingerprint(*parts: Any) -> str:
-    """The sha256 of all bytes of arrays and texts, in their order; None is left out."""
+    """Hash all bytes of arrays and texts, in their order, by sha256; None is left out."""
     import numpy as np  # here: helper is imported before OpenBLAS' kernels are chosen
 
     found = hashlib.sha256()
@@ -271,7 +297,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal; "" for a pipe, which is read only once."""
+    """Hash a file by sha256, in hexadecimal; "" for a pipe, which can be read only once."""
     if Path(path).is_fifo():
         return ""
     found = hashlib.sha256()
@@ -282,13 +308,13 @@ def sha256_of_file(path: str | Path) -> str:
 
 
 def without_suffix(path: str | Path) -> Path:
-    """a/knot for a/knot.ply and for a/knot.ply.gz."""
+    """Strip the suffix: a/knot for a/knot.ply and for a/knot.ply.gz."""
     path = Path(path)
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).with_suffix("")
 
 
 def cores() -> int:
-    """The number of cores that this process may use."""
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -304,7 +330,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """A parser whose --help opens with the script's docstring and shows every default."""
+    """Make a parser whose --help opens with the script's docstring and shows every default."""
 
     class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
         def _get_help_string(self, action):
@@ -320,55 +346,69 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def device_number(text: str) -> str:
-    """The type of -d: a whole number, as text."""
+    """Check the number of a device, an argparse type: a whole number, as text."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not the number of a device: 0, 1, ...")
     return text
 
 
-def add_device_flags(parser) -> None:
-    """Add -d, --context and --threads, which run the network, to a parser or one of its groups."""
-    parser.add_argument("-d", "--device-id", default="0", type=device_number,
-                        help="number of the GPU")
-    parser.add_argument("--threads", type=number(int, 1), default=cores(),
-                        help="CPU threads")
-    parser.add_argument("--context", choices=CONTEXTS, default="auto",
-                        help="where to compute; auto: CUDA if it works, else the CPU; cpu-graph: "
-                        "the CPU with nnabla's own functions, for comparison")
+class Switch(argparse.Action):
+    """--name stores True, --no-name False (argparse.BooleanOptionalAction came with Python 3.9)."""
+
+    def __init__(self, option_strings: list[str], dest: str, **of_argparse: Any):
+        negative = [name.replace("--", "--no-", 1) for name in option_strings]
+        super().__init__([*option_strings, *negative], dest, nargs=0, **of_argparse)
+
+    def format_usage(self) -> str:
+        return " | ".join(self.option_strings)
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, not option_string.startswith("--no-"))
 
 
 def flag(default: Any, *names: str, **of_argparse: Any) -> Any:
-    """A field of a dataclass of options that is declared once: its default, its short names, and
-    what else argparse's add_argument takes (type, choices, help, ...)."""
+    """Declare an option once, as a field of a dataclass: its default, its short names, and what
+    else argparse's add_argument takes (type, choices, help, ...).
+
+    alternatives="NAME": only one of the flags with this name can be given.
+    """
     return dataclasses.field(default=default, metadata={"names": names, **of_argparse})
 
 
-def add_flags(parser: Any, options: type, leave_out: Iterable[str] = ()) -> None:
+def add_flags(parser: Any, options: type, leave_out: Iterable[str] = ()) -> dict[str, Any]:
     """Add a flag for each flag() field of a dataclass of options to a parser or one of its groups.
 
-    The long name is the field's. A field whose default is False is a switch. A resumed run asks
-    which flags were given, so the defaults may be set anew by parser.set_defaults().
+    The long name is the field's. A field whose default is False is a switch. Returns the mutually
+    exclusive groups of alternatives by name.
     """
+    groups: dict[str, Any] = {}
     for field in dataclasses.fields(options):
         if "names" not in field.metadata or field.name in leave_out:
             continue
         arguments = dict(field.metadata)
-        names = arguments.pop("names")
+        names = [*arguments.pop("names"), "--" + field.name.replace("_", "-")]
         if field.default is False and "action" not in arguments:
             arguments["action"] = "store_true"
-        parser.add_argument(*names, "--" + field.name.replace("_", "-"), default=field.default,
-                            **arguments)
+        group = arguments.pop("alternatives", None)
+        if group and group not in groups:
+            groups[group] = parser.add_mutually_exclusive_group()
+        groups.get(group, parser).add_argument(*names, default=field.default, **arguments)
+    return groups
+
+
+def names_of(options: type) -> list[str]:
+    """List the names of the fields of a dataclass of options."""
+    return [field.name for field in dataclasses.fields(options)]
 
 
 def options_from(options: type, given: dict[str, Any]) -> Any:
-    """A dataclass of options with those of its fields that are among the given ones."""
-    names = {field.name for field in dataclasses.fields(options)}
-    return options(**{name: value for name, value in given.items() if name in names})
+    """Make a dataclass of options from those of its fields that are among the given ones."""
+    return options(**{name: given[name] for name in names_of(options) if name in given})
 
 
 def number(kind: type, low: float | None = None, high: float | None = None, *,
            above: float | None = None, below: float | None = None) -> Callable[[str], float]:
-    """An argparse type: an int or float (`kind`) within [low, high] and (above, below)."""
+    """Make an argparse type: an int or float (`kind`) within [low, high] and (above, below)."""
 
     def convert(text: str):
         value = kind(text)
@@ -388,6 +428,17 @@ def number(kind: type, low: float | None = None, high: float | None = None, *,
 
     convert.__name__ = kind.__name__  # argparse's "invalid int value" takes the name from here
     return convert
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceOptions:
+    """Where the network is computed."""
+
+    device_id: str = flag("0", "-d", type=device_number, help="number of the GPU")
+    threads: int = flag(cores(), type=number(int, 1), help="CPU threads")
+    context: str = flag("auto", choices=CONTEXTS,
+                        help="where to compute; auto: CUDA if it works, else the CPU; cpu-graph: "
+                        "the CPU with nnabla's own functions, for comparison")
 
 
 prepare()

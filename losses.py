@@ -16,7 +16,7 @@ No other term sees a part of the zero set that is far from all points.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from igr.field import reductions
 
@@ -26,6 +26,24 @@ import nnabla.functions as F
 EPS = 1e-12  # under the root of a norm, whose derivative at 0 is otherwise 0 / 0
 STALE = 0.05  # unit frame; farther from the zero set, one of its former samples counts 0
 MIN_SLOPE = 0.1  # |grad f| in a denominator; where a sheet dissolves, it goes through 0
+
+
+class Weights(NamedTuple):
+    """Weights of the terms beside that of the points, which is 1."""
+
+    lam: float = 0.1  # of the eikonal term
+    tau: float = 1.0  # of the normals term
+    mu: float = 0.0  # of the surface-to-point term
+
+
+class Samples(NamedTuple):
+    """What a step sees, in the unit frame. The classes of igr/training/sampling.py have its fields.
+    """
+
+    x: nn.Variable  # (B, 3), points of the cloud
+    y: nn.Variable  # (N, 3), points of free space
+    n: nn.Variable | None = None  # (B, 3), unit normals at x
+    zero_set: ZeroSamples | None = None  # for the surface-to-point term
 
 
 class ZeroSamples(Protocol):
@@ -87,15 +105,10 @@ def surface_loss(f_s: nn.Variable, grad_s: nn.Variable, s: nn.Variable,
     return reductions.mean(fresh * norm(s - f_s * G - p))
 
 
-def igr_loss(mlp, x: nn.Variable, y: nn.Variable, n: nn.Variable | None = None, lam: float = 0.1,
-             tau: float = 1.0, zero_set: ZeroSamples | None = None,
-             mu: float = 0.0) -> dict:
-    """The terms by name and their weighted sum, {"points", "eikonal", "loss"[, "normals"][,
-    "surface"]}.
-
-    mlp: networks.MLP; x (B, 3), y (N, 3), n (B, 3) or None, all in the unit frame; zero_set: the
-    samples s and p (S, 3) of the surface-to-point term, or None.
-    """
+def igr_loss(mlp, samples: Samples, weights: Weights) -> dict:
+    """Build the terms and their weighted sum, {"points", "eikonal", "loss"[, "normals"][,
+    "surface"]}. mlp: networks.MLP."""
+    x, y, n, zero_set = samples.x, samples.y, samples.n, samples.zero_set
     batch = x.shape[0]
     groups = [x, y] if zero_set is None else [x, zero_set.s, y]
     everywhere = F.concatenate(*groups, axis=0)
@@ -108,9 +121,9 @@ def igr_loss(mlp, x: nn.Variable, y: nn.Variable, n: nn.Variable | None = None, 
     normals = None if n is None else normals_loss(grad[:batch], n)
     surface = None if zero_set is None else zero_set.weight * surface_loss(
         f[batch:y_start], grad[batch - plain : y_start - plain], zero_set.s, zero_set.p)
-    loss = points + lam * eikonal
-    loss = loss if normals is None else loss + tau * normals
-    loss = loss if surface is None else loss + mu * surface
+    loss = points + weights.lam * eikonal
+    loss = loss if normals is None else loss + weights.tau * normals
+    loss = loss if surface is None else loss + weights.mu * surface
     terms = {"points": points, "eikonal": eikonal, "loss": loss, "normals": normals,
              "surface": surface}
     return {name: term for name, term in terms.items() if term is not None}

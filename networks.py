@@ -8,11 +8,12 @@ Three computations of the same function, each where it is fastest; MLP chooses a
 
     PlainForward     f by nnabla's functions             inference on a GPU; in the next one
     GradientChain    f and grad f by nnabla's functions  training on a GPU; leaky ReLU everywhere
-    CompiledKernel   f and grad f by compiled sweeps      training and inference on the CPU
+    CompiledKernel   f and grad f by compiled passes     training and inference on the CPU
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 from helper import UserError
@@ -27,8 +28,19 @@ import numpy as np
 LAYERS = 8
 SKIP = passes.SKIP  # the layer whose input is [x, h]
 APART = 8192  # points without a gradient, from which on GradientChain has them apart
-# of the published nnabla-examples models, whose files do not say it
-NNABLA_EXAMPLES_ARCHITECTURE = {"activation": "leaky_relu", "skip_scale": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Which function the parameters belong to. Checkpoints store it; the defaults are the paper's.
+    """
+
+    dims: int = 512  # width of the hidden layers
+    activation: str = "softplus"  # or "leaky_relu", with slope 0.1
+    beta: float = 100.0  # of softplus
+    skip_scale: float = 2**-0.5
+    frequencies: int = 0  # K
+    opened: float = 0.0  # how many of them the window shows, the last one in part
 
 
 class MLP:
@@ -38,37 +50,33 @@ class MLP:
     The parameters are `fc0/affine/W` (in, out), `fc0/affine/b` (out,), ..., in `parameters`.
     """
 
-    def __init__(self, dims: int = 512, activation: str = "softplus", beta: float = 100.0,
-                 skip_scale: float = 2**-0.5, frequencies: int = 0, opened: float | None = None,
-                 radius: float = 0.5, seed: int = 0, kernel: bool = False,
-                 arrays: dict | None = None):
-        """dims: width of the hidden layers. activation: "softplus" with beta, or "leaky_relu"
-        (slope 0.1, the published nnabla-examples models). frequencies: K; opened: how many of them
-        the window shows, default: all. kernel: compute with compiled sweeps, for the CPU. arrays:
-        parameters by name; default: geometric_init with `radius` and `seed`.
+    def __init__(self, architecture: Architecture, kernel: bool = False,
+                 arrays: dict | None = None, seed: int = 0, radius: float = 0.5):
+        """kernel: compute with compiled passes, for the CPU. arrays: parameters by name; default:
+        geometric_init with `radius` and `seed`.
 
         Raises ValueError where an array is missing or has the wrong shape.
         """
         self.kernel = kernel
-        self.architecture = {"dims": dims, "activation": activation, "beta": beta,
-                             "skip_scale": skip_scale, "frequencies": frequencies,
-                             "opened": float(frequencies)}
+        self.architecture = architecture
         if arrays is None:
-            arrays = geometric_init(dims, radius, np.random.default_rng(seed), frequencies)
-        self.parameters = make_parameters(dims, frequencies, arrays)
-        self.window = Window(frequencies)
-        self.open_frequencies(frequencies if opened is None else opened)
-        shared = self.parameters, self.architecture, self.window
+            arrays = geometric_init(architecture.dims, radius, np.random.default_rng(seed),
+                                    architecture.frequencies)
+        self.parameters = make_parameters(architecture.dims, architecture.frequencies, arrays)
+        self.window = Window(architecture.frequencies)
+        self.window.open(architecture.opened)
+        shared = self.parameters, architecture, self.window
         plain = PlainForward(*shared)
         compiled = CompiledKernel(*shared)
-        fused = kernel and activation == "softplus"  # the kernel's gradient knows softplus only
+        # the kernel's gradient knows softplus only
+        fused = kernel and architecture.activation == "softplus"
         self._inference = compiled if kernel else plain
         self._value = compiled if fused else plain
         self._gradient = compiled if fused else GradientChain(*shared)
 
     def open_frequencies(self, opened: float) -> None:
-        """Let the window show the first `opened` frequencies, of which the last one in part."""
-        self.architecture["opened"] = float(opened)
+        """Let the window show the first `opened` frequencies, the last one of them in part."""
+        self.architecture = dataclasses.replace(self.architecture, opened=float(opened))
         self.window.open(opened)
 
     def value(self, x: nn.Variable) -> nn.Variable:
@@ -110,13 +118,13 @@ class MLP:
 
 
 class PlainForward:
-    """f by nnabla's functions, layer after layer as the formula has it.
+    """Compute f by nnabla's functions, layer after layer as in the formula.
 
-    Runs where f is wanted without its gradient and the kernel does not compute it: inference on a
-    GPU and with --context cpu-graph, and of many training points there.
+    Serves where f is needed without its gradient and the kernel does not compute it: inference on
+    a GPU and with --context cpu-graph, and many training points there.
     """
 
-    def __init__(self, parameters: dict, architecture: dict, window: Window):
+    def __init__(self, parameters: dict, architecture: Architecture, window: Window):
         self.parameters = parameters
         self.architecture = architecture
         self.window = window
@@ -131,7 +139,7 @@ class PlainForward:
             b = self.parameters[f"fc{layer}/affine/b"]
             if layer == SKIP:
                 h = F.concatenate(gamma, h, axis=1)
-                W = self.architecture["skip_scale"] * W
+                W = self.architecture.skip_scale * W
             h = F.affine(h, W, b)
             if layer < LAYERS - 1:
                 h = self._activation(h)
@@ -157,16 +165,16 @@ class PlainForward:
         return values
 
     def _activation(self, z: nn.Variable) -> nn.Variable:
-        if self.architecture["activation"] == "leaky_relu":
+        if self.architecture.activation == "leaky_relu":
             return F.leaky_relu(z)
-        return F.softplus(z, beta=self.architecture["beta"])
+        return F.softplus(z, beta=self.architecture.beta)
 
 
 class GradientChain:
-    """f and grad f as one chain of nnabla functions, which backward() then differentiates.
+    """Compute f and grad f as one chain of nnabla functions, which backward() differentiates.
 
-    Runs where a gradient is wanted and the kernel does not compute it: training on a GPU and with
-    --context cpu-graph, and wherever the activation is leaky ReLU. It is the sweeps "value" and
+    Serves where a gradient is needed and the kernel does not compute it: training on a GPU and with
+    --context cpu-graph, and wherever the activation is leaky ReLU. It is the passes "value" and
     "gradient" of field/passes.py in functions that all run on the device. (nn.grad would do, but it
     differentiates an affine function by Python functions.)
 
@@ -179,7 +187,7 @@ class GradientChain:
     slices, and no zeroing of what their derivatives are added to.
     """
 
-    def __init__(self, parameters: dict, architecture: dict, window: Window):
+    def __init__(self, parameters: dict, architecture: Architecture, window: Window):
         self.parameters = parameters
         self.architecture = architecture
         self.window = window
@@ -196,7 +204,7 @@ class GradientChain:
     def _together(self, x: nn.Variable, m: int):
         """value_and_gradient() of points that go through each layer together."""
         n = x.shape[0]
-        beta = self.architecture["beta"]
+        beta = self.architecture.beta
         W, W1, b = self._weights()
         gamma = self.window.encode(x)
         gamma = beta * F.reshape(gamma, (1, *gamma.shape))
@@ -219,15 +227,15 @@ class GradientChain:
         W = [self.parameters[f"fc{layer}/affine/W"] for layer in range(LAYERS)]
         b = [self.parameters[f"fc{layer}/affine/b"] for layer in range(LAYERS)]
         W1 = [w.reshape((1, *w.shape), unlink=True) for w in W]  # the same data, the same gradient
-        W[SKIP] = self.architecture["skip_scale"] * W[SKIP]
-        W1[SKIP] = self.architecture["skip_scale"] * W1[SKIP]
+        W[SKIP] = self.architecture.skip_scale * W[SKIP]
+        W1[SKIP] = self.architecture.skip_scale * W1[SKIP]
         return W, W1, b
 
     def _activation_and_slope(self, z: nn.Variable, m: int):
         """phi(z) of z (1, N, out), and phi'(z) (1, m, out) at the last m points."""
         n = z.shape[1]
         last = z if m == n else z[:, n - m :]
-        if self.architecture["activation"] == "softplus":
+        if self.architecture.activation == "softplus":
             return F.softplus(z), F.sigmoid(last)
         positive = F.greater_scalar(F.identity(last).apply(need_grad=False), 0)
         return F.leaky_relu(z), 0.1 + 0.9 * positive  # a slope without a derivative to follow
@@ -247,16 +255,16 @@ class GradientChain:
 
 
 class CompiledKernel:
-    """f and grad f by field/training_kernel.py and field/inference.py, compiled, on all threads.
+    """Compute f and grad f on all threads, by field/training_kernel.py and field/inference.py.
 
     Runs on the CPU: training and inference with softplus; with leaky ReLU inference only.
     """
 
-    def __init__(self, parameters: dict, architecture: dict, window: Window):
+    def __init__(self, parameters: dict, architecture: Architecture, window: Window):
         self.parameters = parameters
         self.window = window.weights if window.frequencies else None
-        self.activation = architecture["activation"]
-        self.constants = architecture["beta"], architecture["skip_scale"]
+        self.activation = architecture.activation
+        self.constants = architecture.beta, architecture.skip_scale
 
     def value(self, x: nn.Variable) -> nn.Variable:
         """f(x), (N, 1), of x (N, 3)."""
@@ -277,8 +285,8 @@ class CompiledKernel:
 
 
 def layer_shapes(dims: int, frequencies: int = 0) -> list:
-    """(in, out) of the eight layers; layer 3 leaves room for x, which joins it at the skip, and the
-    waves join beside it."""
+    """List (in, out) of the eight layers. Layer 3 leaves room for x, which joins it at the skip;
+    the waves join beside it."""
     fan_in = [3 + 6 * frequencies, *[dims] * (LAYERS - 1)]
     fan_in[SKIP] = dims + 6 * frequencies
     fan_out = [dims] * LAYERS
@@ -288,7 +296,7 @@ def layer_shapes(dims: int, frequencies: int = 0) -> list:
 
 
 def make_parameters(dims: int, frequencies: int, arrays: dict) -> dict:
-    """nnabla variables with gradient by name, of `arrays`.
+    """Make nnabla variables with gradient, by name, from `arrays`.
 
     Raises ValueError where one is missing or has the wrong shape.
     """
@@ -306,7 +314,7 @@ def make_parameters(dims: int, frequencies: int, arrays: dict) -> dict:
 
 def geometric_init(dims: int, radius: float, rng: np.random.Generator,
                    frequencies: int = 0) -> dict:
-    """Parameters (float32, by name) with which f is about |x| - radius (Atzmon & Lipman, SAL,
+    """Draw parameters (float32, by name) with which f is about |x| - radius (Atzmon & Lipman, SAL,
     theorem 1): hidden W ~ N(0, 2 / out), the last W ~ N(sqrt(pi / in), 1e-10), its bias -radius.
 
     The skip's 1 / sqrt(2) keeps the norm of [x, h], so the theorem holds across it. The weights of
@@ -333,27 +341,26 @@ def geometric_init(dims: int, radius: float, rng: np.random.Generator,
 
 
 class Network(NamedTuple):
-    """What a checkpoint holds."""
+    """A network as a checkpoint holds it, with all that its use needs to know."""
 
     mlp: MLP
     frame: Frame  # of the cloud that it was trained on
     volume_factor: float  # half the side of the cube of free space, unit frame
-    info: dict  # what the checkpoint says of its training; {} for a published model
+    info: dict  # what the checkpoint says about the training; {} for a published model
 
 
-def load_network(path, kernel: bool, overrides: dict | None = None) -> Network:
-    """The network of a checkpoint. Entries of `overrides` that are not None replace those of its
-    architecture. Raises UserError where the two do not fit."""
+def load_network(path, kernel: bool) -> Network:
+    """Load the network of a checkpoint, or of a file of the published nnabla-examples models.
+
+    Raises UserError where the file is damaged, or the parameters do not fit the architecture.
+    """
     arrays, info = checkpoints.load_checkpoint(path)
-    given_info = info or {}
-    if info is None:
-        dims = arrays["fc0/affine/W"].shape[1]
-        info = {"architecture": {"dims": dims, **NNABLA_EXAMPLES_ARCHITECTURE},
-                "frame": Frame()._asdict(), "volume_factor": 1.5}
-    given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        mlp = MLP(**{**info["architecture"], **given}, kernel=kernel, arrays=arrays)
-        frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
-    except (ValueError, TypeError, KeyError) as error:
+        if info is None:
+            published = Architecture(arrays["fc0/affine/W"].shape[1], "leaky_relu", skip_scale=1.0)
+            return Network(MLP(published, kernel, arrays), Frame(), 1.5, {})
+        mlp = MLP(Architecture(**info["architecture"]), kernel, arrays)
+    except (ValueError, KeyError) as error:
         raise UserError(f"{path}: does not fit the network ({error})") from None
-    return Network(mlp, frame, info["volume_factor"], given_info)
+    frame = Frame(tuple(info["frame"]["center"]), info["frame"]["scale"])
+    return Network(mlp, frame, info["volume_factor"], info)

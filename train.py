@@ -14,52 +14,97 @@ and a finished one taken further, to 20,000 steps in all, by --resume -ti 20000.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import helper
+from helper import flag, log, number
 from igr.backend import blas, ranks, threads
 from igr.backend.devices import Device
+from igr.field import checkpoints
 from igr.pointcloud import noise
 from igr.training import runs, schedule, solvers, surface_samples
 from igr.training.loop import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
 from igr.training.monitoring import SurfaceMonitor, check_grid
 from igr.training.runs import Checkpoint, RunFolder
-from igr.training.sampling import GraphSamples, HostSamples
+from igr.training.sampling import GraphSamples, HostSamples, Sizes
 from igr.training.surface_samples import ZeroSet
 from igr.view.preview import save_preview
 import losses
-from networks import MLP
+from networks import MLP, Architecture
 
 SAVE_STEPS = 250  # at least, between two checkpoints that no flag asked for
 MOST_WEIGHT = 1e3  # of a term of the loss
+FOLDER = "runs/tmp"  # of a run without -m
+LENGTHS = ", ".join(f"{name} {steps} of {schedule.BATCH[name]} points"
+                    for name, steps in schedule.STEPS.items())
 
 
-class Settings(NamedTuple):
-    """What decides the weights. A resumed run keeps it. --help explains each entry."""
+@dataclass(frozen=True)
+class Settings:
+    """Settings that determine the weights; fixed when a run is resumed."""
 
-    batch_size: int | None = None
-    uniform: int | None = None
-    train_epoch: int | None = None
-    train_iter: int | None = None
-    quality: str = "normal"
-    solver: str = "muon"
-    learning_rate: float | None = None
-    decay: str = "cosine"
-    beta0: float = 0.9
-    beta1: float = 0.999
-    lam: float = 0.1
-    mu: float = 1.0
-    frequencies: int | None = None
-    tau: float | None = None
-    with_normals: bool = False
-    winding: bool | None = None
-    dims: int = 128
-    knn: int = 10
-    volume_factor: float = 1.5
-    test_rate: float | None = None
-    seed: int = 0
+    batch_size: int | None = flag(
+        None, "-b", type=number(int, 1),
+        help="surface points per step, and as many points of free space near them; default: "
+        f"{schedule.BATCH['normal']}, for a draft {schedule.BATCH['draft']}")
+    uniform: int | None = flag(
+        None, type=number(int, 1), metavar="N",
+        help="points per step anywhere in the cube of free space; default: as many as -b")
+    train_epoch: int | None = flag(None, "-te", type=number(int, 1), help="epochs to train")
+    train_iter: int | None = flag(
+        None, "-ti", type=number(int, 1),
+        help="steps to train, instead of -te; default, without -te: by --quality")
+    quality: str = flag(
+        "normal", choices=list(schedule.STEPS), alternatives="preset",
+        help=f"length of the run in steps: {LENGTHS}; normal with winding numbers "
+        f"{schedule.STEPS_WITH_WINDING['normal']}; of noisy points at most {schedule.NOISY_STEPS}")
+    solver: str = flag(
+        "muon", choices=["muon", "adam"],
+        help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
+    learning_rate: float | None = flag(
+        None, "-lr", type=number(float, above=0),
+        help="the largest; a short warm-up goes before a cosine; default: "
+        f"{schedule.RATE:g} with muon, twice that up to {schedule.SHORT} steps "
+        f"or with normals by winding numbers; {schedule.ADAM_RATE:g} with adam")
+    decay: str = flag(
+        "cosine", choices=["cosine", "halving"],
+        help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "
+        "paper's authors have it")
+    lam: float = flag(0.1, type=number(float, 0, MOST_WEIGHT), help="weight of the eikonal term")
+    mu: float = flag(
+        1.0, type=number(float, 0, MOST_WEIGHT),
+        help="weight of the surface-to-point term, which pulls sheets, bubbles and webs without "
+        "points to the nearest points; 0: the paper's loss")
+    frequencies: int | None = flag(
+        None, type=number(int, 0, 12), metavar="K",
+        help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
+        "first half of the run; 0: the paper's network; default: as many as the points resolve, "
+        "at most 8, and 0 for noisy points")
+    tau: float | None = flag(
+        None, type=number(float, 0, MOST_WEIGHT),
+        help=f"weight of the normals term; default: {schedule.TAU:g}, for normals by winding "
+        f"numbers {schedule.WINDING_TAU:g}")
+    with_normals: bool = flag(False, help="use the cloud's normals")
+    winding: bool | None = flag(
+        None, action=helper.Switch,
+        help="estimate normals by winding numbers; default: of many exact points, if not given")
+    dims: int = flag(128, type=number(int, 8), help="width of the network; the paper has 512")
+    knn: int = flag(
+        10, "-k", type=number(int, 1),
+        help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
+        "paper has 50, which blurs thin parts")
+    volume_factor: float = flag(
+        1.5, "-vf", type=number(float, 1, 100),
+        help="half the side of the cube of free space; the shape's half side is 1")
+    test_rate: float | None = flag(
+        None, "-tr", type=number(float, 0, below=1),
+        help="share of the points that is held out for evaluation; default: "
+        f"{datasets.TEST_RATE:g}, of fewer than {noise.FEW} points 0")
+    seed: int = flag(0, type=number(int, 0),
+                     help="of the weights, the split, the order and the samples")
 
 
 # those of the authors' code for one shape (amosgropp/IGR, code/reconstruction: setup.conf, run.py
@@ -69,39 +114,43 @@ PAPER = Settings(batch_size=16_384, uniform=2_048, train_iter=100_000, solver="a
                  winding=False, dims=512, knn=50, volume_factor=1.8, test_rate=0.0)
 
 
-class Options(NamedTuple):
-    """How a run computes, saves and reports. A resumed run may change it."""
+@dataclass(frozen=True)
+class Options(helper.DeviceOptions):
+    """How a run computes, saves and reports; a resumed run may change it."""
 
-    device_id: str = "0"
-    threads: int = helper.cores()
-    context: str = "auto"
-    precision: str = "float32"
-    save_interval_epoch: int | None = None
-    preview: int | None = None
-    grid_size: int = 128
-    sub_batch_size: int | None = None
-    quiet: bool = False
-
-
-# by the flags' long names
-DEFAULTS = {"fpath": None, "monitor_path": "runs/tmp", **Settings()._asdict(),
-            **Options()._asdict(), "resume": False, "overwrite": False}
+    precision: str = flag(
+        "float32", choices=["float32", "tf32"],
+        help="of matrix products on a GPU; tf32: faster, with 10 bits after the point")
+    save_interval_epoch: int | None = flag(
+        None, "-sie", type=number(int, 1), metavar="N",
+        help="epochs between two checkpoints; default: 100, or a tenth of the run if that is "
+        f"less, but at least {SAVE_STEPS} steps")
+    preview: int | None = flag(
+        None, type=number(int, 1), metavar="N",
+        help="write a picture of the surface to preview_NNNNN.png in the run folder, every N "
+        "epochs and at the end")
+    grid_size: int = flag(
+        128, type=number(int, 8),
+        help="grid for the evaluation at each checkpoint and for the previews")
+    sub_batch_size: int | None = flag(
+        None, "-sb", type=number(int, 1),
+        help="points at a time in the evaluation; default: what suits the device")
+    quiet: bool = flag(False, help="no progress bar, no summary")
 
 
 # ------------------------------------------------------------------------------------ from Python
 
 
-def fit(cloud_path: str | Path, folder: str | Path, settings: Settings | None = None,
-        options: Options | None = None, *, overwrite: bool = False) -> Path:
+def fit(cloud_path: str | Path, folder: str | Path, settings: Settings = Settings(),
+        options: Options = Options(), *, overwrite: bool = False) -> Path:
     """Train a network on a cloud file, in a new run folder. Returns the last checkpoint.
 
-    settings, options: by default those of the command line. overwrite: replace a run that the
-    folder holds. Only the main thread can call it: it handles Ctrl-C and other signals. Raises
-    UserError where the input cannot serve or the loss diverges, and Interrupted, after saving,
-    where a signal stopped the run.
+    overwrite: replace a run that the folder holds. Only the main thread can call it: it handles
+    Ctrl-C and other signals. Raises UserError where the input cannot serve or the loss diverges,
+    and Interrupted, after saving, where a signal stopped the run.
     """
     run = RunFolder(folder)
-    job = build(cloud_path, run, settings or Settings(), options or Options(), overwrite=overwrite)
+    job = build(Start(cloud_path, settings, options, overwrite=overwrite), run)
     group = job.trainer.group
     with group.exit_on_error(), run.alone(writes=group.rank == 0, make=True):
         return train(job, run)
@@ -114,90 +163,92 @@ def resume(folder: str | Path, **flags: Any) -> Path:
     finished run further: the rate rises to a third and falls again; other entries of Settings only
     as the run has them. Raises as fit does.
     """
-    unknown = flags.keys() - DEFAULTS.keys()
+    fixed = helper.names_of(Settings)
+    unknown = flags.keys() - {"fpath", *fixed, *helper.names_of(Options)}
     if unknown:
         raise TypeError(f"resume() has no flag {', '.join(sorted(unknown))}")
     run = RunFolder(folder)
-    with run.alone(writes=ranks.is_first()):
+    with run.alone(writes=helper.is_first_rank()):
         checkpoint = run.newest()
-        flags = runs.flags_to_resume(checkpoint.info, flags, fixed=Settings._fields)
-        job = build(flags["fpath"], run, entries_of(Settings, flags), entries_of(Options, flags),
-                    checkpoint, finished=flags.get("finished", 0))
-        return train(job, run)
+        flags = runs.flags_to_resume(checkpoint.info, flags, fixed)
+        start = Start(flags["fpath"], helper.options_from(Settings, flags),
+                      helper.options_from(Options, flags), checkpoint, flags["finished"])
+        return train(build(start, run), run)
 
 
-def entries_of(kind: type, flags: dict[str, Any]) -> Any:
-    """Settings or Options (`kind`), with those of its entries that are among the flags."""
-    return kind(**{name: flags[name] for name in kind._fields if name in flags})
+class Start(NamedTuple):
+    """What a training begins with."""
+
+    cloud_path: str | Path
+    settings: Settings
+    options: Options
+    checkpoint: Checkpoint | None = None  # of the run to resume
+    finished: int = 0  # steps of the finished run that is taken further
+    overwrite: bool = False
+
+    @property
+    def step(self) -> int:
+        """The first step to do."""
+        return self.checkpoint.info["step"] if self.checkpoint else 0
 
 
-def build(cloud_path: str | Path, run: RunFolder, settings: Settings, options: Options,
-          checkpoint: Checkpoint | None = None, overwrite: bool = False,
-          finished: int = 0) -> Job:
+def build(start: Start, run: RunFolder) -> Job:
     """Read the cloud; make the network, the samples, the loss and the solver. Writes nothing.
-
-    finished: the steps of the run that is taken further, 0 for another.
 
     Raises UserError where the checkpoint's run had another cloud or another number of ranks.
     """
+    options = start.options
     if options.preview:
         helper.open3d()  # fails here and not at the first preview
-    check_grid(options.grid_size, settings.volume_factor)
+    check_grid(options.grid_size, start.settings.volume_factor)
     device, group = ranks.start(options.context, options.device_id, options.precision)
     with group.exit_on_error():
-        return job_of(cloud_path, run, settings, options, checkpoint, overwrite, finished, device,
-                      group)
+        return job_of(start, run, device, group)
 
 
-def job_of(cloud_path: str | Path, run: RunFolder, settings: Settings, options: Options,
-           checkpoint: Checkpoint | None, overwrite: bool, finished: int, device: Device,
-           group: ranks.Ranks) -> Job:
-    """build() on a device, of a rank of a group."""
+def job_of(start: Start, run: RunFolder, device: Device, group: ranks.Ranks) -> Job:
+    """Do what build() says, on a device, for a rank of a group."""
+    options, checkpoint = start.options, start.checkpoint
     threads.set_count(options.threads)
-    cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate,
-                                settings.with_normals, settings.seed)
-    found = schedule.normals_for(settings, cloud.points, cloud.sigma)
-    # all is written down: a later default is not to change this run
-    settings = settings._replace(test_rate=cloud.test_rate, winding=found is not None)
+    cloud = datasets.load_cloud(start.cloud_path, start.settings.knn, start.settings.test_rate,
+                                start.settings.with_normals, start.settings.seed)
+    normals = schedule.normals_for(start.settings, cloud.points, cloud.sigma)
+    # store resolved values: new defaults must not change a resumed run
+    settings = replace(start.settings, test_rate=cloud.test_rate, winding=normals is not None)
     settings = schedule.complete(settings, cloud.points, cloud.sigma, group.size)
-    flags = {**DEFAULTS, "fpath": str(cloud_path), "monitor_path": str(run.folder),
-             **settings._asdict(), **options._asdict(), "resume": checkpoint is not None,
-             "overwrite": overwrite, "finished": finished}
-    info = info_of(cloud_path, cloud, group.size, flags)
+    start = start._replace(settings=settings)
+    info = info_of(start, run.folder, cloud, group.size)
     if checkpoint:
         runs.check_same(info, checkpoint.info, run.folder)
-    cloud = cloud if found is None else cloud._replace(normals=found)
-    mlp = MLP(settings.dims, frequencies=settings.frequencies, seed=settings.seed,
-              kernel=device.kernel, arrays=checkpoint.parameters if checkpoint else None)
-    mlp.open_frequencies(0)  # each step opens its own share
-    info["architecture"] = mlp.architecture
-    trainer = make_trainer(mlp, cloud, settings, group, checkpoint)
+    cloud = cloud if normals is None else cloud._replace(normals=normals)
+    mlp = MLP(Architecture(settings.dims, frequencies=settings.frequencies), device.kernel,
+              checkpoint.parameters if checkpoint else None, settings.seed)
+    trainer = make_trainer(mlp, cloud, start, group)
     zero_set = None
     if settings.mu:  # its batches do not depend on an option, which may change f's last bits
         dead_zone = schedule.dead_zone(cloud.points, cloud.sigma, settings.knn)
         zero_set = ZeroSet(lambda points: mlp.evaluate(points, device.rows), cloud.points,
                            dead_zone, settings.volume_factor, settings.seed)
-    plan = plan_of(settings, options, len(cloud.points), group.size)._replace(finished=finished)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
                              options.grid_size, settings.volume_factor)
+    plan = plan_of(start, len(cloud.points), group.size)
     return Job(plan, trainer, monitor, zero_set, info, checkpoint, device, len(cloud.points))
 
 
-def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group: ranks.Ranks,
-                 checkpoint: Checkpoint | None) -> Trainer:
-    """The samples, the loss and the solver of a network, as they were at the checkpoint."""
-    sizes = (cloud, settings.batch_size, settings.uniform or settings.batch_size,
-             settings.volume_factor, settings.seed, checkpoint.info["step"] if checkpoint else 0)
-    count = surface_samples.PER_STEP if settings.mu else 0
+def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start, group: ranks.Ranks) -> Trainer:
+    """Make samples, loss and solver of a network, in the state of the checkpoint if there is one.
+    """
+    settings, checkpoint = start.settings, start.checkpoint
+    sizes = Sizes(settings.batch_size, settings.uniform or settings.batch_size,
+                  settings.volume_factor, surface_samples.PER_STEP if settings.mu else 0)
     if mlp.kernel:
-        samples = HostSamples(*sizes, group.rank, group.size, on_zero_set=count)
+        samples = HostSamples(cloud, sizes, settings.seed, start.step, group.rank, group.size)
     else:
-        samples = GraphSamples(*sizes, group.rank, on_zero_set=count)
-    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, settings.lam, settings.tau,
-                            samples.zero_set, settings.mu)
-    solver = solvers.make(settings.solver, mlp.kernel, settings.beta0, settings.beta1)
-    trainer = Trainer(terms, mlp, solver, samples, group)
+        samples = GraphSamples(cloud, sizes, settings.seed, start.step, group.rank)
+    weights = losses.Weights(settings.lam, settings.tau, settings.mu)
+    solver = solvers.make(settings.solver, mlp.kernel)
+    trainer = Trainer(losses.igr_loss(mlp, samples, weights), mlp, solver, samples, group)
     if checkpoint:
         solvers.set_state_of(solver, checkpoint.state)
         if samples.zero_set:
@@ -205,25 +256,30 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, settings: Settings, group
     return trainer
 
 
-def info_of(cloud_path: str | Path, cloud: datasets.PointCloud, size: int,
-            flags: dict[str, Any]) -> dict[str, Any]:
-    """What every checkpoint says of a run of `size` ranks."""
+def info_of(start: Start, folder: Path, cloud: datasets.PointCloud, size: int) -> dict[str, Any]:
+    """Collect what every checkpoint stores about a run of `size` ranks in a folder."""
+    settings, path = start.settings, start.cloud_path
+    flags = {"fpath": str(path), "monitor_path": str(folder), **asdict(settings),
+             **asdict(start.options), "resume": start.checkpoint is not None,
+             "overwrite": start.overwrite, "finished": start.finished}
     digest = helper.fingerprint(cloud.points, cloud.held_out, cloud.sigma, cloud.normals,
                                 cloud.whole)
-    return {"cloud": str(Path(cloud_path).resolve()), "cloud_sha256": digest,
-            "cloud_file_sha256": helper.sha256_of_file(cloud_path),
-            "frame": cloud.frame._asdict(), "volume_factor": flags["volume_factor"],
-            "ranks": size, "flags": flags, "paper": is_papers(flags)}
+    return {"cloud": str(Path(path).resolve()), "cloud_sha256": digest,
+            "cloud_file_sha256": helper.sha256_of_file(path),
+            "held_out": checkpoints.packed(cloud.test), "frame": cloud.frame._asdict(),
+            "volume_factor": settings.volume_factor, "ranks": size, "flags": flags,
+            "paper": is_papers(settings)}
 
 
-def is_papers(flags: dict[str, Any]) -> bool:
+def is_papers(settings: Settings) -> bool:
     """Are solver, rate and loss those of the paper? Then infer.py adds no detail."""
-    return all(flags[name] == getattr(PAPER, name)
+    return all(getattr(settings, name) == getattr(PAPER, name)
                for name in ("solver", "decay", "mu", "frequencies"))
 
 
-def plan_of(settings: Settings, options: Options, points: int, size: int) -> Plan:
-    """The plan for a number of training points and `size` ranks."""
+def plan_of(start: Start, points: int, size: int) -> Plan:
+    """Plan the steps for a number of training points and `size` ranks."""
+    settings, options = start.settings, start.options
     per_epoch = max(1, points // (settings.batch_size * size))
     steps = settings.train_iter or settings.train_epoch * per_epoch
     # a long epoch does not put off a checkpoint, a short run has few
@@ -232,7 +288,7 @@ def plan_of(settings: Settings, options: Options, points: int, size: int) -> Pla
         save_every = options.save_interval_epoch * per_epoch
     preview_every = (options.preview or 0) * per_epoch
     return Plan(steps, per_epoch, save_every, preview_every, settings.learning_rate,
-                settings.decay)
+                settings.decay, start.finished)
 
 
 def train(job: Job, run: RunFolder) -> Path:
@@ -247,17 +303,15 @@ def train(job: Job, run: RunFolder) -> Path:
             run.continue_from(job.checkpoint)
         else:
             run.begin(flags["overwrite"])
-        if not flags["quiet"]:
-            print(summary(job, run.folder))
+        log.info(summary(job, run.folder))
         loop = TrainingLoop(job, run, save_preview)
         loop.train(flags["quiet"])
-        if not flags["quiet"]:
-            print(f"{loop.path} after {loop.seconds() / 60:.1f} minutes")
+        log.info(f"{loop.path} after {loop.seconds() / 60:.1f} minutes")
         return loop.path
 
 
 def summary(job: Job, folder: Path) -> str:
-    """What will run, in three lines."""
+    """Describe what will run, in three lines."""
     flags = job.info["flags"]
     sides = ", normals by winding numbers" if flags["winding"] else ""
     batch = flags["batch_size"]
@@ -277,127 +331,61 @@ def make_parser() -> argparse.ArgumentParser:
     parser = helper.parser(__doc__)
     add = parser.add_argument
     add("-f", "--fpath", help="point cloud to fit, or a mesh, of which the vertices are taken")
-    add("-m", "--monitor-path", help="run folder; made if missing")
+    add("-m", "--monitor-path", default=FOLDER, help="run folder; made if missing")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true",
                        help="continue the run in -m from its newest good checkpoint, with the "
                        "flags it has")
     start.add_argument("--overwrite", action="store_true", help="replace the run in -m")
     settings = parser.add_argument_group("settings, which a resumed run keeps")
-    add_settings(settings.add_argument)
+    presets = helper.add_flags(settings, Settings)["preset"]
+    presets.add_argument("--paper", action="store_true",
+                         help="the settings of the paper's authors: 8 x 512, Adam, 100,000 steps "
+                         "of 16,384 points, no term, encoding or detail of ours; other flags "
+                         "change them; days on a CPU")
     options = parser.add_argument_group("options, which may change when a run is resumed")
-    helper.add_device_flags(options)
-    add_options(options.add_argument)
-    lengths = ", ".join(f"{name} {steps} of {schedule.BATCH[name]} points"
-                        for name, steps in schedule.STEPS.items())
-    preset = parser.add_mutually_exclusive_group()
-    preset.add_argument("--quality", choices=list(schedule.STEPS),
-                        help=f"length of the run in steps: {lengths}; normal with winding numbers "
-                        f"{schedule.STEPS_WITH_WINDING['normal']}; of noisy points at most "
-                        f"{schedule.NOISY_STEPS}")
-    preset.add_argument("--paper", action="store_true",
-                        help="the settings of the paper's authors: 8 x 512, Adam, 100,000 steps of "
-                        "16,384 points, no term, encoding or detail of ours; other flags change "
-                        "them; days on a CPU")
-    parser.set_defaults(**DEFAULTS)
+    helper.add_flags(options, Options)
     return parser
 
 
-def add_settings(add: Callable[..., argparse.Action]) -> None:
-    """Add the flags of Settings by a parser's or a group's add_argument."""
-    number = helper.number
-    add("-b", "--batch-size", type=number(int, 1),
-        help="surface points per step, and as many points of free space near them; default: "
-        f"{schedule.BATCH['normal']}, for a draft {schedule.BATCH['draft']}")
-    add("--uniform", type=number(int, 1), metavar="N",
-        help="points per step anywhere in the cube of free space; default: as many as -b")
-    add("-te", "--train-epoch", type=number(int, 1), help="epochs to train")
-    add("-ti", "--train-iter", type=number(int, 1),
-        help="steps to train, instead of -te; default, without -te: by --quality")
-    add("--solver", choices=["muon", "adam"],
-        help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
-    add("-lr", "--learning-rate", type=number(float, above=0),
-        help="the largest; a short warm-up goes before a cosine; default: "
-        f"{schedule.RATE:g} with muon, twice that up to {schedule.SHORT} steps "
-        f"or with normals by winding numbers; {schedule.ADAM_RATE:g} with adam")
-    add("--decay", choices=["cosine", "halving"],
-        help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "
-        "paper's authors have it")
-    add("--beta0", type=number(float, 0, below=1), help="Adam's decay of the first moment")
-    add("--beta1", type=number(float, 0, below=1), help="Adam's decay of the second moment")
-    add("--lam", type=number(float, 0, MOST_WEIGHT), help="weight of the eikonal term")
-    add("--mu", type=number(float, 0, MOST_WEIGHT),
-        help="weight of the surface-to-point term, which pulls sheets, bubbles and webs without "
-        "points to the nearest points; 0: the paper's loss")
-    add("--frequencies", type=number(int, 0, 12), metavar="K",
-        help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
-        "first half of the run; 0: the paper's network; default: as many as the points resolve, at "
-        "most 8, and 0 for noisy points")
-    add("--tau", type=number(float, 0, MOST_WEIGHT), help="weight of the normals term; default: "
-        f"{schedule.TAU:g}, for normals by winding numbers {schedule.WINDING_TAU:g}")
-    add("--with-normals", action="store_true", help="use the cloud's normals")
-    add("--winding", action=argparse.BooleanOptionalAction,
-        help="estimate normals by winding numbers; default: of many exact points, if not given")
-    add("--dims", type=number(int, 8), help="width of the network; the paper has 512")
-    add("-k", "--knn", type=number(int, 1),
-        help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
-        "paper has 50, which blurs thin parts")
-    add("-vf", "--volume-factor", type=number(float, 1, 100),
-        help="half the side of the cube of free space; the shape's half side is 1")
-    add("-tr", "--test-rate", type=number(float, 0, below=1),
-        help="share of the points that is held out for evaluation; default: "
-        f"{datasets.TEST_RATE:g}, of fewer than {noise.FEW} points 0")
-    add("--seed", type=number(int, 0), help="of the weights, the split, the order and the samples")
-
-
-def add_options(add: Callable[..., argparse.Action]) -> None:
-    """Add the flags of Options, but for the device's, by a parser's or a group's add_argument."""
-    number = helper.number
-    add("--precision", choices=["float32", "tf32"],
-        help="of matrix products on a GPU; tf32: faster, with 10 bits after the point")
-    add("-sie", "--save-interval-epoch", type=number(int, 1), metavar="N",
-        help="epochs between two checkpoints; default: 100, or a tenth of the run if that is less, "
-        f"but at least {SAVE_STEPS} steps")
-    add("--preview", type=number(int, 1), metavar="N",
-        help="write a picture of the surface to preview_NNNNN.png in the run folder, every N "
-        "epochs and at the end")
-    add("--grid-size", type=number(int, 8),
-        help="grid for the evaluation at each checkpoint and for the previews")
-    add("-sb", "--sub-batch-size", type=number(int, 1),
-        help="points at a time in the evaluation; default: what suits the device")
-    add("--quiet", action="store_true", help="no progress bar, no summary")
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags on the command line. Those that are not there are left out, not filled in:
+    """Parse the flags that the command line has. Others are left out, not set to their defaults:
     --resume takes them from the run."""
     parser = make_parser()
+    names = ["fpath", "monitor_path", "resume", "overwrite", "paper", *helper.names_of(Settings),
+             *helper.names_of(Options)]
     absent = object()  # argparse fills in a default only where there is nothing yet
-    everything = argparse.Namespace(**dict.fromkeys([*DEFAULTS, "paper"], absent))
-    args = vars(parser.parse_args(argv, everything))
-    given = {name: value for name, value in args.items() if value is not absent}
+    args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, absent)))
+    given = {name: value for name, value in vars(args).items() if value is not absent}
     if "resume" in given and given.keys() & {"quality", "paper"}:
         parser.error("--resume keeps the run's settings: leave out --quality and --paper")
-    preset = PAPER if given.pop("paper", False) else Settings()
-    own = {"train_iter"} if "train_epoch" in given else set()
-    if given.get("solver", preset.solver) != preset.solver:
-        own.add("learning_rate")  # the preset's is another solver's
-    for name, value in preset._asdict().items():
-        if value != DEFAULTS[name] and name not in own:
-            given.setdefault(name, value)
     if not given.get("fpath") and "resume" not in given:
         parser.error("the following arguments are required: -f/--fpath (or --resume)")
+    if given.pop("paper", False):
+        given = {**papers_flags(given), **given}
     return argparse.Namespace(**given)
+
+
+def papers_flags(given: dict[str, Any]) -> dict[str, Any]:
+    """The flags that --paper stands for beside the given ones."""
+    standard = asdict(Settings())
+    flags = {name: value for name, value in asdict(PAPER).items() if value != standard[name]}
+    if "train_epoch" in given:
+        del flags["train_iter"]
+    if given.get("solver", PAPER.solver) != PAPER.solver:
+        del flags["learning_rate"]  # it is another solver's
+    return flags
 
 
 def main(args: argparse.Namespace) -> None:
     flags = dict(vars(args))
-    folder = flags.get("monitor_path", DEFAULTS["monitor_path"])
-    if flags.get("resume"):
+    folder = flags.pop("monitor_path", FOLDER)
+    overwrite = flags.pop("overwrite", False)
+    if flags.pop("resume", False):
         resume(folder, **flags)
     else:
-        fit(flags["fpath"], folder, entries_of(Settings, flags), entries_of(Options, flags),
-            overwrite=flags.get("overwrite", False))
+        fit(flags["fpath"], folder, helper.options_from(Settings, flags),
+            helper.options_from(Options, flags), overwrite=overwrite)
 
 
 if __name__ == "__main__":

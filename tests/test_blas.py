@@ -21,11 +21,11 @@ from benchmarks.stress import kills
 import fields
 from igr.field import checkpoints
 from igr.isosurface import extraction
-from networks import MLP
+from networks import MLP, Architecture
 import numpy as np
 
 folder = Path(sys.argv[1])
-mlp = MLP(100, radius=0.6, seed=2, kernel=True)
+mlp = MLP(Architecture(100), radius=0.6, seed=2, kernel=True)
 grid = extraction.Grid.of([-1.5] * 3, [1.5] * 3, 65)
 sparse, dense = (extraction.extract(mlp.evaluate, grid, dense=dense)[0] for dense in (False, True))
 assert fields.difference(sparse, dense, grid) == 0

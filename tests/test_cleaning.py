@@ -1,5 +1,7 @@
 """Cleaning: what goes, what stays as it was, and when the training advises it."""
 
+from dataclasses import replace
+
 import datasets
 from helper import UserError
 from igr.formats import files
@@ -48,21 +50,21 @@ def test_lonely_points_are_counted_by_brute_force(rng):
     cloud = Geometry(rng.uniform(size=(400, 3)))
     others = (cdist(cloud.points, cloud.points) < 0.15).sum(axis=1) - 1
     assert 50 < (others < 4).sum() < 350
-    kept, removed, _ = cleaning.clean(cloud, NOTHING._replace(radius=0.15, fewest=4))
+    kept, removed, _ = cleaning.clean(cloud, replace(NOTHING, radius=0.15))
     assert np.array_equal(kept.points, cloud.points[others >= 4])
     assert np.array_equal(removed.points, cloud.points[others < 4])
 
 
 def test_disks_are_apart_and_leave_no_gap(knot):
-    kept, _, _ = cleaning.clean(knot, NOTHING._replace(disk=0.3))
+    kept, _, _ = cleaning.clean(knot, replace(NOTHING, disk=0.3))
     between = cdist(kept.points, kept.points) + np.eye(len(kept.points))
     assert between.min() > 0.3 and cdist(knot.points, kept.points).min(axis=1).max() <= 0.3
-    again, _, _ = cleaning.clean(knot, NOTHING._replace(disk=0.3), seed=1)
+    again, _, _ = cleaning.clean(knot, replace(NOTHING, disk=0.3), seed=1)
     assert not np.array_equal(again.points, kept.points)
 
 
 def test_voxels_keep_the_point_nearest_to_their_mean(knot):
-    kept, removed, _ = cleaning.clean(knot, NOTHING._replace(voxel=0.4))
+    kept, removed, _ = cleaning.clean(knot, replace(NOTHING, voxel=0.4))
     cells = np.floor((knot.points - knot.points.min(axis=0)) / 0.4)
     expected = []
     for cell in np.unique(cells, axis=0):

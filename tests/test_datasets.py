@@ -6,6 +6,8 @@ import os
 import datasets
 import helper
 from helper import UserError, sha256_of_file
+from igr.backend import ranks
+from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import shapes
 from igr.geometry.frames import Frame, Geometry
@@ -58,7 +60,7 @@ def test_of_a_large_cloud_a_sample_is_trained_on(knot, monkeypatch, capsys):
     brute = np.sort(cdist(cloud.points, cloud.points), axis=1)[:, 5]
     np.testing.assert_allclose(cloud.sigma[:, 0], brute, rtol=1e-5)
     # the detail, which takes all points, knows those that were held out
-    info = {"flags": {"seed": 0, "test_rate": 0.25}, "cloud_file_sha256": sha256_of_file(knot)}
+    info = {"held_out": checkpoints.packed(cloud.test), "cloud_file_sha256": sha256_of_file(knot)}
     known = datasets.training_points(knot, info, cloud.frame)
     assert len(known.points) == 400
     assert cdist(cloud.held_out, known.points[known.held_out]).min(axis=1).max() < 1e-6
@@ -136,7 +138,8 @@ def test_the_clouds_colours_come_with_its_points(tmp_path):
 
     def colored_by(cloud):
         grid = Grid.of([-1.5] * 3, [1.5] * 3, 8)
-        return infer.finished(shapes.mesh("sphere"), cloud, grid, False, None, 1.0, print)
+        work = infer.Work(None, infer.Extraction(), grid, ranks.ALONE, cloud)
+        return infer.finished(shapes.mesh("sphere"), work)
 
     colored = colored_by(cloud)
     assert np.abs(colored.colors - (colored.points + 1) / 2).mean() < 0.05

@@ -7,7 +7,7 @@ from igr.formats import files
 from igr.geometry import shapes
 from igr.training import sampling, solvers
 import losses
-from networks import MLP
+from networks import MLP, Architecture
 from test_sampling import cloud, drawn
 
 import nnabla as nn
@@ -31,11 +31,11 @@ def test_loss_and_gradients(gpu, rng):
     found = []
     for kernel in (False, True):
         devices.set_context("cpu" if kernel else "cuda")
-        mlp, variables = MLP(512, seed=1, kernel=kernel), []
+        mlp, variables = MLP(Architecture(512), seed=1, kernel=kernel), []
         for array in (x, y, n):
             variables.append(nn.Variable(array.shape))
             variables[-1].d = array
-        loss = losses.igr_loss(mlp, *variables)["loss"]
+        loss = losses.igr_loss(mlp, losses.Samples(*variables), losses.Weights())["loss"]
         for v in mlp.parameters.values():
             v.grad.zero()
         loss.forward(clear_no_need_grad=True)
@@ -47,16 +47,17 @@ def test_loss_and_gradients(gpu, rng):
 
 def test_inference(gpu, rng):
     points = rng.uniform(-1.5, 1.5, (gpu.rows + 100, 3))
-    values = MLP(256, seed=1).evaluate(points, gpu.rows)
-    assert np.abs(values - MLP(256, seed=1, kernel=True).evaluate(points)).max() < 1e-5
-    assert np.array_equal(values[-100:], MLP(256, seed=1).evaluate(points[-100:], gpu.rows))
+    graph, kernel = (MLP(Architecture(256), kernel) for kernel in (False, True))
+    values = graph.evaluate(points, gpu.rows)
+    assert np.abs(values - kernel.evaluate(points)).max() < 1e-5
+    assert np.array_equal(values[-100:], graph.evaluate(points[-100:], gpu.rows))
 
 
 def test_samples(gpu, rng):
     """As test_sampling.py has it, where nnabla's generators are cuRAND's."""
     data = cloud(480, rng)
-    whole = drawn(sampling.GraphSamples(data, 41, 31, 1.5, 3, 0), 200)
-    again = drawn(sampling.GraphSamples(data, 41, 31, 1.5, 3, 150), 50)
+    whole = drawn(sampling.GraphSamples(data, sampling.Sizes(41, 31, 1.5), 3, 0), 200)
+    again = drawn(sampling.GraphSamples(data, sampling.Sizes(41, 31, 1.5), 3, 150), 50)
     for a, b in zip(whole, again):
         assert np.array_equal(a[150:], b)
     x, y, _ = whole
@@ -78,13 +79,13 @@ def step_along(solver, parameters, gradients):
 def test_solvers(gpu, rng, name):
     """Three steps of one object, also across set_state()."""
     gradients = [{key: rng.standard_normal(p.shape).astype(np.float32)
-                  for key, p in MLP(64).parameters.items()} for _ in range(3)]
+                  for key, p in MLP(Architecture(64)).parameters.items()} for _ in range(3)]
     moved = []
     for kernel in (False, True):
         devices.set_context("cpu" if kernel else "cuda")
-        parameters, state = MLP(64, seed=1).parameters, None
+        parameters, state = MLP(Architecture(64), seed=1).parameters, None
         for part in (gradients[:2], gradients[2:]):
-            solver = solvers.make(name, kernel, 0.9, 0.999)
+            solver = solvers.make(name, kernel)
             solver.set_parameters(parameters)
             if state:
                 solvers.set_state_of(solver, state)

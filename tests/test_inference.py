@@ -19,14 +19,14 @@ COUNT = """
 import json, sys
 from igr.backend import blas
 from igr.field import inference
-from networks import MLP
+from networks import MLP, Architecture
 import numpy as np
 
 rng = np.random.default_rng(0)
 points = rng.uniform(-1.5, 1.5, (int(sys.argv[1]), 3)).astype(np.float32)
 found = {"core type": blas.loaded()}
 for width in (8, 64, 100, 128, 256, 512):
-    mlp = MLP(width, seed=1, kernel=True)
+    mlp = MLP(Architecture(width), seed=1, kernel=True)
     values = mlp.evaluate(points)
     differ = 0
     for _ in range(20):
@@ -68,9 +68,9 @@ def test_a_million_values_do_not_depend_on_the_company(core_type):
 def test_every_block_gives_the_same_f(width, block, monkeypatch, rng):
     """The margin is left out, the leftovers of the last block too; without BLAS it is the same."""
     points = rng.uniform(-1.5, 1.5, (1201, 3)).astype(np.float32)
-    mlp = networks.MLP(width, seed=3, kernel=True)
+    mlp = networks.MLP(networks.Architecture(width), seed=3, kernel=True)
     x = networks.nn.Variable.from_numpy_array(points)
-    f = networks.MLP(width, seed=3).value(x)
+    f = networks.MLP(networks.Architecture(width), seed=3).value(x)
     f.forward()
     monkeypatch.setattr(inference, "block_of", lambda *sizes: block)
     np.testing.assert_allclose(mlp.evaluate(points), f.d[:, 0], atol=3e-6)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from conftest import ROOT
 
@@ -51,22 +50,3 @@ def test_ctrl_c_in_the_work_closes_what_is_open(tmp_path, raises):
 def test_a_program_that_imports_us_keeps_its_ctrl_c():
     program = "import signal, helper; assert signal.getsignal(2) is signal.default_int_handler"
     assert run("-c", program, cwd=ROOT).returncode == 0
-
-
-def test_a_stopped_script_stops_what_it_started(tmp_path):
-    """SIGTERM, which reaches one process only, not the terminal's group."""
-    child = ("import os, time\n"
-             f"open(r'{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(60)")
-    program = ("import helper, sys\n"
-               f"command = [sys.executable, '-c', {child!r}]\n"
-               "helper.run(lambda args: helper.run_child(command), None)")
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, text=True,
-                              stderr=subprocess.PIPE)
-    pid = tmp_path / "pid"
-    while not (pid.is_file() and pid.read_text()):
-        assert parent.poll() is None
-        time.sleep(0.05)
-    parent.terminate()
-    assert parent.communicate(timeout=60)[1] == "-c: stopped\n" and parent.returncode == 143
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)

@@ -12,8 +12,8 @@ import sys
 import time
 
 from conftest import ROOT
+import helper
 from helper import UserError
-from igr.backend import ranks
 from igr.formats import files
 from igr.geometry import shapes
 from igr.training import locks, runs
@@ -107,19 +107,19 @@ def test_a_folder_that_was_removed_meanwhile(tmp_path):
     assert (folder / ".lock").read_text() == "another's"
 
 
-def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, capsys):
+def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, caplog):
     def none(*args):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(locks.fcntl, "lockf", none)
     with locks.only_one(tmp_path):
-        assert "no lock (No locks available)" in capsys.readouterr().err
+        assert "no lock (No locks available)" in caplog.text
 
 
 def test_only_the_first_rank_locks(tmp_path, monkeypatch):
-    assert ranks.is_first()
+    assert helper.is_first_rank()
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
-    assert not ranks.is_first()
+    assert not helper.is_first_rank()
     with runs.RunFolder(tmp_path).alone(writes=False):
         assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="no such run"), runs.RunFolder(tmp_path / "a").alone():

@@ -5,8 +5,10 @@ import datasets
 from igr.backend import ranks
 from igr.geometry.frames import Frame
 from igr.training import loop, sampling, solvers, surface_samples
+from igr.training.sampling import Sizes
 import losses
-from networks import MLP
+from losses import Samples, Weights
+from networks import MLP, Architecture
 
 import nnabla as nn
 import nnabla.functions as F
@@ -74,7 +76,7 @@ def test_weighted_sum(rng):
     for n, truth in [(variable([[0, 4.0, 0]] * 2),
                       {"points": 3, "eikonal": 4, "normals": 5, "loss": 13.4}),
                      (None, {"points": 3, "eikonal": 4, "loss": 3.4})]:
-        terms = losses.igr_loss(Slope(), x, y, n, lam=0.1, tau=2)
+        terms = losses.igr_loss(Slope(), Samples(x, y, n), Weights(lam=0.1, tau=2))
         nn.forward_all(list(terms.values()))
         values = {name: float(term.d) for name, term in terms.items()}
         assert values == pytest.approx(truth, rel=1e-5)
@@ -106,7 +108,8 @@ def surface_term(field, samples, normals=False):
     """The term and its gradient by parameter, among surface points and points of free space."""
     rng = np.random.default_rng(5)
     x, y, n = (variable(rng.uniform(-1, 1, (count, 3)).astype(np.float32)) for count in (4, 5, 4))
-    term = losses.igr_loss(field, x, y, n if normals else None, zero_set=samples, mu=1.0)["surface"]
+    given = Samples(x, y, n if normals else None, samples)
+    term = losses.igr_loss(field, given, Weights(mu=1.0))["surface"]
     for parameter in field.parameters.values():
         parameter.grad.zero()
     term.forward(clear_no_need_grad=True)
@@ -150,7 +153,7 @@ def on_zero_set(mlp, s):
 def test_surface_term_of_a_network(rng, kernel):
     """The derivative along the gradient is that of the mean distance between the zero set's points,
     found anew for the changed parameters, and the cloud's."""
-    mlp = MLP(32, kernel=kernel)
+    mlp = MLP(Architecture(32), kernel=kernel)
     s = on_zero_set(mlp, 0.5 * on_sphere(rng, 128))
     p = s * rng.uniform(0.3, 0.9, (128, 1)) + 0.1 * rng.standard_normal((128, 3))
     _, gradients = surface_term(mlp, zero_samples(s, p))
@@ -194,7 +197,7 @@ def test_a_level_field_has_a_bounded_gradient():
 
 def test_without_a_pool_the_surface_term_is_nothing(rng):
     samples = zero_samples(np.zeros((8, 3)), np.zeros((8, 3)), weight=0)
-    value, gradients = surface_term(MLP(16, kernel=True), samples)
+    value, gradients = surface_term(MLP(Architecture(16), kernel=True), samples)
     assert value == 0 and not any(g.any() for g in gradients.values())
 
 
@@ -205,9 +208,9 @@ def test_without_mu_the_loss_is_the_paper_s(rng, kernel, normals):
     x, y, n = (variable(rng.uniform(-1, 1, (size, 3)).astype(np.float32)) for size in (6, 12, 6))
     n = n if normals else None
     found = []
-    for build in (lambda mlp: losses.igr_loss(mlp, x, y, n, 0.1, 2.0)["loss"],
+    for build in (lambda mlp: losses.igr_loss(mlp, Samples(x, y, n), Weights(0.1, 2.0))["loss"],
                   lambda mlp: papers_loss(mlp, x, y, n)):
-        mlp = MLP(16, kernel=kernel)
+        mlp = MLP(Architecture(16), kernel=kernel)
         loss = build(mlp)
         names = []
         loss.visit(lambda f: names.append(f.info.type_name))  # noqa: B023
@@ -243,12 +246,11 @@ def train(mlp, points, mu, steps):
     """Train a network on a cloud, with one pool."""
     cloud = datasets.PointCloud(points, None, np.full((len(points), 1), 0.1, np.float32),
                                 points[:0], Frame())
-    samples = sampling.HostSamples(cloud, 64, 64, 1.5, 0, 0, on_zero_set=128 if mu else 0)
+    samples = sampling.HostSamples(cloud, Sizes(64, 64, 1.5, 128 if mu else 0), 0)
     if mu:
         samples.zero_set.set_pool(zero_set(mlp, points).pool(0))
-    terms = losses.igr_loss(mlp, samples.x, samples.y, None, 0.1, 1.0, samples.zero_set, mu)
-    trainer = loop.Trainer(terms, mlp, solvers.make("muon", True, 0.9, 0.999),
-                               samples, ranks.Ranks())
+    terms = losses.igr_loss(mlp, samples, Weights(mu=mu))
+    trainer = loop.Trainer(terms, mlp, solvers.make("muon", True), samples, ranks.Ranks())
     for _ in range(steps):
         trainer.step(2e-3)
 
@@ -257,13 +259,13 @@ def test_the_surface_term_removes_a_ghost(rng):
     """A network that has learnt two balls is trained on with the points of one."""
     ball = (0.5 * on_sphere(rng, 400) - [0.4, 0, 0]).astype(np.float32)
     ghost = (0.25 * on_sphere(rng, 200) + [0.75, 0, 0]).astype(np.float32)
-    mlp = MLP(32, kernel=True)
+    mlp = MLP(Architecture(32), kernel=True)
     train(mlp, np.concatenate([ball, ghost]), 0, 300)
     assert ghost_share(mlp, ball) == pytest.approx(0.2, abs=0.05)
     learnt = {name: parameter.d.copy() for name, parameter in mlp.parameters.items()}
     shares = {}
     for mu in (0, 1):
-        mlp = MLP(32, kernel=True, arrays=learnt)
+        mlp = MLP(Architecture(32), kernel=True, arrays=learnt)
         train(mlp, ball, mu, 60)
         shares[mu] = ghost_share(mlp, ball)
     assert shares[0] > 0.05 and shares[1] < 0.005

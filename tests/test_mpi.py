@@ -21,7 +21,7 @@ from igr.training.runs import RunFolder
 settings = train.Settings(batch_size=32, dims=32, train_iter=40, knn=5, test_rate=0.0)
 options = train.Options(context="cpu", threads=1, quiet=True)
 run = RunFolder("run")
-job = train.build("c.ply", run, settings, options)
+job = train.build(train.Start("c.ply", settings, options), run)
 group = job.trainer.group
 with group.exit_on_error(), run.alone(writes=group.rank == 0, make=True):
     train.train(job, run)

@@ -5,7 +5,7 @@ from helper import UserError
 from igr.backend import threads
 from igr.field import checkpoints, passes
 import networks
-from networks import MLP, geometric_init, layer_shapes
+from networks import MLP, Architecture, geometric_init, layer_shapes
 import reference
 
 import h5py
@@ -20,7 +20,7 @@ N, DIMS = 70, 32
 
 @pytest.fixture(params=["graph", "kernel"])
 def mlp(request):
-    return MLP(DIMS, seed=3, kernel=request.param == "kernel")
+    return MLP(Architecture(DIMS), seed=3, kernel=request.param == "kernel")
 
 
 def arrays64(mlp):
@@ -94,7 +94,8 @@ def test_kernel_agrees_with_the_graph_in_every_parameter(x, rng, frequencies):
     c = rng.standard_normal((N, 1))
     d = rng.standard_normal((N, 3))
     for kernel in (False, True):
-        mlp = MLP(64, frequencies=frequencies, opened=2.6, kernel=kernel, arrays=arrays)
+        mlp = MLP(Architecture(64, frequencies=frequencies, opened=min(2.6, frequencies)), kernel,
+                  arrays)
         f, g = mlp.value_and_gradient(variable(x), N)
         f_x, grad_y = mlp.value_and_gradient(variable(x), N - 33)
         extra = F.sum(f_x) + F.sum(grad_y * grad_y)  # two calls add into the same gradients
@@ -114,7 +115,7 @@ def test_the_graphs_gradient_is_nn_grads(x, activation, apart, monkeypatch):
     """The chain of plain functions against nnabla's own derivative, at some of the points and in
     what flows back to every parameter; with the other points apart, too."""
     monkeypatch.setattr(networks, "APART", 1 if apart else N)
-    mlp = MLP(64, activation, seed=5)
+    mlp = MLP(Architecture(64, activation), seed=5)
     found = []
     for chain in (True, False):
         points = variable(x)
@@ -148,7 +149,7 @@ def test_threads_change_nothing_but_the_rounding(x, monkeypatch):
     try:
         for n in (1, 3, 3):
             threads.set_count(n)
-            mlp = MLP(DIMS, seed=1, kernel=True)
+            mlp = MLP(Architecture(DIMS), seed=1, kernel=True)
             f, g = mlp.value_and_gradient(variable(x), N)
             loss = F.mean(f * f) + F.mean(g * g)
             loss.forward()
@@ -192,7 +193,7 @@ def test_compiles_without_a_folder_for_the_cache(monkeypatch):
 
 
 def test_nan_goes_through_the_kernel():
-    mlp = MLP(DIMS, kernel=True)
+    mlp = MLP(Architecture(DIMS), kernel=True)
     assert np.isnan(mlp.evaluate(np.array([[np.nan, 0, 0]]))).all()
 
 
@@ -202,7 +203,7 @@ def test_first_field_is_a_sphere(rng):
     for radius in (1.0, 0.5):
         error = []
         for seed in range(4):
-            f = MLP(512, radius=radius, seed=seed, kernel=True).evaluate(points)
+            f = MLP(Architecture(512), radius=radius, seed=seed, kernel=True).evaluate(points)
             error.append(f - (np.linalg.norm(points, axis=1) - radius))
         assert abs(np.mean(error)) < 0.12 and np.std(error) < 0.2
 
@@ -220,7 +221,7 @@ def test_checkpoint_returns_the_same_network(tmp_path, x, mlp):
     path = tmp_path / "param_00001.h5"
     frame = {"center": [1, 2, 3], "scale": 4}
     checkpoints.save_checkpoint(path, mlp.parameters, {
-        "architecture": mlp.architecture, "frame": frame, "volume_factor": 1.25})
+        "architecture": vars(mlp.architecture), "frame": frame, "volume_factor": 1.25})
     again, frame_again, volume_factor, _ = networks.load_network(path, mlp.kernel)
     assert np.array_equal(again.evaluate(x), mlp.evaluate(x))
     assert frame_again == ((1, 2, 3), 4) and volume_factor == 1.25
@@ -261,8 +262,6 @@ def test_models_of_nnabla_examples_load(tmp_path, rng, x, kernel):
     slope = np.stack([leaky(x64 + step) - leaky(x64 - step) for step in 1e-9 * np.eye(3)]) / 2e-9
     assert np.median(np.abs(gradient - slope.T)) < 1e-4 * np.abs(slope).max()
     assert frame == ((0, 0, 0), 1) and volume_factor == 1.5
-    other = networks.load_network(path, kernel, {"activation": "softplus"})
-    assert relative(other.mlp.evaluate(x), leaky(x64)) > 1e-3
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -272,10 +271,10 @@ def test_models_of_nnabla_examples_load(tmp_path, rng, x, kernel):
     (lambda file: file.attrs.__setitem__("igr", "{}"), "damaged"),
 ])
 def test_damaged_checkpoints_are_refused(tmp_path, damage, message):
-    mlp = MLP(16)
+    mlp = MLP(Architecture(16))
     path = tmp_path / "param_00001.h5"
     checkpoints.save_checkpoint(path, mlp.parameters, {
-        "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
+        "architecture": vars(mlp.architecture), "frame": {"center": [0, 0, 0], "scale": 1},
         "volume_factor": 1.5})
     with h5py.File(path, "r+") as file:
         damage(file)

@@ -12,7 +12,7 @@ from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import shapes
 import infer
-from networks import MLP
+from networks import MLP, Architecture
 import visualize
 
 import numpy as np
@@ -37,9 +37,9 @@ def folder(tmp_path, monkeypatch):
     mesh = shapes.mesh("letter")
     files.write("q.ply", mesh)
     files.write("cloud.ply", shapes.sample("letter", 300))
-    mlp = MLP(16)
+    mlp = MLP(Architecture(16))
     checkpoints.save_checkpoint("param_1.h5", mlp.parameters, {
-        "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1.0},
+        "architecture": vars(mlp.architecture), "frame": {"center": [0, 0, 0], "scale": 1.0},
         "volume_factor": 1.5, "cloud": str(tmp_path / "cloud.ply"),
         "cloud_file_sha256": helper.sha256_of_file("cloud.ply")})
     Path("camera.json").write_text("{}")
@@ -56,6 +56,7 @@ def folder(tmp_path, monkeypatch):
     "datasets.py create -f q.ply -o ../{}/to_q.ply",
     "infer.py -mlp param_1.h5 -o cloud.ply",
     "infer.py -mlp param_1.h5 -f q.ply -o q.ply",
+    "infer.py -mlp param_1.h5 -o a.ply --normals cloud.ply",
     "infer.py -mlp param_1.h5 -o to_param_1.ply",
     "evaluate.py -f cloud.ply -mdp q.ply -o to_q.json",
     "evaluate.py -f cloud.ply -mdp q.ply -o to_cloud.json",
@@ -82,7 +83,7 @@ def test_an_input_is_never_the_output(folder, line):
 def test_a_folder_is_refused_before_the_work(folder, monkeypatch, line):
     for suffix in (".ply", ".json", ".png", ".html"):
         Path(f"made{suffix}").mkdir()
-    monkeypatch.setattr(infer, "mesh_of", None)
+    monkeypatch.setattr(infer, "extracted", None)
     monkeypatch.setattr(datasets.shapes, "mesh", None)
     monkeypatch.setattr(files, "write", None)
     with pytest.raises(UserError, match="is a folder; name a file"):

@@ -39,14 +39,14 @@ def test_a_file_gets_ten_lines_and_a_terminal_a_bar(monkeypatch):
     assert "\r" in shown(monkeypatch, Terminal(), 0, 3, False)
 
 
-def test_other_work_says_a_line_now_and_then(monkeypatch):
+def test_other_work_says_a_line_now_and_then(monkeypatch, caplog):
     clock = iter([0.0, 1.0, 25.0, 30.0, 50.0, 90.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    lines = []
-    watch = Watch("counting", 80, lines.append)
+    caplog.set_level("INFO", "igr")
+    watch = Watch("counting", 80)
     for parts in (10, 10, 10, 10, 40):
         watch.done(parts)
-    assert lines == ["counting: 25 %, about 75 s left", "counting: 50 %, about 50 s left"]
+    assert caplog.messages == ["counting: 25 %, about 75 s left", "counting: 50 %, about 50 s left"]
 
 
 def test_a_perfect_surface_is_at_the_floor():

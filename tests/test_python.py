@@ -1,8 +1,10 @@
 """What notebooks call: train.fit, train.resume and infer.mesh_of, without a command line."""
 
+from dataclasses import asdict, replace
 import json
 
 import fields
+import helper
 from helper import UserError
 from igr.backend import threads
 from igr.field import checkpoints
@@ -20,6 +22,7 @@ import pytest
 
 SETTINGS = train.Settings(dims=16, batch_size=32, knn=5, train_iter=40, test_rate=0.1)
 OPTIONS = train.Options(save_interval_epoch=2, grid_size=16, quiet=True, context="cpu")
+FLAGS = {**asdict(train.Settings()), **asdict(train.Options())}
 LINE = ("train.py -f c.ply -m line --dims 16 -b 32 -k 5 -ti 40 -tr 0.1 -sie 2 --grid-size 16 "
         "--quiet --context cpu")
 
@@ -47,7 +50,8 @@ def test_fit_resume_and_mesh(script, cloud, tmp_path, capsys):
     assert train.resume(tmp_path / "run", threads=1, quiet=True, knn=5) == last
     again, info = checkpoints.load_checkpoint(last)
     assert again.keys() == arrays.keys() and info["flags"]["threads"] == 1
-    mesh, stats = infer.mesh_of(tmp_path / "line/param_00008.h5", 24, level=0.01)
+    options = infer.Extraction(grid_size=24, level=0.01)
+    mesh, stats, *_ = infer.mesh_of(tmp_path / "line/param_00008.h5", options)
     script("infer.py -mlp line/param_00008.h5 --grid-size 24 --level 0.01 -o line.ply")
     # gradients' last bits depend on the number of threads, and the detail's fits amplify them
     assert np.abs(mesh.points - files.read(tmp_path / "line.ply").points).max() < 1e-5
@@ -74,21 +78,19 @@ def test_defaults_are_those_of_the_command_line(capsys):
     with pytest.raises(SystemExit):
         train.parse_args(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    for name, value in train.DEFAULTS.items():
+    for name, value in FLAGS.items():
         assert f"--{name.replace('_', '-')}" in said
         if value is not None and value is not False:
             assert f"(default: {value})" in said, name
 
 
 def test_a_run_keeps_its_settings_and_may_change_its_options():
-    info = {"flags": {**train.DEFAULTS, "dims": 64, "quiet": True, "train_iter": 50}, "step": 40,
+    info = {"flags": {**FLAGS, "dims": 64, "quiet": True, "train_iter": 50}, "step": 40,
             "cloud": "/a/c.ply"}
-    fixed = train.Settings._fields
+    fixed = helper.names_of(train.Settings)
     flags = runs.flags_to_resume(info, {"dims": 64, "grid_size": 99}, fixed)
     assert flags["dims"] == 64 and flags["grid_size"] == 99 and flags["fpath"] == "/a/c.ply"
     assert not flags["quiet"]  # this one is not taken over
-    del info["flags"]["mu"]  # as in a run from before there was the flag
-    assert runs.flags_to_resume(info, {}, fixed)["mu"] == 0
     with pytest.raises(UserError) as error:
         runs.flags_to_resume(info, {"dims": 65, "lam": 1.0, "threads": 1}, fixed)
     assert "--dims 65 (the run has 64), --lam 1.0 (the run has 0.1); leave" in str(error.value)
@@ -99,14 +101,14 @@ def test_a_run_keeps_its_settings_and_may_change_its_options():
 def test_a_finished_run_goes_on_bit_for_bit(cloud, tmp_path):
     """Its rate rises to a third and falls again, its frequencies stay open. A part of it that is
     made again is the same."""
-    settings = SETTINGS._replace(frequencies=2)
+    settings = replace(SETTINGS, frequencies=2)
     train.fit(cloud, tmp_path / "run", settings, OPTIONS)
     first = train.resume(tmp_path / "run", train_iter=100, quiet=True, save_interval_epoch=1)
     rows = [json.loads(row) for row in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "rate" in row] == [40, 50, 100]
     weights = checkpoints.load_checkpoint(first)[0]
-    plan = train.plan_of(settings._replace(learning_rate=0.3, train_iter=100), OPTIONS, 100,
-                         1)._replace(finished=40)
+    longer = replace(settings, learning_rate=0.3, train_iter=100)
+    plan = train.plan_of(train.Start(cloud, longer, OPTIONS, finished=40), 100, 1)
     rates = [plan.rate_at(step) for step in range(40, 100)]
     assert max(rates) == pytest.approx(0.1, rel=0.05) and rates[-1] < 0.002
     assert plan.opened_at(40, 2) == 2 and plan.needs_pool(40) and not plan.needs_pool(99)
@@ -124,10 +126,11 @@ def test_sparse_equals_dense_with_detail_and_outliers(cloud, tmp_path, rng):
     points = shapes.sample("sphere", 3000).points
     points[:30] += 0.2 * rng.standard_normal((30, 3))
     files.write(cloud, Geometry(points))
-    last = train.fit(cloud, tmp_path / "run", SETTINGS._replace(train_iter=150, dims=32), OPTIONS)
-    sparse, stats = infer.mesh_of(last, 65)
-    dense, _ = infer.mesh_of(last, 65, dense=True)
-    network, _ = infer.mesh_of(last, 65, detail="off")
+    settings = replace(SETTINGS, train_iter=150, dims=32)
+    last = train.fit(cloud, tmp_path / "run", settings, OPTIONS)
+    sparse, stats, *_ = infer.mesh_of(last, infer.Extraction(65))
+    dense = infer.mesh_of(last, infer.Extraction(65, dense=True)).mesh
+    network = infer.mesh_of(last, infer.Extraction(65, detail="off")).mesh
     assert stats.dense > stats.evaluations
     grid = Grid.of([-1.5] * 3, [1.5] * 3, 65)
     assert fields.difference(sparse, dense, grid) < 1e-4  # cells: f is summed in other blocks
@@ -137,41 +140,39 @@ def test_sparse_equals_dense_with_detail_and_outliers(cloud, tmp_path, rng):
 def test_the_papers_settings():
     """--paper is one word for them; other flags change them; infer.py then adds no detail."""
     given = vars(train.parse_args(["-f", "c.ply", "--paper", "--dims", "64"]))
-    settings = train.entries_of(train.Settings, given)
-    assert settings == train.PAPER._replace(dims=64)
-    flags = {**train.DEFAULTS, **settings._asdict()}
-    assert train.is_papers(flags) and not train.is_papers(train.DEFAULTS)
-    plan = train.plan_of(train.PAPER, OPTIONS, 100_000, 1)
+    settings = helper.options_from(train.Settings, given)
+    assert settings == replace(train.PAPER, dims=64)
+    assert train.is_papers(settings) and not train.is_papers(train.Settings())
+    plan = train.plan_of(train.Start("c.ply", train.PAPER, OPTIONS), 100_000, 1)
     assert [plan.rate_at(step) for step in (0, 1999, 2000, 4000)] == [0.005, 0.005, 0.0025, 0.00125]
 
 
-def test_the_papers_network_gets_no_detail(cloud, tmp_path):
-    settings = train.PAPER._replace(dims=16, batch_size=32, uniform=32, knn=5, train_iter=40)
+def test_the_papers_network_gets_no_detail(cloud, tmp_path, caplog):
+    settings = replace(train.PAPER, dims=16, batch_size=32, uniform=32, knn=5, train_iter=40)
     last = train.fit(cloud, tmp_path / "run", settings, OPTIONS)
-    said = []
-    plain, _ = infer.mesh_of(last, 24, detail="off", keep_all=True)
-    mesh, _ = infer.mesh_of(last, 24, say=said.append)
-    assert any("the paper has none" in line for line in said)
+    plain = infer.mesh_of(last, infer.Extraction(24, detail="off", keep_all=True)).mesh
+    caplog.set_level("INFO", "igr")
+    mesh = infer.mesh_of(last, infer.Extraction(24)).mesh
+    assert "the paper has none" in caplog.text
     assert np.array_equal(mesh.points, plain.points)
 
 
 def test_frequencies_follow_the_points(cloud, tmp_path):
     """Fewer points resolve fewer waves; what was taken is kept for a resumed run."""
     assert [frequencies_for(s) for s in (1e-4, 0.009, 0.0436, 2.0)] == [8, 8, 5, 0]
-    last = train.fit(cloud, tmp_path / "run", SETTINGS._replace(train_iter=20), OPTIONS)
+    last = train.fit(cloud, tmp_path / "run", replace(SETTINGS, train_iter=20), OPTIONS)
     info = checkpoints.load_checkpoint(last)[1]
     assert 0 < info["flags"]["frequencies"] == info["architecture"]["frequencies"] < 8
 
 
-def test_a_cloud_that_has_changed_gives_the_networks_mesh(cloud, tmp_path):
+def test_a_cloud_that_has_changed_gives_the_networks_mesh(cloud, tmp_path, caplog):
     last = train.fit(cloud, tmp_path / "run", SETTINGS, OPTIONS)
     files.write(cloud, shapes.sample("torus", 300))
-    said = []
-    mesh, _ = infer.mesh_of(last, 24, say=said.append)
-    assert any("another cloud than the network was trained on; -f names" in line for line in said)
-    assert np.array_equal(mesh.points, infer.mesh_of(last, 24, detail="off")[0].points)
+    made = infer.mesh_of(last, infer.Extraction(24))
+    assert "another cloud than the network was trained on; -f names" in caplog.text
+    plain = infer.mesh_of(last, infer.Extraction(24, detail="off")).mesh
+    assert np.array_equal(made.mesh.points, plain.points) and made.note == infer.NO_DETAIL
     with pytest.raises(UserError, match="another cloud"):
-        infer.mesh_of(last, 24, trim="auto")
-    named = []
-    infer.mesh_of(last, 24, cloud=cloud, say=named.append)
-    assert any(line.startswith("detail: ") for line in named)
+        infer.mesh_of(last, infer.Extraction(24, trim="auto"))
+    named = infer.mesh_of(last, infer.Extraction(24, fpath=cloud))
+    assert named.note == str(named.detail.report)

@@ -5,7 +5,7 @@ from igr.field import reductions
 from igr.geometry.frames import Frame
 from igr.training import sampling, solvers
 import losses
-from networks import MLP
+from networks import MLP, Architecture
 
 import nnabla as nn
 import numpy as np
@@ -55,10 +55,10 @@ def test_a_step_on_a_gpu_has_no_others(rng, batch):
     """With waves, normals, the surface-to-point term and Muon."""
     points = rng.standard_normal((6000, 3)).astype(np.float32)
     cloud = PointCloud(points, points, np.full((6000, 1), 0.05, np.float32), points[:0], Frame())
-    samples = sampling.GraphSamples(cloud, batch, batch, 1.5, 0, 0, on_zero_set=32)
-    mlp = MLP(16, frequencies=3)
-    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, zero_set=samples.zero_set, mu=1.0)
-    muon = solvers.make("muon", False, 0.9, 0.999)
+    samples = sampling.GraphSamples(cloud, sampling.Sizes(batch, batch, 1.5, 32), 0)
+    mlp = MLP(Architecture(16, frequencies=3, opened=3))
+    terms = losses.igr_loss(mlp, samples, losses.Weights(mu=1.0))
+    muon = solvers.make("muon", False)
     muon.set_parameters(mlp.parameters)
     functions = []
     for end in (terms["loss"], muon.steps):

@@ -4,9 +4,10 @@ stop."""
 import datasets
 from igr.geometry.frames import Frame
 from igr.training import sampling, surface_samples
+from igr.training.sampling import Sizes
 from igr.training.surface_samples import Pool
 import losses
-from networks import MLP
+from networks import MLP, Architecture
 
 import nnabla as nn
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 B, U = 40, 30
+SIZES = Sizes(B, U, 1.5)
 
 
 def cloud(n, rng, normals=True):
@@ -70,7 +72,7 @@ def test_batches_repeat_a_small_cloud():
 def test_free_space_is_uniform_and_near(rng):
     points = np.tile([[0.5, 0, 0]], (20_000, 1)).astype(np.float32)
     sigma = np.full((20_000, 1), 0.1, np.float32)
-    y = sampling.free_space(points, sigma, 1.5, rng, 15_000)
+    y = sampling.free_space(points, sigma, Sizes(len(points), 15_000, 1.5), rng)
     uniform, near = y[:15_000], y[15_000:]
     assert y.dtype == np.float32 and np.abs(uniform).max() <= 1.5 and len(near) == 20_000
     np.testing.assert_allclose(uniform.std(axis=0), 1.5 / np.sqrt(3), atol=0.02)
@@ -85,7 +87,7 @@ def test_batches_in_the_graph(rng):
     """A batch has no point twice, all points come equally often, and the normals are theirs."""
     for size in (500, 480):
         data = cloud(size, rng)
-        x, _, n = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 500)
+        x, _, n = drawn(sampling.GraphSamples(data, SIZES, 0), 500)
         index = index_of(data.points, x)
         assert np.array_equal(n, data.normals[index])
         counts = np.bincount(index.ravel(), minlength=size)
@@ -95,7 +97,7 @@ def test_batches_in_the_graph(rng):
 
 def test_a_small_cloud_is_repeated_in_the_graph(rng):
     data = cloud(15, rng)
-    x, _, _ = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 30)
+    x, _, _ = drawn(sampling.GraphSamples(data, SIZES, 0), 30)
     counts = np.bincount(index_of(data.points, x).ravel(), minlength=15)
     assert counts == pytest.approx(np.full(15, 80), abs=8)
 
@@ -103,7 +105,7 @@ def test_a_small_cloud_is_repeated_in_the_graph(rng):
 def test_free_space_in_the_graph(rng):
     """U points uniform in the cube, B normal around x, each with the deviation of its x."""
     data = cloud(500, rng)
-    x, y, _ = drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0), 400)
+    x, y, _ = drawn(sampling.GraphSamples(data, SIZES, 0), 400)
     anywhere, near = y[:, :U], y[:, U:]
     assert np.abs(anywhere).max() <= 1.5 and np.abs(anywhere).max() > 1.49
     counts = np.histogramdd(anywhere.reshape(-1, 3), bins=3, range=[(-1.5, 1.5)] * 3)[0]
@@ -116,7 +118,7 @@ def test_free_space_in_the_graph(rng):
 @pytest.mark.parametrize("make", [sampling.HostSamples, sampling.GraphSamples])
 def test_samples_after_a_stop_are_those_without_it(rng, make):
     data = cloud(100, rng)
-    whole, again, other = (drawn(make(data, B, U, 1.5, seed, step), 7)
+    whole, again, other = (drawn(make(data, SIZES, seed, step), 7)
                            for seed, step in ((3, 0), (3, 4), (4, 0)))
     for i in range(3):
         assert np.array_equal(whole[i][4:], again[i][:3])
@@ -127,7 +129,7 @@ def test_samples_after_a_stop_are_those_without_it(rng, make):
 def test_ranks_draw_their_own(rng):
     data = cloud(100, rng)
     x, y = (np.stack(pair) for pair in zip(*(
-        drawn(sampling.GraphSamples(data, B, U, 1.5, 0, 0, rank), 1)[:2] for rank in range(2))))
+        drawn(sampling.GraphSamples(data, SIZES, 0, 0, rank), 1)[:2] for rank in range(2))))
     assert not np.array_equal(x[0], x[1]) and not (y[0] == y[1]).any()
 
 
@@ -135,9 +137,9 @@ def test_ranks_share_a_batch(rng):
     """An epoch of two ranks has each point once; together they see the points that one rank with a
     batch of both does, and free space of their own."""
     data = cloud(4 * B, rng)
-    (x0, y0, _), (x1, y1, _) = (drawn(sampling.HostSamples(data, B, U, 1.5, 3, 0, rank, 2), 2)
+    (x0, y0, _), (x1, y1, _) = (drawn(sampling.HostSamples(data, SIZES, 3, 0, rank, 2), 2)
                                 for rank in range(2))
-    whole = drawn(sampling.HostSamples(data, 2 * B, U, 1.5, 3, 0), 2)[0]
+    whole = drawn(sampling.HostSamples(data, SIZES._replace(batch=2 * B), 3), 2)[0]
     assert np.array_equal(np.concatenate([x0, x1], axis=1), whole)
     assert sorted(index_of(data.points, whole).ravel()) == list(range(4 * B))
     assert not (y0 == y1).any()
@@ -145,7 +147,7 @@ def test_ranks_share_a_batch(rng):
 
 def test_without_normals(rng):
     for make in (sampling.HostSamples, sampling.GraphSamples):
-        assert make(cloud(100, rng, normals=False), B, U, 1.5, 0, 0).n is None
+        assert make(cloud(100, rng, normals=False), SIZES, 0).n is None
 
 
 # --- on the zero set
@@ -174,13 +176,14 @@ MAKERS = [sampling.HostSamples, sampling.GraphSamples]
 @pytest.mark.parametrize("make", MAKERS)
 def test_zero_set_samples_come_from_the_whole_pool_with_their_points(rng, make):
     whole = pool(rng)
-    s, p = drawn_on_zero_set(make(cloud(100, rng), B, U, 1.5, 0, 0, on_zero_set=512), whole, 40)
+    sizes = SIZES._replace(on_zero_set=512)
+    s, p = drawn_on_zero_set(make(cloud(100, rng), sizes, 0), whole, 40)
     index = index_of(whole.s, s.reshape(-1, 3))
     assert np.array_equal(p.reshape(-1, 3), whole.p[index])
     counts = np.histogram(index, bins=8, range=(0, surface_samples.SIZE))[0]
     assert counts == pytest.approx(np.full(8, 40 * 512 / 8), rel=0.1)
     other = pool(rng)  # the next pool takes its place
-    samples = make(cloud(100, rng), B, U, 1.5, 0, 0, on_zero_set=512)
+    samples = make(cloud(100, rng), sizes, 0)
     drawn_on_zero_set(samples, whole, 1)
     index_of(other.s, drawn_on_zero_set(samples, other, 1)[0].reshape(-1, 3))
 
@@ -190,7 +193,7 @@ def test_zero_set_samples_after_a_stop_are_those_without_it(rng, make):
     data = cloud(100, rng)
     whole = pool(rng)
     first, again, other = (
-        drawn_on_zero_set(make(data, B, U, 1.5, seed, step, on_zero_set=16), whole, 7)
+        drawn_on_zero_set(make(data, SIZES._replace(on_zero_set=16), seed, step), whole, 7)
         for seed, step in ((3, 0), (3, 4), (4, 0)))
     for i in range(2):
         assert np.array_equal(first[i][4:], again[i][:3])
@@ -200,8 +203,9 @@ def test_zero_set_samples_after_a_stop_are_those_without_it(rng, make):
 
 def test_ranks_draw_their_own_of_the_zero_set(rng):
     whole = pool(rng)
-    one, other = (drawn_on_zero_set(
-        sampling.GraphSamples(cloud(100, rng), B, U, 1.5, 0, 0, rank, on_zero_set=16), whole, 1)[0]
+    data, sizes = cloud(100, rng), SIZES._replace(on_zero_set=16)
+    one, other = (
+        drawn_on_zero_set(sampling.GraphSamples(data, sizes, 0, 0, rank), whole, 1)[0]
         for rank in range(2))
     assert not np.array_equal(one, other)
 
@@ -209,22 +213,22 @@ def test_ranks_draw_their_own_of_the_zero_set(rng):
 @pytest.mark.parametrize("make", MAKERS)
 def test_zero_set_samples_leave_the_others_as_they_are(rng, make):
     data = cloud(100, rng)
-    without = drawn(make(data, B, U, 1.5, 3, 0), 5)
-    beside = drawn(make(data, B, U, 1.5, 3, 0, on_zero_set=16), 5)
+    without = drawn(make(data, SIZES, 3), 5)
+    beside = drawn(make(data, SIZES._replace(on_zero_set=16), 3), 5)
     assert all(np.array_equal(a, b) for a, b in zip(without, beside))
 
 
 def test_the_surface_term_is_the_same_on_the_host_and_in_the_graph(rng):
     """For the same points, each by its own computation of the network."""
     data = cloud(100, rng)
-    whole = surface_samples.ZeroSet(MLP(16, kernel=True).evaluate, data.points,
+    whole = surface_samples.ZeroSet(MLP(Architecture(16), kernel=True).evaluate, data.points,
                             np.zeros_like(data.sigma), 1.5, 0).pool(0)
-    made = [make(data, B, U, 1.5, 0, 0, on_zero_set=64) for make in MAKERS]
+    made = [make(data, SIZES._replace(on_zero_set=64), 0) for make in MAKERS]
     terms = []
     for samples, kernel in zip(made, (True, False)):
         samples.zero_set.set_pool(whole)
-        terms.append(losses.igr_loss(MLP(16, kernel=kernel), samples.x, samples.y, samples.n,
-                                     zero_set=samples.zero_set, mu=1.0)["surface"])
+        mlp = MLP(Architecture(16), kernel)
+        terms.append(losses.igr_loss(mlp, samples, losses.Weights(mu=1.0))["surface"])
     host, graph = (samples.zero_set for samples in made)
     nn.forward_all([terms[1], graph.s, graph.p], clear_no_need_grad=False)
     host.s.d = graph.s.d

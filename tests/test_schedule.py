@@ -1,5 +1,7 @@
 """How long and how finely a network learns: by the number and the noise of its points."""
 
+from dataclasses import replace
+
 from helper import UserError
 from igr.pointcloud import noise
 from igr.pointcloud.noise import on_rim
@@ -46,7 +48,7 @@ def completed(points, **given):
     sigma = np.full((len(points), 1), 10**0.5 * spacing_of(points))
     settings = train.Settings(**{**given, "test_rate": 0.25})
     found = schedule.normals_for(settings, points, sigma)
-    return complete(settings._replace(winding=found is not None), points, sigma, 1)
+    return complete(replace(settings, winding=found is not None), points, sigma, 1)
 
 
 @pytest.mark.parametrize("n, noise, steps, rate", [
@@ -63,9 +65,7 @@ def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
     ("draft", 1_000, 1_000, 256), ("normal", 4_000, 2_000, 512), ("fine", 20_000, 2_000, 512)])
 def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, clean, noisy, batch):
     for deviation, steps in ((0, clean), (0.05, noisy)):
-        flags = ["-f", "c.ply", "--quality", quality]
-        settings = train.entries_of(train.Settings, vars(train.parse_args(flags)))
-        found = completed(sphere(6_000, rng, deviation), **settings._asdict())
+        found = completed(sphere(6_000, rng, deviation), quality=quality)
         assert (found.train_iter, found.batch_size) == (steps, batch)
 
 
@@ -73,7 +73,7 @@ def test_what_is_given_stays(rng):
     noisy = sphere(5_000, rng, 0.05)
     flags = {"train_iter": 70, "frequencies": 3, "learning_rate": 0.01, "batch_size": 40,
              "winding": True, "tau": 2.0}
-    assert completed(noisy, **flags)[:-1] == train.Settings(test_rate=0.25, **flags)[:-1]
+    assert completed(noisy, **flags) == train.Settings(test_rate=0.25, **flags)
     assert completed(noisy, train_epoch=2).train_iter is None
     assert completed(noisy, solver="adam").learning_rate == schedule.ADAM_RATE
     for winding, rate in ((True, 0.0025), (False, 0.00125)):

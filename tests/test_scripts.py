@@ -8,7 +8,7 @@ from igr.formats import files
 from igr.geometry import frames, shapes
 from igr.geometry.frames import Geometry
 import infer
-from networks import MLP
+from networks import MLP, Architecture
 
 import numpy as np
 from PIL import Image
@@ -46,8 +46,8 @@ def test_whole_pipeline_in_one_frame(script, trained, tmp_path):
     assert solid.volume > 0  # outwards
     bounds = files.read(truth).points
     np.testing.assert_allclose(solid.bounds, [bounds.min(axis=0), bounds.max(axis=0)], atol=0.3)
-    script(f"datasets.py orient -f cloud.ply -mlp {checkpoint}")
-    cloud, oriented = (files.read(tmp_path / f"cloud{end}.ply") for end in ("", "_oriented"))
+    script(f"infer.py --grid-size 64 -mlp {checkpoint} -o again.ply --normals oriented.ply")
+    cloud, oriented = (files.read(tmp_path / f"{name}.ply") for name in ("cloud", "oriented"))
     assert np.array_equal(oriented.points, cloud.points)
     assert (oriented.normals * cloud.normals).sum(axis=1).mean() > 0.9
     said = script(f"evaluate.py -mdp {mesh} --protocol default srb -o out.json --json").stdout
@@ -99,7 +99,7 @@ def test_a_picture_without_a_display(script, trained):
 
 
 @pytest.mark.parametrize("name", ["datasets.py", "datasets.py create", "datasets.py clean",
-                                  "datasets.py merge", "datasets.py orient", "train.py", "infer.py",
+                                  "datasets.py merge", "train.py", "infer.py",
                                   "evaluate.py", "visualize.py", "visualize.py images"])
 def test_help(script, name):
     assert "usage:" in script(f"{name} --help").stdout
@@ -141,8 +141,6 @@ def bad_files(folder):
     ("datasets.py clean -f cloud.ply -o old.ply --radius 1e-9", "nothing would be left"),
     ("datasets.py clean -f cloud.ply -o old.ply --voxel 1e-9", "too small for a cloud"),
     ("datasets.py clean -f cloud.ply -o old.ply --removed gone.doc", "cannot write"),
-    ("datasets.py orient -f line.npy -o old.ply", "on a line"),
-    ("datasets.py orient -f cloud.ply -o old.ply -mlp what.doc", "not a checkpoint"),
     ("infer.py -mlp what.doc -o old.ply", "not a checkpoint"),
     ("infer.py", "no param_"),
     ("evaluate.py -mdp cloud.ply", "mesh with faces"),
@@ -175,11 +173,11 @@ def test_wrong_usage_is_status_2(script, line):
 @pytest.fixture
 def ball(tmp_path):
     """A checkpoint whose surface is about a sphere of radius 0.6 around (10, 20, 30), scale 2."""
-    mlp = MLP(64, radius=0.6, seed=1)
+    mlp = MLP(Architecture(64), radius=0.6, seed=1)
     points = 1.2 * shapes.sample("sphere", 400).points + [10, 20, 30]
     files.write(tmp_path / "cloud.ply", Geometry(points[points[:, 2] > 30]))
     checkpoints.save_checkpoint(tmp_path / "param_00001.h5", mlp.parameters, {
-        "architecture": mlp.architecture, "frame": {"center": [10, 20, 30], "scale": 2.0},
+        "architecture": vars(mlp.architecture), "frame": {"center": [10, 20, 30], "scale": 2.0},
         "volume_factor": 1.5, "cloud": str(tmp_path / "cloud.ply"),
         "cloud_file_sha256": helper.sha256_of_file(tmp_path / "cloud.ply")})
     return tmp_path
@@ -260,15 +258,18 @@ def test_infer_trims_and_drops(script, ball):
     error = script("infer.py --grid-size 48 --trim 1", status=1).stderr
     assert "cloud.ply: no such file; -f names the cloud" in error
     done = script("infer.py --grid-size 48 -o e.ply")
-    assert "no detail, and no piece dropped: " in done.stdout
-    assert "no such file; -f names the cloud" in done.stdout
+    assert "warning: no detail, and no piece dropped: " in done.stderr
+    assert "no such file; -f names the cloud" in done.stderr
 
 
 def test_normals_of_another_surface_are_refused(script, ball):
     """The ball's network is too rough: its surface is not that of the cloud."""
-    error = script("datasets.py orient -f cloud.ply -mlp param_00001.h5", status=1).stderr
-    assert "does not lie on the network's surface" in error and error.count("\n") == 1
-    assert not (ball / "cloud_oriented.ply").exists()
+    for detail, message in (("auto", "does not lie on the network's surface"),
+                            ("off", "--normals needs a cloud and its detail")):
+        line = f"infer.py --grid-size 48 -o a.ply --normals b.ply --detail {detail}"
+        error = script(line, status=1).stderr
+        assert message in error and error.count("\n") == 1
+        assert not (ball / "a.ply").exists() and not (ball / "b.ply").exists()
 
 
 def test_level_set_that_does_not_cross_zero(script, tmp_path):

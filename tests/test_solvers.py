@@ -2,7 +2,7 @@
 
 from igr.backend import threads
 from igr.training import solvers
-from networks import MLP
+from networks import MLP, Architecture
 
 import nnabla as nn
 import nnabla.solvers as S
@@ -47,8 +47,8 @@ def orthogonal(matrix):
 
 @pytest.mark.parametrize("layer, shape", [(1, (24, 24)), (3, (24, 21)), (4, (36, 24))])
 def test_a_step_keeps_the_directions_and_levels_the_values(rng, layer, shape):
-    parameters = MLP(24, frequencies=2).parameters
-    solver = solvers.make("muon", True, 0.9, 0.999)
+    parameters = MLP(Architecture(24, frequencies=2, opened=2)).parameters
+    solver = solvers.make("muon", True)
     solver.set_parameters(parameters)
     solver.set_learning_rate(1.0)
     solver.zero_grad()
@@ -70,11 +70,12 @@ def test_the_graphs_muon_steps_as_the_kernels(rng, monkeypatch, n):
     threads.set_count(n)
     rates = [1e-2, 2e-2, 5e-3, 1e-2]
     moved = {}
-    gradients = [{name: rng.standard_normal(p.shape) for name, p in MLP(32).parameters.items()}
+    parameters = MLP(Architecture(32)).parameters
+    gradients = [{name: rng.standard_normal(p.shape) for name, p in parameters.items()}
                  for _ in rates]
     for name, kernel in (("muon", True), ("muon", False), ("adam", True)):
-        parameters = MLP(32, seed=1).parameters
-        solver = solvers.make(name, kernel, 0.9, 0.999)
+        parameters = MLP(Architecture(32), seed=1).parameters
+        solver = solvers.make(name, kernel)
         solver.set_parameters(parameters)
         for rate, gradient in zip(rates, gradients):
             solver.set_learning_rate(rate)
@@ -85,7 +86,7 @@ def test_the_graphs_muon_steps_as_the_kernels(rng, monkeypatch, n):
             solver.update()
             if rate == rates[1]:  # two steps before, two after
                 state = solvers.state_of(solver)
-                solver = solvers.make(name, kernel, 0.9, 0.999)
+                solver = solvers.make(name, kernel)
                 solver.set_parameters(parameters)
                 solvers.set_state_of(solver, state)
         moved[name, kernel] = {key: p.d.copy() for key, p in parameters.items()}
@@ -99,8 +100,8 @@ def test_the_graphs_muon_steps_as_the_kernels(rng, monkeypatch, n):
 def test_muons_momentum_and_size_of_a_step():
     """Steps of a hidden matrix by hand: Nesterov's momentum, then an orthogonal matrix of known
     size."""
-    parameters = MLP(16).parameters
-    solver = solvers.make("muon", True, 0.9, 0.999)
+    parameters = MLP(Architecture(16)).parameters
+    solver = solvers.make("muon", True)
     solver.set_parameters(parameters)
     rng = np.random.default_rng(3)
     p = parameters["fc3/affine/W"]

@@ -30,7 +30,7 @@ from igr.training import loop, sampling, solvers
 from datasets import PointCloud
 from igr.geometry.frames import Frame
 import losses
-from networks import MLP
+from networks import MLP, Architecture
 
 device = devices.set_context("cuda")
 libraries = [ctypes.CDLL(name) for name in cuda.LIBRARIES]
@@ -46,10 +46,10 @@ points = np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32)
 cloud = PointCloud(points, points[:0], np.full((2000, 1), 0.05, np.float32), points, Frame())
 found = {}
 for name in ("adam", "muon"):
-    mlp = MLP(32, kernel=device.kernel)
-    samples = sampling.GraphSamples(cloud, 64, 64, 1.5, 0, 0)
-    solver = solvers.make(name, device.kernel, 0.9, 0.999)
-    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, 0.1, 1.0)
+    mlp = MLP(Architecture(32), kernel=device.kernel)
+    samples = sampling.GraphSamples(cloud, sampling.Sizes(64, 64, 1.5), 0)
+    solver = solvers.make(name, device.kernel)
+    terms = losses.igr_loss(mlp, samples, losses.Weights())
     trainer = loop.Trainer(terms, mlp, solver, samples, ranks.Ranks())
     for _ in range(2):
         trainer.step(1e-3)
@@ -64,10 +64,10 @@ print(json.dumps(found))
 MEAN = """
 import json
 from igr.backend import ranks
-from networks import MLP
+from networks import MLP, Architecture
 
 device, group = ranks.start("cuda", "0")
-parameters = MLP(8).parameters
+parameters = MLP(Architecture(8)).parameters
 for parameter in parameters.values():
     parameter.g = group.rank + 1
 group.mean_gradients(parameters)

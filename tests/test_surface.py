@@ -11,7 +11,7 @@ import fields
 from helper import UserError
 from igr.isosurface import extraction
 from igr.isosurface.values import ValueStore
-from networks import MLP
+from networks import MLP, Architecture
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_dense_equals_scikit_image(name):
 
 
 def test_sparse_equals_dense_on_a_network():
-    mlp = MLP(64, radius=0.6, seed=2, kernel=True)
+    mlp = MLP(Architecture(64), radius=0.6, seed=2, kernel=True)
     sparse, stats = extraction.extract(mlp.evaluate, grid(129))
     dense, _ = extraction.extract(mlp.evaluate, grid(129), dense=True)
     assert_same(sparse, dense, grid(129), 0)

@@ -9,7 +9,7 @@ from igr.formats import files
 from igr.geometry import shapes
 from igr.geometry.frames import Geometry
 from igr.view import charts, colors
-from networks import MLP
+from networks import MLP, Architecture
 import visualize
 
 import numpy as np
@@ -198,8 +198,8 @@ def test_vertices_that_no_face_uses_do_not_matter(run):
 
 def test_slices_of_a_checkpoint(run):
     """The first field is nearly |x| - r: the picture has inside and outside."""
-    mlp = MLP(64, kernel=True)
-    info = {"architecture": mlp.architecture, "volume_factor": 1.5,
+    mlp = MLP(Architecture(64), kernel=True)
+    info = {"architecture": vars(mlp.architecture), "volume_factor": 1.5,
             "frame": {"center": [0, 0, 0], "scale": 1.0}}
     checkpoints.save_checkpoint("param_00001.h5", mlp.parameters, info)
     run("slices")

@@ -30,13 +30,13 @@ import numpy as np
 
 
 def ours(cloud: Geometry, checkpoint: str) -> np.ndarray:
-    """Estimate normals (N, 3) by `datasets.py orient`. Raises UserError where it fails."""
+    """Normals (N, 3) by `infer.py --normals`. Raises UserError with its line where it fails."""
     with tempfile.TemporaryDirectory() as folder:
         path, output = Path(folder) / "cloud.ply", Path(folder) / "oriented.ply"
         files.write(path, Geometry(cloud.points))
         done = subprocess.run(
-            [sys.executable, str(ROOT / "datasets.py"), "orient", "-f", str(path), "-o",
-             str(output), "-mlp", str(checkpoint), "--threads", "1"],
+            [sys.executable, str(ROOT / "infer.py"), "-mlp", str(checkpoint), "-f", str(path),
+             "-o", str(Path(folder) / "mesh.ply"), "--normals", str(output), "--threads", "1"],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise UserError(common.last_line(done))

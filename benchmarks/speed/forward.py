@@ -43,7 +43,8 @@ def main(args) -> None:
     rows = []
     x = np.random.default_rng(0).uniform(-1.5, 1.5, (args.points, 3)).astype(np.float32)
     for dims in args.dims:
-        mlp, graph = networks.MLP(dims, kernel=device.kernel), networks.MLP(dims)
+        mlp, graph = (networks.MLP(networks.Architecture(dims), kernel)
+                      for kernel in (device.kernel, False))
         contestants = {"ours": timed(lambda mlp=mlp: mlp.evaluate(x, device.rows))}
         if device.kernel:
             contestants["floor"] = timed(products(dims, args.points))

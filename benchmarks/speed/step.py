@@ -55,10 +55,10 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "a
     sigma = np.full((100_000, 1), 0.05, np.float32)
     cloud = datasets.PointCloud(points, None, sigma, points[:0], Frame())
     make = sampling.HostSamples if kernel else sampling.GraphSamples
-    samples = make(cloud, batch, uniform, 1.5, 0, 0)
-    mlp = networks.MLP(dims, kernel=kernel)
-    terms = losses.igr_loss(mlp, samples.x, samples.y, samples.n, 0.1, 1.0)
-    trainer = loop.Trainer(terms, mlp, solvers.make(solver, kernel, 0.9, 0.999),
+    samples = make(cloud, sampling.Sizes(batch, uniform, 1.5), 0)
+    mlp = networks.MLP(networks.Architecture(dims), kernel=kernel)
+    terms = losses.igr_loss(mlp, samples, losses.Weights())
+    trainer = loop.Trainer(terms, mlp, solvers.make(solver, kernel),
                                samples, ranks.Ranks())
     return lambda: trainer.step(1e-4)
 

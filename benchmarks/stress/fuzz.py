@@ -30,7 +30,7 @@ from igr.geometry import shapes
 from igr.geometry.frames import Geometry
 import infer
 import networks
-from networks import MLP
+from networks import MLP, Architecture
 import train
 
 import laspy
@@ -138,11 +138,11 @@ def made_e57(cloud: Geometry) -> list:
 
 def made_checkpoint(cloud: Geometry) -> list:
     """A small network without training; the cloud is not needed."""
-    mlp = MLP(8)
+    mlp = MLP(Architecture(8))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "good.h5"
         checkpoints.save_checkpoint(path, mlp.parameters, {
-            "architecture": mlp.architecture, "frame": {"center": [0, 0, 0], "scale": 1},
+            "architecture": vars(mlp.architecture), "frame": {"center": [0, 0, 0], "scale": 1},
             "volume_factor": 1.5})
         return [path.read_bytes()]
 
@@ -231,7 +231,7 @@ def add_detail(path: Path) -> None:
     checkpoint = path.with_name("net.h5")
     if not checkpoint.exists():
         checkpoint.write_bytes(made_checkpoint(Geometry(np.zeros((1, 3))))[0])
-    mesh, _ = infer.mesh_of(checkpoint, 16, cloud=path, detail=2)
+    mesh = infer.mesh_of(checkpoint, infer.Extraction(grid_size=16, fpath=path, detail=2)).mesh
     if not np.isfinite(mesh.points).all():
         raise RuntimeError("a mesh that is not finite was made")
 

@@ -1,4 +1,4 @@
-"""Where the network runs: nnabla's contexts."""
+"""Choose where the network runs, by nnabla's contexts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Device(NamedTuple):
     """Where the network runs."""
 
     text: str  # its name and why it was chosen, for the user
-    kernel: bool  # kernels.py computes there; else nnabla's functions do
+    kernel: bool  # our compiled kernel computes there; else nnabla's functions do
     cuda: bool
     rows: int  # points that inference takes at a time
 
 
 # On a GPU, enough rows to fill the largest one at 8 x 512 (a layer is 64 MiB). nnabla's functions
-# on the CPU are no faster with more, and the last batch is filled up in vain.
+# on the CPU are no faster with more, and what fills up the last batch is thrown away.
 CUDA_ROWS = 32768
 CPU_ROWS = 1024
 
@@ -60,9 +60,11 @@ def set_context(context: str, device_id: str = "0", precision: str = "float32") 
 
 
 def shorten_imports() -> None:
-    """nnabla's compiled modules look for each of their imports inside the package first, on disk,
-    and at every look at an array: 90 times a training step, 30 microseconds each. This says what
-    is there at once: of nnabla_ext the CPU's, which every look imports, and nothing else.
+    """Spare nnabla's compiled modules a search on disk at each access of an array.
+
+    They look for each of their imports inside the package first: 90 times a training step, 30
+    microseconds each. This tells them at once what is there: of nnabla_ext the CPU's part, which
+    every access imports, and nothing else.
 
     A module without a path has no parts beside those that are named, so others are still imported
     from their own place, and once.
@@ -92,8 +94,9 @@ def _use_cuda(context: str, device_id: str, precision: str) -> Device:
 
 
 def check_products(ctx, precision: str) -> None:
-    """Raises RuntimeError where a matrix product in the nnabla context `ctx` is wrong or has
-    another precision. A factor 1 + 2^-12 is 1 in TF32, which keeps 10 bits after the point."""
+    """Check the precision of matrix products in the nnabla context `ctx`. Raises RuntimeError where
+    one is wrong or has another precision. A factor 1 + 2^-12 is 1 in TF32, which keeps 10 bits
+    after the point."""
     import nnabla as nn
     import nnabla.functions as F
 

@@ -1,28 +1,27 @@
-"""How far a work has come. Of a training: a bar on a terminal, elsewhere a line every tenth of the
-run; of other work that takes long: a line now and then."""
+"""Show how far the work has come: a training by a bar, or by ten lines where there is no terminal;
+other long work by a line every 20 seconds."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from typing import Callable, Iterator
+from typing import Iterator
+
+from helper import log
 
 from tqdm import tqdm
 
 LINES = 10  # of a whole run, where there is no terminal
 EVERY = 20.0  # seconds between two lines on other work
 
-Say = Callable[[str], None]  # is called with a line
-
 
 class Progress:
-    """Counts the steps of a run and shows it on stderr."""
+    """Iterate over the steps of a run and show them on stderr."""
 
     def __init__(self, first: int, steps: int, quiet: bool):
         """first: step to begin with, of 0 to steps; quiet: show nothing."""
         self.steps = steps
-        self.quiet = quiet
         self.in_lines = not quiet and not sys.stderr.isatty()
         self.start = time.perf_counter()
         self.text = ""
@@ -42,25 +41,25 @@ class Progress:
         self.text = f", loss {loss:.2e}, rate {rate:.1e}"
         self.bar.set_postfix(loss=f"{loss:.2e}", rate=f"{rate:.1e}", refresh=False)
 
-    def write(self, line: str) -> None:
-        """Print a line on stdout, without spoiling the bar."""
-        self.bar.write(line)
+    def log(self, level: int, line: str) -> None:
+        """Log a line without spoiling the bar."""
+        with tqdm.external_write_mode():
+            log.log(level, line)
 
 
 class Watch:
-    """Says how far a work is that several threads may share; nothing in the first EVERY seconds."""
+    """Log every EVERY seconds how much of some work is done, which several threads may share."""
 
-    def __init__(self, what: str, total: int, say: Say):
-        """what: is done; total: its parts; say: is called with each line."""
+    def __init__(self, what: str, total: int):
+        """what: the work; total: the number of its parts."""
         self.what = what
         self.total = total
-        self.say = say
         self.lock = threading.Lock()
         self.finished = 0
         self.start = self.said = time.perf_counter()
 
     def done(self, parts: int) -> None:
-        """So many more parts are done."""
+        """Count so many more parts as done."""
         with self.lock:
             self.finished += parts
             now = time.perf_counter()
@@ -68,4 +67,4 @@ class Watch:
                 return
             self.said = now
             left = (now - self.start) * (self.total / self.finished - 1)
-            self.say(f"{self.what}: {100 * self.finished // self.total} %, about {left:.0f} s left")
+            log.info(f"{self.what}: {100 * self.finished // self.total} %, about {left:.0f} s left")

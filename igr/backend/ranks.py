@@ -1,5 +1,5 @@
-"""Several processes (ranks) that work as one, under Open MPI's mpirun: one for each GPU, or any
-number of them on CPUs.
+"""Let several processes (ranks) work as one under Open MPI's mpirun: one for each GPU, or any
+number on CPUs.
 
     mpirun -n 4 python train.py -f cloud.ply -m run
     mpirun -n 4 python infer.py --grid-size 512
@@ -46,7 +46,7 @@ class Ranks:
             self.communicator.all_reduce([v.grad for v in parameters.values()], division=True)
 
     def share_out(self, f: Callable[[np.ndarray], np.ndarray]):
-        """f, but each rank evaluates only its share of the points.
+        """Wrap f so that each rank evaluates only its share of the points.
 
         f maps points (N, 3) to values (N,). Every rank gets all values, the same to the bit, so
         all ranks do the same with them.
@@ -137,15 +137,10 @@ class OverMpi:
             part.data = values
 
 
-def is_first() -> bool:
-    """Is this process rank 0, or alone? Known before start()."""
-    return os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
-
-
 def start(context: str, device_id: str,
           precision: str = "float32") -> tuple[devices.Device, Ranks]:
-    """devices.set_context; under mpirun each rank gets its own GPU, where there are any, and
-    device_id is ignored.
+    """Choose the device and join the ranks. Under mpirun each rank gets its own GPU, where there
+    are any, and device_id is ignored. context, precision: see devices.set_context.
 
     Raises UserError where there are several ranks, but nothing by which they can communicate.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints: a network's parameters, and all that inference needs to know about them.
+"""Read and write checkpoints: a network's parameters, and all that inference needs to know.
 
 A checkpoint is nnabla's own parameter file (`nn.load_parameters` reads it) with one HDF5 attribute
 `igr` at its root: a JSON object with the architecture, the shape's frame, the volume factor, the
@@ -8,6 +8,7 @@ the published nnabla-examples models.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -54,26 +55,36 @@ def load_checkpoint(path: str | Path) -> tuple[dict, dict | None]:
 
 
 def _checked_info(info: dict) -> dict:
-    """info itself. Raises ValueError (or KeyError, TypeError) where an entry that is read later is
-    missing or has another type."""
+    """Check the entries that are read later; returns info. Raises ValueError (or KeyError,
+    TypeError) where one is missing or has another type."""
     network, frame = info["architecture"], info["frame"]
     numbers = [*frame["center"], frame["scale"], info["volume_factor"], network["beta"],
                network["skip_scale"], network["dims"]]
     good = len(numbers) == 8 and all(type(v) in (int, float) for v in numbers)
     good = good and np.isfinite(numbers).all() and min(numbers[3:]) > 0
-    needed = {"dims", "activation", "beta", "skip_scale"}
-    good = good and needed <= set(network) <= needed | {"frequencies", "opened"}
-    frequencies = network.get("frequencies", 0)
-    good = good and type(network["dims"]) is int and type(frequencies) is int
-    good = good and 0 <= network.get("opened", 0.0) <= frequencies <= 16
+    good = good and set(network) == {"dims", "activation", "beta", "skip_scale", "frequencies",
+                                     "opened"}
+    good = good and type(network["dims"]) is type(network["frequencies"]) is int
+    good = good and 0 <= network["opened"] <= network["frequencies"] <= 16
     good = good and network["activation"] in ("softplus", "leaky_relu")
     for name, kind in (("step", int), ("flags", dict), ("cloud", str), ("cloud_sha256", str),
-                       ("cloud_file_sha256", str), ("paper", bool),
-                       ("first_losses", dict), ("seconds", float)):
+                       ("cloud_file_sha256", str), ("held_out", str), ("paper", bool),
+                       ("ranks", int), ("first_losses", dict), ("seconds", float)):
         good = good and isinstance(info.get(name, kind()), kind)
+    base64.b64decode(info.get("held_out", ""), validate=True)
     if not good:
         raise ValueError
     return info
+
+
+def packed(mask: np.ndarray) -> str:
+    """Encode a mask (N,) as text, eight entries a byte."""
+    return base64.b64encode(np.packbits(mask)).decode()
+
+
+def unpacked(text: str, n: int) -> np.ndarray:
+    """Decode the mask of n entries that packed() encoded; without text all are False."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
 
 
 def save_arrays(path: str | Path, arrays: dict, info: dict | None = None) -> None:
@@ -93,7 +104,7 @@ def save_arrays(path: str | Path, arrays: dict, info: dict | None = None) -> Non
 
 
 def _sha256(arrays: dict) -> str:
-    """The sha256 of {name: array}, whatever the order."""
+    """Hash {name: array} by sha256, whatever the order."""
     found = hashlib.sha256()
     for name in sorted(arrays):
         found.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
@@ -137,7 +148,7 @@ def load_arrays(path: str | Path) -> tuple[dict, str | None]:
 
 
 def newest_checkpoint(folder: str | Path = ".") -> Path:
-    """The most recently written param_NNNNN.h5 in `folder` or below. Raises UserError if none."""
+    """Find the newest param_NNNNN.h5 in `folder` or below. Raises UserError if there is none."""
     found = [p for p in Path(folder).rglob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
     if not found:
         raise UserError(f"{Path(folder).resolve()}: no param_*.h5 here or below; name it with -mlp")
@@ -145,7 +156,7 @@ def newest_checkpoint(folder: str | Path = ".") -> Path:
 
 
 def trained_cloud(mesh_path: Path) -> Path:
-    """The cloud that the checkpoint beside a mesh <checkpoint>_mesh.* was trained on.
+    """Find the cloud that the checkpoint beside a mesh <checkpoint>_mesh.* was trained on.
 
     Raises UserError where there is no such checkpoint, or its cloud is gone.
     """
@@ -161,7 +172,7 @@ def trained_cloud(mesh_path: Path) -> Path:
 
 
 def cloud_of(checkpoint: Path) -> Path | None:
-    """The cloud that a checkpoint was trained on; None where it is unknown or gone."""
+    """Find the cloud that a checkpoint was trained on; None where it is unknown or gone."""
     _, info = load_checkpoint(checkpoint)
     cloud = Path((info or {}).get("cloud", ""))
     return cloud if cloud.is_file() else None

@@ -20,7 +20,7 @@ SPACINGS = 5.0  # of the points, that the shortest wave has at least: shorter on
 
 
 def frequencies_for(spacing: float) -> int:
-    """How many frequencies points resolve whose neighbours are `spacing` apart, unit frame."""
+    """Count the frequencies that points with this spacing (unit frame) resolve."""
     fastest = 2 * np.pi / (SPACINGS * max(spacing, 1e-12))
     return int(np.clip(np.floor(np.log2(fastest)) + 1, 0, MOST))
 

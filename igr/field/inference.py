@@ -1,4 +1,4 @@
-"""f at many points on the CPU: the same value, bit for bit, in whatever company a point comes.
+"""Evaluate f at many points on the CPU; a point's value does not depend on the others, bit for bit.
 
 The octree asks for a point beside other points than the dense grid does, and both meshes must be
 equal. BLAS does not promise that. Its kernels walk over a product in tiles and may sum a tile at an
@@ -9,8 +9,8 @@ the first and the last eight rows of a panel of 320 rows.
 So the points are cut into blocks of one size, whose last one is filled up with leftovers. In a
 block a point is a column of every array, which makes it a row for BLAS, and all features of a point
 are summed as those of the point beside it. Which block does is tried out once for each width and
-encoding: a product of equal columns must have equal columns. The margin of a block is computed in
-vain. Sine and cosine need no trial: see sweeps.encode.
+encoding: a product of equal columns must have equal columns. The results in a block's margin are
+thrown away. Sine and cosine need no trial: see passes.encode.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def block_of(width: int, frequencies: int = 0) -> Block:
 
 
 def _is_even(block: Block, width: int, frequencies: int) -> bool:
-    """Has a product of equal columns equal columns, but for the margin?"""
+    """Does a product of equal columns have equal columns, except in the margin?"""
     rng = np.random.default_rng(0)
     shapes = [(width, width), (width, width - 3)]  # the layer before the skip is narrower
     if frequencies:

@@ -1,4 +1,4 @@
-"""The compiled sweeps through the network's layers: value, gradient, and their double backward.
+"""Compiled passes through the network's layers: value, gradient, and their double backward.
 
 In the paper's symbols, for one point (a row; W_l has shape in x out), s the skip's scale,
 phi softplus, p = phi' and beta p (1 - p) = phi'':
@@ -16,11 +16,11 @@ or cosine beyond those of gamma: the row of o_k sin 2^k x_a has 2^k o_k cos 2^k 
 zeros beside it, and the row of o_k cos 2^k x_a has -2^k o_k sin 2^k x_a.
 
 A loss with adjoints c = dL/df and d = dL/d(grad f) depends on the parameters as c f + <d, grad f>,
-and <d, grad f> is f's derivative along d: a tangent sweep through the same layers,
+and <d, grad f> is f's derivative along d: a tangent pass through the same layers,
 
     tangent     w_l = t_l W_l,   t_0 = d J^T,   t_{l+1} = p_l w_l,   t_4 = s [d J^T, p_3 w_3]
 
-in which the adjoint of w_l is the u_l of above. One more reverse sweep gives the adjoints of z_l:
+in which the adjoint of w_l is the u_l of above. One more reverse pass gives the adjoints of z_l:
 
     adjoint     e_7 = c,   e_{l-1} = p_{l-1} (e_l W_l^T) + beta (1 - p_{l-1}) u_{l-1} w_{l-1}
     result      dL/dW_l = h_l^T e_l + t_l^T u_l,   dL/db_l = sum over the points of e_l

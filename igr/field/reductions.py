@@ -1,4 +1,4 @@
-"""Sums and means within nnabla's graph, of the functions that every GPU can run.
+"""Sums and means in nnabla's graph, made of functions that every GPU can run.
 
 The CUDA kernels of nnabla 1.39 that add within a warp (nbla/cuda/utils/warp_shuffle.cuh and
 shuffle_down.cuh) name 28 of its 32 lanes in the mask of their shuffles. A Hopper GPU stops at that

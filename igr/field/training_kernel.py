@@ -1,5 +1,5 @@
 """The network's value and spatial gradient on the CPU as one nnabla function, with a closed double
-backward: the sweeps of igr/field/passes.py over shards of the points, one shard a thread.
+backward: the passes of igr/field/passes.py over shards of the points, one shard a thread.
 
 Each thread runs its shard through all layers in compiled code that does not hold the GIL, with
 single-threaded BLAS and in work buffers made once.
@@ -17,7 +17,7 @@ from numpy import float32 as f4
 
 
 class Shard:
-    """Some points with the work buffers of every sweep: n of them, the last m with gradient.
+    """Some points with the work buffers of every pass: n of them, the last m with gradient.
 
     ht_l stacks h_l (n rows) over t_l (m rows) and eu_l stacks e_l over u_l, so that dL/dW_l is
     one product. The encoding is h_0. window (K,) is read at each forward().
@@ -101,7 +101,7 @@ class _Kernel(PythonFunction):
     def forward_impl(self, inputs, outputs):
         x = inputs[0].d
         weights, biases = (tuple(v.d for v in inputs[i::2]) for i in (1, 2))
-        self.weights = weights  # for the way back: each look at an array takes some microseconds
+        self.weights = weights  # kept for backward(): each .d access costs microseconds
         f, g = outputs[0].d, outputs[1].d if self.m else None
 
         def sweep(item):
@@ -160,7 +160,7 @@ def value_and_gradient(x, m: int, parameters: list, beta: float, scale: float, w
 
 
 def compile_all() -> None:
-    """Compile the sweeps now (some 15 s on a new machine, from the disk after that)."""
+    """Compile the passes now (some 15 s on a new machine, from the disk after that)."""
     weights = tuple(np.zeros(s, np.float32) for s in [(3, 8), *[(8, 8)] * 2, (8, 5),
                                                       *[(8, 8)] * 3, (8, 1)])
     biases = tuple(np.zeros(w.shape[1], np.float32) for w in weights)

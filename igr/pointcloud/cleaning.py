@@ -6,9 +6,9 @@ of the cloud.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from helper import UserError, open3d
+from helper import UserError, flag, number, open3d
 from igr.backend import threads
 from igr.geometry.frames import Geometry
 from igr.geometry.neighbours import spacing
@@ -16,18 +16,27 @@ from igr.geometry.neighbours import spacing
 import numpy as np
 
 NEIGHBOURS = 20  # of a point, whose mean distance says whether it is an outlier
+FEWEST = 4  # other points within Limits.radius; a point with fewer is lonely
 BLOCK = 4096  # points whose neighbours are gathered at a time, to spare memory
 
 
-class Limits(NamedTuple):
-    """What clean() takes away; 0: nothing of it."""
+@dataclass(frozen=True)
+class Limits:
+    """What clean() removes; a limit of 0 removes nothing."""
 
-    near: float = 0.01  # points nearer to another than this part of the median spacing
-    outliers: float = 4.0  # points so many deviations farther from their neighbours than the mean
-    radius: float = 0.0  # points with fewer than `fewest` others within that length
-    fewest: int = 4
-    voxel: float = 0.0  # all but one point of each cube with that side
-    disk: float = 0.0  # points, in random order, nearer than that to one that stays
+    near: float = flag(0.01, type=number(float, 0), metavar="SHARE",
+                       help="remove points nearer to another than this part of the median spacing; "
+                       "equal points always go")
+    outliers: float = flag(4.0, type=number(float, 0), metavar="R",
+                           help=f"remove points whose mean distance to {NEIGHBOURS} neighbours is "
+                           "above the mean of all by R standard deviations; 0: none")
+    radius: float = flag(0.0, type=number(float, 0), metavar="D",
+                         help=f"remove points with fewer than {FEWEST} others within D, in the "
+                         "cloud's units; 0: none")
+    voxel: float = flag(0.0, type=number(float, 0), metavar="D", alternatives="thin",
+                        help="thin: keep one point of each cube of side D; 0: all")
+    disk: float = flag(0.0, type=number(float, 0), metavar="D", alternatives="thin",
+                       help="thin: keep points that are farther than D from each other; 0: all")
 
 
 def clean(cloud: Geometry, limits: Limits, seed: int = 0) -> tuple[Geometry, Geometry, list[str]]:
@@ -58,7 +67,7 @@ def _steps(limits: Limits, rng: np.random.Generator) -> dict:
             points, lambda cloud: cloud.remove_statistical_outlier(NEIGHBOURS, limits.outliers))
     if limits.radius:  # open3d counts the point itself
         steps["lonely points"] = lambda points: _by_open3d(
-            points, lambda cloud: cloud.remove_radius_outlier(limits.fewest, limits.radius))
+            points, lambda cloud: cloud.remove_radius_outlier(FEWEST, limits.radius))
     if limits.voxel:
         steps["thinning by cubes"] = lambda points: one_of_each(
             points, voxels(points, limits.voxel))

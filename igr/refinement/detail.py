@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from igr.backend import threads
-from igr.backend.progress import Say, Watch
+from igr.backend.progress import Watch
 from igr.backend.ranks import ALONE, Ranks
 from igr.geometry.meshes import unit_vectors
 from igr.geometry.regression import BLOCK, Samples, patches, tree_order, with_rings
@@ -156,17 +156,17 @@ def best_rounds(errors: list, residuals: list) -> tuple:
     return ROUNDS[:best]
 
 
-def boosted(samples: Samples, rounds: tuple, say: Say, group: Ranks):
+def boosted(samples: Samples, rounds: tuple, group: Ranks):
     """Rounds of fits at the samples themselves, each of what those before it left: their sums (N,);
     what the interpolation between the sums leaves at the samples (N,); and the distance (N,) of
     each sample to the neighbour of number SPACING. Without rounds the heights are the sums.
 
     rounds: (neighbours, degree). A patch of samples goes through all of them with the rings on
-    which it rests, so that neighbours are found once. say, group: see fit.
+    which it rests, so that neighbours are found once. group: see fit.
     """
     n = len(samples.points)
     mine = group.share(n)
-    watch = Watch("fitting heights", mine.stop - mine.start, say)
+    watch = Watch("fitting heights", mine.stop - mine.start)
     looks = [neighbours for neighbours, _ in (*rounds, INTERPOLATION)]
     sums = samples.heights
     if rounds:
@@ -202,16 +202,15 @@ def boosted(samples: Samples, rounds: tuple, say: Say, group: Ranks):
 class Detail:
     """Heights over the network's surface, and what was found when they were made."""
 
-    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report, say: Say,
+    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report,
                  group: Ranks):
         """samples: of the heights, in tree order; rounds: of fits (neighbours, degree) that smooth
-        them; say, group: see fit."""
+        them; group: see fit."""
         self.field = field
         self.report = report
-        self.say = say
         self.group = group
         if report.rounds:
-            sums, rest, self.spacing = boosted(samples, rounds, say, group)
+            sums, rest, self.spacing = boosted(samples, rounds, group)
             self.samples = samples._replace(heights=sums)
             self.rest = samples._replace(heights=rest)
 
@@ -240,7 +239,7 @@ class Detail:
         the normal by the height at the foot."""
         moved = np.empty((len(points), 3))
         mine = self.group.share(len(points), MOVED)
-        watch = Watch("moving vertices", mine.stop - mine.start, self.say)
+        watch = Watch("moving vertices", mine.stop - mine.start)
         for start in range(mine.start, mine.stop, MOVED):
             block = slice(start, min(start + MOVED, mine.stop))
             moved[block] = self._moved(points[block], level)
@@ -264,18 +263,18 @@ class Detail:
 
 def fit(field: Field, points: np.ndarray, rounds: int | None = None,
         held_out: np.ndarray | None = None, seed: int = 0, cell: float | None = None,
-        say: Say = lambda line: None, group: Ranks = ALONE) -> Detail:
+        group: Ranks = ALONE) -> Detail:
     """The detail of points (N, 3) over the surface {f = 0}.
 
     field: f and its gradient. rounds: how many; None: as many as bring the left-out points nearer.
     held_out: mask (N,) of those; default: a fifth, at random. cell: side of the cells whose points
-    are averaged, where there are more of them than is asked for. say: is called with a line now and
-    then where it takes long. group: the ranks that share the work; all must call this.
+    are averaged, where there are more of them than is asked for. group: the ranks that share the
+    work; all must call this.
     """
     points, held_out = distinct(points, held_out)
     if held_out is None:
         held_out = np.random.default_rng(seed).random(len(points)) < 0.2
-    feet = feet_of(field, points, say, group)
+    feet = feet_of(field, points, group)
     del points
     has_foot = feet.weights > 0
     near = float(has_foot.mean())
@@ -301,7 +300,7 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     size, neighbours, _ = taken[-1] if taken else (0, 0, 0)
     report = Report(len(taken), rounds is None, errors, size * neighbours,
                     1.4826 * float(np.median(rest)), outliers, near, enough)
-    found = Detail(field, Samples.of(*fitted), fits, report, say, group)
+    found = Detail(field, Samples.of(*fitted), fits, report, group)
     if len(sample.points):  # means have less noise than points
         rest = np.abs(sample.heights - found.heights(sample.points, sample.normals))
         noise = 1.4826 * float(np.median(rest[sample.weights > 0.5]))

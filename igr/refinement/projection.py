@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 from igr.backend import threads
-from igr.backend.progress import Say, Watch
+from igr.backend.progress import Watch
 from igr.backend.ranks import ALONE, Ranks
 from igr.geometry.meshes import unit_vectors
 from igr.geometry.regression import Samples, agreeing_medians, patches, tree_order, with_rings
@@ -68,14 +68,12 @@ def project(field: Field, points: np.ndarray, steps: int = NEWTON_STEPS):
     return at, unit_vectors(gradient), off
 
 
-def feet_of(field: Field, points: np.ndarray, say: Say = lambda line: None,
-            group: Ranks = ALONE) -> Feet:
+def feet_of(field: Field, points: np.ndarray, group: Ranks = ALONE) -> Feet:
     """The feet of points (N, 3). A foot has weight 0 where Newton's method found none within REACH,
-    or where the point is not above it. say: is called with a line now and then; group: the ranks
-    that share the points."""
+    or where the point is not above it. group: the ranks that share the points."""
     n = len(points)
     mine = group.share(n, BLOCK)
-    watch = Watch("feet of the points", mine.stop - mine.start, say)
+    watch = Watch("feet of the points", mine.stop - mine.start)
     feet = Feet(np.empty((n, 3)), np.empty((n, 3)), np.empty(n), np.empty(n))
     for start in range(mine.start, mine.stop, BLOCK):
         block = slice(start, min(start + BLOCK, mine.stop))

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, by a lock that the kernel releases when its process dies.
+"""Lock a folder for one process; the operating system releases the lock when the process dies.
 
 The lock is POSIX's, so it holds between the machines that share a folder over NFS. Its file
 `.lock` is there while the lock is held; one that a kill left behind is held by nobody.
@@ -11,10 +11,9 @@ import fcntl
 import os
 from pathlib import Path
 import socket
-import sys
 from typing import Iterator
 
-from helper import UserError
+from helper import UserError, log
 
 NAME = ".lock"
 
@@ -36,7 +35,7 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """The handle of the file at `path`, opened and locked."""
+    """Open and lock the file at `path`; returns its handle."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -47,8 +46,8 @@ def _locked(path: Path) -> int:
             raise UserError(f"{path.parent}: {holder} trains here; wait for it or stop it, or name "
                             "another folder by -m") from None
         except OSError as error:  # a file system without locks
-            print(f"{path}: no lock ({error.strerror}); see to it that nothing else trains here",
-                  file=sys.stderr)
+            log.warning(f"{path}: no lock ({error.strerror}); see to it that nothing else trains "
+                        "here")
         if _is_at(handle, path):
             return handle
         os.close(handle)  # its last holder has removed it, and the name is free again

@@ -1,7 +1,9 @@
-"""The training of a run: one step, the plan of all steps, the loop that logs and saves."""
+"""Train a run: one step, the plan of all steps, the loop that logs and saves."""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import math
 from pathlib import Path
 import signal
@@ -73,7 +75,7 @@ class Trainer:
 
 
 class Due(NamedTuple):
-    """What is to be done after a step."""
+    """What to do after a step."""
 
     log: bool
     save: bool
@@ -108,7 +110,7 @@ class Plan(NamedTuple):
         return min(1.0, step / (OPENING * self.steps)) * frequencies
 
     def needs_pool(self, step: int) -> bool:
-        """Is the pool of the zero set's points made anew before a step, counted from 0?
+        """Is a new pool of the zero set's points made before a step, counted from 0?
 
         The first after a fifth of the run, when the surface has its shape; none in the last 1 %.
         """
@@ -117,20 +119,20 @@ class Plan(NamedTuple):
         return start <= step < 0.99 * self.steps and (step - start) % every == 0
 
     def due(self, done: int, stopping: bool) -> Due:
-        """What is to be done after `done` steps; stopping: they are the last ones in any case."""
+        """What to do after `done` steps; stopping: no step follows in any case."""
         last = stopping or done == self.steps
         return Due(log=last or done % LOG_EVERY == 0, save=last or done % self.save_every == 0,
                    preview=self.preview_every > 0 and (last or done % self.preview_every == 0))
 
 
 def cosine_rate(rate: float, step: int, steps: int) -> float:
-    """Up to `rate` within the first WARM_UP steps, down to 1 % of it at the last by a cosine."""
+    """The rate at a step: up to `rate` within WARM_UP steps, then down a cosine to 1 % of it."""
     warm = min(1.0, (step + 1) / min(WARM_UP, max(1, steps // 10)))
     return warm * rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 class Job(NamedTuple):
-    """What this rank is to train, and from where."""
+    """What this rank trains, and from where."""
 
     plan: Plan
     trainer: Trainer
@@ -146,23 +148,23 @@ class Job(NamedTuple):
         return self.checkpoint.info["step"] if self.checkpoint else 0
 
     def prepare(self, step: int) -> None:
-        """Open the frequencies for a step, and make the pool of the zero set's points anew where it
-        is due."""
+        """Open the frequencies for a step, and make a new pool of the zero set's points if one is
+        due."""
         mlp = self.trainer.mlp
-        frequencies = mlp.architecture["frequencies"]
-        if frequencies and mlp.architecture["opened"] != frequencies:
+        frequencies = mlp.architecture.frequencies
+        if mlp.architecture.opened != frequencies:
             mlp.open_frequencies(self.plan.opened_at(step, frequencies))
         if self.zero_set and self.plan.needs_pool(step):
             self.trainer.samples.zero_set.set_pool(self.zero_set.pool(step))
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a run needs beside its weights to go on, as arrays by name."""
+        """The arrays by name that a run needs beside its weights to continue."""
         pool = self.trainer.samples.zero_set.pool if self.zero_set else None
         return {**solvers.state_of(self.trainer.solver), **surface_samples.arrays_of(pool)}
 
 
 class TrainingLoop:
-    """The loop of the rank that logs and saves, and how far it has come."""
+    """The loop of the rank that logs and saves."""
 
     def __init__(self, job: Job, run: RunFolder, save_preview: Callable[[Path, Geometry], None]):
         """save_preview: writes a picture of a mesh."""
@@ -183,7 +185,8 @@ class TrainingLoop:
         return time.perf_counter() - self.start
 
     def train(self, quiet: bool) -> None:
-        """Raises UserError where the loss diverges, Interrupted after a signal."""
+        """Do the steps that are left. Raises UserError where the loss diverges, Interrupted after a
+        signal."""
         plan = self.job.plan
         trainer = self.job.trainer
         progress = Progress(self.done, plan.steps, quiet)
@@ -209,14 +212,14 @@ class TrainingLoop:
                     self._evaluate_and_save(due, caught, progress)
 
     def _finite_losses(self, rate: float) -> dict[str, float]:
-        """The terms of the last step. Raises UserError where the loss is not finite."""
+        """Read the terms of the last step. Raises UserError where the loss is not finite."""
         values = self.job.trainer.losses()
         self.first_losses = self.first_losses or values
         check_loss(values, math.inf, self.done, rate, self.path)
         return values
 
     def _log(self, values: dict[str, float], rate: float) -> None:
-        """Raises UserError where the loss has grown a hundredfold."""
+        """Write a row of the log. Raises UserError where the loss has grown a hundredfold."""
         if self.done > WARM_UP:  # before that the run may still recover from a leap
             check_loss(values, 100 * self.first_losses["loss"], self.done, rate, self.path)
         self.run.log.write(self.done, epoch=self.done / self.job.plan.per_epoch,
@@ -224,7 +227,7 @@ class TrainingLoop:
 
     def _evaluate_and_save(self, due: Due, caught: list[int],
                            progress: Progress) -> None:
-        """Raises Interrupted after a signal, when the checkpoint is saved."""
+        """Do what is due. Raises Interrupted after a signal, when the checkpoint is saved."""
         mesh = None
         if not caught and (due.preview or len(self.job.monitor.held_out)):
             mesh = self.job.monitor.mesh()
@@ -233,16 +236,17 @@ class TrainingLoop:
             if caught:
                 raise Interrupted(caught[0], f"interrupted at step {self.done}, saved as "
                                   f"{self.path}; --resume -m {self.run.folder} continues the run")
-            if distances and not progress.quiet:
-                progress.write(f"{self.path}: held-out Chamfer {distances['chamfer']:.5f} (a "
-                               f"perfect surface has about {distances['chamfer_floor']:.5f}), "
-                               f"Hausdorff {distances['hausdorff']:.5f}")
+            if distances:
+                progress.log(logging.INFO,
+                             f"{self.path}: held-out Chamfer {distances['chamfer']:.5f} (a perfect "
+                             f"surface has about {distances['chamfer_floor']:.5f}), Hausdorff "
+                             f"{distances['hausdorff']:.5f}")
         if due.preview and mesh:
             path = self.run.folder / f"preview_{self.job.plan.epoch_at(self.done):05d}.png"
             try:
                 self.save_preview(path, mesh)
             except (UserError, OSError, MemoryError) as error:  # no reason to stop the training
-                progress.write(f"no {path}: {error}")
+                progress.log(logging.WARNING, f"no {path}: {error}")
 
     def _save(self, mesh: Geometry | None) -> dict[str, float]:
         """Write a checkpoint. Returns the mesh's distances to the held-out points, if any."""
@@ -251,24 +255,24 @@ class TrainingLoop:
             # before the checkpoint: resuming cuts off the log beyond its checkpoint, but it cannot
             # add a line that is missing
             self.run.log.write(self.done, **distances)
-        info = {**self.job.info, "step": self.done, "first_losses": self.first_losses,
-                "seconds": self.seconds()}
+        mlp = self.job.trainer.mlp
+        info = {**self.job.info, "architecture": dataclasses.asdict(mlp.architecture),
+                "step": self.done, "first_losses": self.first_losses, "seconds": self.seconds()}
         epoch = self.job.plan.epoch_at(self.done)
-        parameters = self.job.trainer.mlp.parameters
-        self.path = self.run.save(epoch, parameters, self.job.state(), info)
+        self.path = self.run.save(epoch, mlp.parameters, self.job.state(), info)
         return distances
 
 
 def check_loss(values: dict[str, float], limit: float, step: int, rate: float,
                path: Path | None) -> None:
-    """Raises UserError where the loss is not finite or above the limit."""
+    """Check the loss. Raises UserError where it is not finite or above the limit."""
     if not (math.isfinite(values["loss"]) and values["loss"] <= limit):
         raise UserError(f"the loss is {values['loss']:.3g} at step {step}, rate {rate:.2g}: take a "
                         f"smaller -lr; the last good checkpoint is {path or 'none'}")
 
 
 def step_with_first_rank(job: Job) -> None:
-    """The loop of the other ranks. Only the first rank logs, saves and decides to stop."""
+    """Run the loop of the other ranks. Only the first rank logs, saves and decides to stop."""
     for signum in helper.STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     for step in range(job.steps_done, job.plan.steps):

@@ -1,4 +1,4 @@
-"""How a run looks at its surface while it trains: mesh, distance to held-out points, picture."""
+"""Evaluate the surface during training: mesh and distances to the held-out points."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def check_grid(grid_size: int, half_side: float) -> None:
 
 
 class SurfaceMonitor(NamedTuple):
-    """Looks at the network as it is, in the unit frame."""
+    """Extract and measure the surface of a network in training, in the unit frame."""
 
     f: Callable[[np.ndarray], np.ndarray]  # the network: points (N, 3) to values (N,)
     held_out: np.ndarray  # (M, 3), points that are not trained on
     grid_size: int  # grid points along a side of the cube
-    half_side: float  # of the cube that is looked at
+    half_side: float  # of the cube of the grid
 
     def mesh(self) -> Geometry | None:
         """The network's surface; None where there is none yet."""
         return surface_samples.mesh_of(self.f, self.half_side, self.grid_size)
 
     def distances(self, mesh: Geometry | None) -> dict[str, float]:
-        """Chamfer and Hausdorff between a mesh and the held-out points, and about what Chamfer a
-        perfect surface would have; {} if one is missing."""
+        """Measure Chamfer and Hausdorff between a mesh and the held-out points, and estimate the
+        Chamfer of a perfect surface; {} without a mesh or such points."""
         if not mesh or not len(self.held_out):
             return {}
         n = max(len(self.held_out), 10_000)

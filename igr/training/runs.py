@@ -10,7 +10,7 @@
 A checkpoint is good when its own file and the state of its step are whole. The state is written
 first, and each file is written beside its place and then moved there, so a kill at any instant
 leaves the previous checkpoint good. All random numbers of a step depend on the seed and the step
-only, so a resumed run does bit for bit what it would have done without the stop.
+only, so a resumed run is equal, bit for bit, to one that was not stopped.
 """
 
 from __future__ import annotations
@@ -35,11 +35,7 @@ STATES_KEPT = 2  # for the newest checkpoints
 RUN_FILE = re.compile(
     r"param_\d+\.h5|state_\d{8}\.h5|preview_\d+\.png|log\.jsonl|[a-z_]+\.series\.txt")
 HALF_WRITTEN = re.compile(r"\.writing-((param|state|preview)_\d+|log)-[^.]*\.(h5|jsonl|png)")
-FORMER_STEPS = 10_000  # of runs whose flags did not say it
-# of runs from before there were these flags
-FORMER_DEFAULTS = {"solver": "adam", "mu": 0.0, "frequencies": 0, "decay": "cosine",
-                   "winding": False}
-NEEDED_TO_RESUME = {"step", "flags", "cloud_sha256", "first_losses", "seconds"}
+NEEDED_TO_RESUME = {"step", "flags", "cloud", "cloud_sha256", "ranks", "first_losses", "seconds"}
 
 
 class Checkpoint(NamedTuple):
@@ -48,7 +44,7 @@ class Checkpoint(NamedTuple):
     path: Path
     parameters: dict  # name -> float32 array
     info: dict  # what save_checkpoint was given
-    state: dict  # arrays by name: the solver's (solvers.state_of), the pool's (zeroset.arrays_of)
+    state: dict  # arrays by name: the solver's (solvers.state_of), the pool's
 
 
 class RunFolder:
@@ -63,7 +59,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def alone(self, writes: bool = True, make: bool = False) -> Iterator[None]:
-        """Let no other process train in the folder within this block, and close the log after it.
+        """Keep other processes from training in the folder, and close the log after the block.
 
         writes: False for a rank that writes nothing, and needs no lock; make: the folder, where it
         is missing. Raises UserError where another process trains there, or the folder is missing.
@@ -94,7 +90,7 @@ class RunFolder:
         self.log = Log(self.folder, [])
 
     def newest(self) -> Checkpoint:
-        """The newest good checkpoint; prints which ones are damaged.
+        """Read the newest good checkpoint; warns which ones are damaged.
 
         Raises UserError where none is good.
         """
@@ -102,7 +98,7 @@ class RunFolder:
             try:
                 return self._load(path)
             except UserError as error:
-                print(f"{error}; trying the one before")
+                helper.log.warning(f"{error}; trying the one before")
         raise UserError(f"{self.folder}: no good checkpoint to resume from; --overwrite starts "
                         "a new run")
 
@@ -143,7 +139,7 @@ class RunFolder:
         return self.folder / f"state_{step:08d}.h5"
 
     def _parameter_files(self) -> list:
-        """In the order of their epochs."""
+        """The files of weights in the order of their epochs."""
         found = [p for p in self.folder.glob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
         return sorted(found, key=lambda p: int(p.stem[len("param_"):]))
 
@@ -155,7 +151,7 @@ class RunFolder:
         return Checkpoint(path, parameters, info, state)
 
     def _log_rows(self, step: int) -> list:
-        """The whole lines of the log up to `step`."""
+        """Read the complete lines of the log up to `step`."""
         path = self.folder / "log.jsonl"
         rows = []
         for line in path.read_text().splitlines() if path.is_file() else []:
@@ -169,7 +165,7 @@ class RunFolder:
 
 
 class Log:
-    """log.jsonl and nnabla's monitor series; both start with the given rows of the run so far."""
+    """Write log.jsonl and nnabla's monitor series; both start with the rows of the run so far."""
 
     def __init__(self, folder: Path, rows: list):
         self.monitor = M.Monitor(str(folder))
@@ -195,16 +191,14 @@ class Log:
 # ------------------------------------------------------------------------------ may a run continue?
 
 
-def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -> dict[str, Any]:
-    """The flags of a checkpoint's run, with the given ones in their place.
+def flags_to_resume(info: dict, given: dict[str, Any], fixed: list[str]) -> dict[str, Any]:
+    """Replace flags of a checkpoint's run by the given ones, if the run may change them.
 
     info: the checkpoint's; given: the new flags; fixed: the names of those that a run keeps. A
-    finished run may be given more steps: then "finished" says how many it had.
+    finished run may get more steps: then "finished" is the number that it had.
     Raises UserError naming each given flag that is fixed and contradicts the run.
     """
-    saved = {**FORMER_DEFAULTS, **info["flags"]}
-    if not (saved.get("train_iter") or saved.get("train_epoch")):
-        saved["train_iter"] = FORMER_STEPS
+    saved = info["flags"]
     done = info["step"]
     if done == saved["train_iter"] and (given.get("train_iter") or 0) > done:
         saved = {**saved, "train_iter": given["train_iter"], "finished": done}
@@ -215,22 +209,21 @@ def flags_to_resume(info: dict, given: dict[str, Any], fixed: tuple[str, ...]) -
         raise UserError(f"--resume cannot change {', '.join(contradicting)}; leave it out, or "
                         "start a new run in another folder")
     flags = {**saved, "fpath": info["cloud"], "quiet": False, **given}
-    if flags.get("threads", 1) > helper.cores() and "threads" not in given:
-        print(f"the run had {flags['threads']} threads, this machine has {helper.cores()} cores: "
-              "rounding will differ")
+    if flags["threads"] > helper.cores() and "threads" not in given:
+        helper.log.warning(f"the run had {flags['threads']} threads, this machine has "
+                           f"{helper.cores()} cores: rounding will differ")
         flags["threads"] = helper.cores()
     return flags
 
 
 def check_same(info: dict, saved: dict, folder: str | Path) -> None:
-    """Raises UserError where a run would continue with another cloud or another number of ranks.
+    """Check that a run continues with its own cloud and number of ranks. Raises UserError.
 
     info: of the run as it would continue; saved: the checkpoint's.
     """
     if info["cloud_sha256"] != saved["cloud_sha256"]:
         raise UserError(f"{info['flags']['fpath']}: other points than the run in {folder} was "
                         "trained on; --resume needs the same cloud")
-    ranks = saved.get("ranks", 1)
-    if info["ranks"] != ranks:
-        raise UserError(f"{folder}: the run has {ranks} ranks, not {info['ranks']}; resume it "
-                        f"with mpirun -n {ranks}")
+    if info["ranks"] != saved["ranks"]:
+        raise UserError(f"{folder}: the run has {saved['ranks']} ranks, not {info['ranks']}; "
+                        f"resume it with mpirun -n {saved['ranks']}")

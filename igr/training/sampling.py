@@ -1,5 +1,6 @@
-"""What a training step sees: x (B, 3) on the surface, y (U + B, 3) in free space, n (B, 3) normals;
-and, where they are asked for, s (S, 3) on the network's zero set with their nearest cloud points p.
+"""Draw the samples of a training step: x (B, 3) on the surface with their normals n (B, 3), and
+y (U + B, 3) in free space; for the surface-to-point term also s (S, 3) on the network's zero set
+with their nearest cloud points p.
 
 HostSamples draws with numpy for the CPU's kernel, GraphSamples within the graph for a GPU. Both
 give a resumed run the samples that it would have had without the stop. All lengths are in the unit
@@ -8,12 +9,23 @@ frame.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from igr.field.reductions import constant
 from igr.training import surface_samples
 
 import nnabla as nn
 import nnabla.functions as F
 import numpy as np
+
+
+class Sizes(NamedTuple):
+    """How many samples a step draws on each rank, and where."""
+
+    batch: int  # B, points of the cloud, and as many of free space near them
+    uniform: int  # U, points of free space anywhere in the cube
+    volume_factor: float  # half the side of the cube
+    on_zero_set: int = 0  # S; 0 where the loss has no surface-to-point term
 
 
 def batches(n: int, batch_size: int, seed: int, step: int = 0):
@@ -33,14 +45,15 @@ def batches(n: int, batch_size: int, seed: int, step: int = 0):
         skipped = 0
 
 
-def free_space(points: np.ndarray, sigma: np.ndarray, volume_factor: float,
-               rng: np.random.Generator, uniform: int) -> np.ndarray:
-    """The eikonal term's points y (uniform + B, 3) float32, for x = points (B, 3).
+def free_space(points: np.ndarray, sigma: np.ndarray, sizes: Sizes,
+               rng: np.random.Generator) -> np.ndarray:
+    """The eikonal term's points y (U + B, 3) float32, for x = points (B, 3).
 
-    `uniform` of them are uniform in the cube [-volume_factor, volume_factor]^3; B are normal around
-    x, each with the deviation sigma (B, 1) of its x.
+    U of them are uniform in the cube [-volume_factor, volume_factor]^3; B are normal around x, each
+    with the deviation sigma (B, 1) of its x.
     """
-    anywhere = rng.uniform(-volume_factor, volume_factor, (uniform, 3))
+    side = sizes.volume_factor
+    anywhere = rng.uniform(-side, side, (sizes.uniform, 3))
     near = points + sigma * rng.standard_normal(points.shape, np.float32)
     return np.concatenate([anywhere, near]).astype(np.float32)
 
@@ -79,26 +92,26 @@ class HostZeroSamples:
 
 
 class HostSamples:
-    """Batches that pass through a fresh permutation of the cloud each epoch, of which each rank
-    has its part. All random numbers depend on seed, step and rank only."""
+    """Samples drawn with numpy: each epoch passes through a fresh permutation of the cloud, and
+    each rank has its part of a batch. All random numbers depend on seed, step and rank only."""
 
-    def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
-                 rank: int = 0, ranks: int = 1, on_zero_set: int = 0):
-        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for;
-        rank: of `ranks`, which share each batch of B points a rank; on_zero_set: S, or 0 where the
-        loss has no such term."""
+    def __init__(self, cloud, sizes: Sizes, seed: int, step: int = 0, rank: int = 0,
+                 ranks: int = 1):
+        """cloud: datasets.PointCloud; step: the first one to draw for; rank: of `ranks`, which draw
+        B points each."""
+        batch = sizes.batch
         self.cloud = cloud
+        self.sizes = sizes
         self.rank = rank
         self.part = slice(rank * batch, (rank + 1) * batch)  # of the points of all ranks
-        self.uniform = uniform
-        self.volume_factor = volume_factor
         self.seed = seed
         self.step = step
         self.order = batches(len(cloud.points), batch * ranks, seed, step)
         self.x = nn.Variable((batch, 3))
-        self.y = nn.Variable((uniform + batch, 3))
+        self.y = nn.Variable((sizes.uniform + batch, 3))
         self.n = None if cloud.normals is None else nn.Variable((batch, 3))
-        self.zero_set = HostZeroSamples(on_zero_set, seed, rank) if on_zero_set else None
+        count = sizes.on_zero_set
+        self.zero_set = HostZeroSamples(count, seed, rank) if count else None
 
     def draw(self) -> None:
         """Put the next step's samples into x, y, n and zero_set."""
@@ -106,7 +119,7 @@ class HostSamples:
         rng = _generator(self.seed, 1, self.step, self.rank)
         x = self.cloud.points[index]
         self.x.d = x
-        self.y.d = free_space(x, self.cloud.sigma[index], self.volume_factor, rng, self.uniform)
+        self.y.d = free_space(x, self.cloud.sigma[index], self.sizes, rng)
         if self.n is not None:
             self.n.d = self.cloud.normals[index]
         if self.zero_set is not None:
@@ -146,26 +159,25 @@ class GraphZeroSamples:
 
 
 class GraphSamples:
-    """Samples as the outputs of nnabla functions: the cloud lies on the device, and each forward
-    pass of a loss of x, y and n draws anew without the host.
+    """Samples drawn by nnabla functions: the cloud lies on the device, and each forward pass of a
+    loss of x, y and n draws new ones without the host.
 
     A batch has one point of each B-th part of the cloud (whose order is random), so it hardly has
     a point twice; HostSamples' permutations would be work for the host. Indices are float32, which
     tells 16.7 million points apart, and there are MOST at most. Random numbers come from nnabla's
-    generators, which have a seed but no state to keep: a resumed run draws as many times as it had
-    drawn, some microseconds a step, and is then where it was.
+    generators, which have a seed but no state to store: a resumed run repeats the draws of its
+    earlier steps, some microseconds each.
     """
 
-    def __init__(self, cloud, batch: int, uniform: int, volume_factor: float, seed: int, step: int,
-                 rank: int = 0, on_zero_set: int = 0):
-        """cloud: datasets.PointCloud; batch: B; uniform: U; step: the first one to draw for; rank:
-        number of the process, each of which draws its own; on_zero_set: S, or 0 where the loss has
-        no such term."""
-        n = len(cloud.points)
+    def __init__(self, cloud, sizes: Sizes, seed: int, step: int = 0, rank: int = 0):
+        """cloud: datasets.PointCloud; step: the first one to draw for; rank: of this process, which
+        draws samples of its own."""
+        n, batch = len(cloud.points), sizes.batch
         seeds = np.random.SeedSequence((seed, rank)).generate_state(4) >> 1  # nnabla's are int32
-        place, anywhere, noise = _random(n, batch, uniform, volume_factor, seeds[:3])
+        place, anywhere, noise = _random(n, sizes, seeds[:3])
         drawn = [place, anywhere, noise]
-        self.zero_set = GraphZeroSamples(on_zero_set, int(seeds[3])) if on_zero_set else None
+        count = sizes.on_zero_set
+        self.zero_set = GraphZeroSamples(count, int(seeds[3])) if count else None
         if self.zero_set is not None:
             drawn.append(self.zero_set.place)
         for _ in range(step):
@@ -184,9 +196,10 @@ class GraphSamples:
         """Nothing: the forward pass draws."""
 
 
-def _random(n: int, batch: int, uniform: int, volume_factor: float, seeds: np.ndarray):
+def _random(n: int, sizes: Sizes, seeds: np.ndarray):
     """Places (B,) within a part of n / B points, points (U, 3) in the cube, noise (B, 3)."""
     of_place, of_anywhere, of_noise = (int(seed) for seed in seeds)
+    batch, side = sizes.batch, sizes.volume_factor
     return (F.rand(0, n / batch, (batch,), of_place),
-            F.rand(-volume_factor, volume_factor, (uniform, 3), of_anywhere),
+            F.rand(-side, side, (sizes.uniform, 3), of_anywhere),
             F.randn(0, 1, (batch, 3), of_noise))

@@ -6,6 +6,7 @@ results/surfaces.md has what chose the figures.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from helper import UserError
@@ -48,23 +49,23 @@ def complete(settings: Any, points: np.ndarray, sigma: np.ndarray, ranks: int) -
     points (N, 3): the training's, unit frame; sigma (N, 1): their distances to the k-th neighbour.
     """
     if settings.batch_size is None:
-        settings = settings._replace(batch_size=BATCH[settings.quality])
+        settings = replace(settings, batch_size=BATCH[settings.quality])
     if settings.tau is None:
-        settings = settings._replace(tau=WINDING_TAU if settings.winding else TAU)
+        settings = replace(settings, tau=WINDING_TAU if settings.winding else TAU)
     noisy = False
     if settings.frequencies is None or not (settings.train_epoch or settings.train_iter):
         spacing = spacing_of(sigma, settings.knn)
         noisy = scatter(points) > NOISY * spacing
     if settings.frequencies is None:
-        settings = settings._replace(frequencies=0 if noisy else frequencies_for(spacing))
+        settings = replace(settings, frequencies=0 if noisy else frequencies_for(spacing))
     if not (settings.train_epoch or settings.train_iter):
         steps = (STEPS_WITH_WINDING if settings.winding else STEPS)[settings.quality]
-        settings = settings._replace(train_iter=min(steps, NOISY_STEPS) if noisy else steps)
+        settings = replace(settings, train_iter=min(steps, NOISY_STEPS) if noisy else steps)
     if settings.learning_rate is None:
         per_epoch = max(1, len(points) // (settings.batch_size * ranks))
         steps = settings.train_iter or settings.train_epoch * per_epoch
-        settings = settings._replace(
-            learning_rate=rate_for(settings.solver, steps, settings.winding))
+        settings = replace(
+            settings, learning_rate=rate_for(settings.solver, steps, settings.winding))
     return settings
 
 

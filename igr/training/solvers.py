@@ -1,11 +1,12 @@
-"""The solvers: Adam (Kingma & Ba 2015) and Muon (Jordan 2024), on the CPU's kernel and in a graph.
+"""Step the weights by Adam (Kingma & Ba 2015) and Muon (Jordan 2024),
+on the CPU's kernel or in nnabla's graph.
 
 Muon steps a hidden matrix W (in, out) with gradient G along its momentum, orthogonalised:
 
     M <- mu M + (1 - mu) G,   S = mu M + (1 - mu) G  (Nesterov),   S = U s V^T
     W <- W - rate 0.2 sqrt(max(in, out)) U V^T
 
-so that the small directions of a step count as much as the large ones. The factor gives a step
+so the small directions of a step count as much as the large ones. The factor gives a step
 the root mean square of Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so one rate serves both.
 U V^T comes from five steps of the quintic Newton-Schulz iteration, which moves all singular
 values to between 0.7 and 1.2 with three matrix products each and no decomposition. All other
@@ -35,9 +36,9 @@ QUINTIC = 3.4445, -4.7750, 2.0315  # a x + b x^3 + c x^5, Jordan's coefficients
 STEP = 0.2  # root mean square of a step of rate 1, as Adam's
 
 
-def make(name: str, kernel: bool, beta0: float, beta1: float):
+def make(name: str, kernel: bool):
     """The solver "adam" or "muon", on the CPU's kernel or with nnabla's functions."""
-    adam = (Adam if kernel else S.Adam)(beta1=beta0, beta2=beta1)
+    adam = Adam() if kernel else S.Adam()
     if name == "adam":
         return adam
     return (KernelMuon if kernel else GraphMuon)(adam)
@@ -108,8 +109,6 @@ class Adam:
         threads.map(lambda part: _adam(ps, gs, ms, vs, part, n, *constants), list(range(n)))
 
 
-
-
 # ------------------------------------------------------------------------------------------ Muon
 
 
@@ -120,10 +119,11 @@ def is_hidden(name: str, parameter) -> bool:
 
 
 class _Muon(abc.ABC):
-    """What both kinds of Muon share: hidden matrices by themselves, the rest to Adam; the state."""
+    """What both kinds of Muon share: sort the parameters into hidden matrices and Adam's, and keep
+    the state."""
 
     def __init__(self, adam):
-        """adam: solver of all that is no hidden matrix, Adam or nnabla's own."""
+        """adam: the solver of all parameters but the hidden matrices, Adam or nnabla's own."""
         self.adam = adam
 
     def set_parameters(self, parameters: dict) -> None:
@@ -301,7 +301,7 @@ def _orthogonal_graph(X: nn.Variable) -> nn.Variable:
 
 
 def compile_all() -> None:
-    """Compile both solvers' steps now."""
+    """Compile the steps of both solvers now."""
     _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1))
     p, g, m = np.ones((3, 8, 8), f4)
     _muon(p, g, m, *_work_space((8, 8)), *[f4(0)] * 5, ITERATIONS)

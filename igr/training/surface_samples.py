@@ -106,8 +106,7 @@ def pool_of(arrays: dict[str, np.ndarray]) -> Pool | None:
     """The reverse of arrays_of. Raises UserError where the arrays have another shape."""
     if "pool/s" not in arrays:
         return None
-    pool = Pool(arrays["pool/s"], arrays.get("pool/p", np.empty(0)),
-                float(arrays.get("pool/weight", 1)))  # the first such files have none
+    pool = Pool(arrays["pool/s"], arrays["pool/p"], float(arrays["pool/weight"]))
     if pool.s.shape != (SIZE, 3) or pool.p.shape != (SIZE, 3):
         raise UserError(f"the state's points of the zero set have the shapes {pool.s.shape} and "
                         f"{pool.p.shape}, not {(SIZE, 3)}")
