@@ -280,7 +280,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         helper.add_flags(flags, View, IN_FILES | mode.without)
         in_files = flags.add_argument_group("of pictures in files, not of windows")
         helper.add_flags(in_files, View, EVERY - IN_FILES | mode.without)
-    helper.add_device_flags(commands.choices["slices"])
+    helper.add_flags(commands.choices["slices"], helper.DeviceOptions)
     return parser.parse_args(argv)
 
 
