@@ -156,10 +156,10 @@ def job_of(cloud_path: str | Path, run: RunFolder, settings: Settings, options: 
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(cloud_path, settings.knn, settings.test_rate,
                                 settings.with_normals, settings.seed)
-    found = schedule.normals_for(settings, cloud.points, cloud.sigma)
+    found = schedule.normals_for(settings, cloud)
     # all is written down: a later default is not to change this run
     settings = settings._replace(test_rate=cloud.test_rate, winding=found is not None)
-    settings = schedule.complete(settings, cloud.points, cloud.sigma, group.size)
+    settings = settings._replace(**schedule.choose(settings, cloud, group.size))
     flags = {**DEFAULTS, "fpath": str(cloud_path), "monitor_path": str(run.folder),
              **settings._asdict(), **options._asdict(), "resume": checkpoint is not None,
              "overwrite": overwrite, "finished": finished}
@@ -174,9 +174,8 @@ def job_of(cloud_path: str | Path, run: RunFolder, settings: Settings, options: 
     trainer = make_trainer(mlp, cloud, settings, group, checkpoint)
     zero_set = None
     if settings.mu:  # its batches do not depend on an option, which may change f's last bits
-        dead_zone = schedule.dead_zone(cloud.points, cloud.sigma, settings.knn)
         zero_set = ZeroSet(lambda points: mlp.evaluate(points, device.rows), cloud.points,
-                           dead_zone, settings.volume_factor, settings.seed)
+                           schedule.dead_zone(cloud), settings.volume_factor, settings.seed)
     plan = plan_of(settings, options, len(cloud.points), group.size)._replace(finished=finished)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
@@ -211,7 +210,7 @@ def info_of(cloud_path: str | Path, cloud: datasets.PointCloud, size: int,
     digest = helper.fingerprint(cloud.points, cloud.held_out, cloud.sigma, cloud.normals,
                                 cloud.whole)
     return {"cloud": str(Path(cloud_path).resolve()), "cloud_sha256": digest,
-            "cloud_file_sha256": helper.sha256_of_file(cloud_path),
+            "cloud_file_sha256": cloud.file_sha256,
             "frame": cloud.frame._asdict(), "volume_factor": flags["volume_factor"],
             "ranks": size, "flags": flags, "paper": is_papers(flags)}
 
