@@ -38,8 +38,8 @@ FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes s
 
 
 class PointCloud(NamedTuple):
-    """What a training sees of a cloud, all in the unit frame. Of a large cloud that is a sample,
-    see some_of: sigma is the distance within it."""
+    """What a training sees of a cloud, all in the unit frame, and what is measured on that. Of a
+    large cloud it is a sample, see some_of: sigma is the distance within it."""
 
     points: np.ndarray  # (N, 3) float32, the training part
     normals: np.ndarray | None  # (N, 3) float32 unit vectors, or None
@@ -49,12 +49,14 @@ class PointCloud(NamedTuple):
     test_rate: float = 0.0  # the share that is held out
     whole: str = ""  # fingerprint of all points, where these are a sample
     test: np.ndarray | None = None  # mask over all points of those that are not trained on
+    file_sha256: str = ""  # of the file; "" for a pipe
+    measured: noise.Measurements | None = None  # on the points
 
 
 def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
                seed: int) -> PointCloud:
-    """Read a cloud (or a mesh's vertices) and split it, or a sample of a large one, at random into
-    training and test part.
+    """Read a cloud (or a mesh's vertices), split it, or a sample of a large one, at random into
+    training and test part, and measure the first.
 
     knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out;
         None: TEST_RATE, or 0 of fewer than noise.FEW points.
@@ -90,11 +92,12 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
         seen = np.concatenate([train, test])
         normals = unit_normals(pts_unit[seen], cloud.normals[seen], path)
         normals = normals[: len(train)].astype(np.float32)
-    sigma = neighbour_distance(points, knn)
-    doubts += checks.strays(sigma)
+    tree = neighbours.tree_of(points)
+    sigma = neighbours.kth_distance(tree, knn)[:, None].astype(np.float32)
     if helper.is_first_rank():
-        checks.report(doubts, path)
-    return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen)
+        checks.warn([*doubts, *checks.strays(sigma)], path)
+    return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen,
+                      helper.sha256_of_file(path), noise.Measurements.of(tree, sigma, knn))
 
 
 def some_of(test: np.ndarray, train: np.ndarray):
@@ -150,11 +153,6 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     if colors is not None and shape.faces is not None:
         colors = colors[np.unique(shape.faces)]
     return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None, colors)
-
-
-def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
-    """Distance (N, 1) float32 of each point (N, 3) to its k-th nearest other point (k < N)."""
-    return neighbours.neighbour_distance(points, k)[:, None].astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------ create

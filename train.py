@@ -212,10 +212,10 @@ def job_of(start: Start, run: RunFolder, device: Device, group: ranks.Ranks) -> 
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(start.cloud_path, start.settings.knn, start.settings.test_rate,
                                 start.settings.with_normals, start.settings.seed)
-    normals = schedule.normals_for(start.settings, cloud.points, cloud.sigma)
+    normals = schedule.normals_for(start.settings, cloud)
     # store resolved values: new defaults must not change a resumed run
     settings = replace(start.settings, test_rate=cloud.test_rate, winding=normals is not None)
-    settings = schedule.complete(settings, cloud.points, cloud.sigma, group.size)
+    settings = replace(settings, **schedule.choose(settings, cloud, group.size))
     start = start._replace(settings=settings)
     info = info_of(start, run.folder, cloud, group.size)
     if checkpoint:
@@ -226,9 +226,8 @@ def job_of(start: Start, run: RunFolder, device: Device, group: ranks.Ranks) -> 
     trainer = make_trainer(mlp, cloud, start, group)
     zero_set = None
     if settings.mu:  # its batches do not depend on an option, which may change f's last bits
-        dead_zone = schedule.dead_zone(cloud.points, cloud.sigma, settings.knn)
         zero_set = ZeroSet(lambda points: mlp.evaluate(points, device.rows), cloud.points,
-                           dead_zone, settings.volume_factor, settings.seed)
+                           schedule.dead_zone(cloud), settings.volume_factor, settings.seed)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
                              options.grid_size, settings.volume_factor)
@@ -265,7 +264,7 @@ def info_of(start: Start, folder: Path, cloud: datasets.PointCloud, size: int) -
     digest = helper.fingerprint(cloud.points, cloud.held_out, cloud.sigma, cloud.normals,
                                 cloud.whole)
     return {"cloud": str(Path(path).resolve()), "cloud_sha256": digest,
-            "cloud_file_sha256": helper.sha256_of_file(path),
+            "cloud_file_sha256": cloud.file_sha256,
             "held_out": checkpoints.packed(cloud.test), "frame": cloud.frame._asdict(),
             "volume_factor": settings.volume_factor, "ranks": size, "flags": flags,
             "paper": is_papers(settings)}

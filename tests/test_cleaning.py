@@ -81,11 +81,12 @@ def test_the_vertices_of_a_mesh_are_its_cloud():
     assert np.array_equal(cloud.normals, mesh.normals[[0, 1, 3]])
 
 
-def test_the_training_advises_to_clean_once_there_is_much(tmp_path, capsys, rng, knot):
+def test_the_training_advises_to_clean_once_there_is_much(tmp_path, caplog, rng, knot):
     def warnings(points) -> str:
+        caplog.clear()
         files.write(tmp_path / "c.npy", Geometry(points))
         datasets.load_cloud(tmp_path / "c.npy", 10, 0.25, False, 0)
-        return capsys.readouterr().err
+        return caplog.text
 
     assert warnings(knot.points) == ""
     assert warnings(knot.points[rng.random(1000) < np.where(knot.points[:, 0] > 0, 1, 0.3)]) == ""

@@ -9,13 +9,17 @@ from helper import UserError, sha256_of_file
 from igr.backend import ranks
 from igr.field import checkpoints
 from igr.formats import files
-from igr.geometry import shapes
+from igr.geometry import neighbours, shapes
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface.extraction import Grid
+from igr.pointcloud import noise, normals
+from igr.training.runs import RunFolder
 import infer
+import train
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 
@@ -42,18 +46,43 @@ def test_normals_stay_with_their_points(knot):
     np.testing.assert_allclose(cloud.normals, whole.normals[place], atol=1e-6)
 
 
-def test_neighbour_distance_against_brute_force(rng):
-    points = rng.standard_normal((60, 3)).astype(np.float32)
-    brute = np.sort(cdist(points, points), axis=1)[:, 7]
-    np.testing.assert_allclose(datasets.neighbour_distance(points, 7)[:, 0], brute, rtol=1e-5)
+def test_a_cloud_comes_with_its_hash_and_measurements(knot):
+    """The file's hash for the checkpoint, and the points' measurements for the schedule."""
+    cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
+    assert cloud.file_sha256 == hashlib.sha256(knot.read_bytes()).hexdigest()
+    assert np.array_equal(cloud.measured.tree.data, cloud.points)
+    assert cloud.measured.spacing == pytest.approx(np.median(cloud.sigma) / 5**0.5)
+    assert cloud.measured.scatter == noise.scatter(cloud.measured.tree) > 0
+    assert cloud.measured.inexact  # for they are few
 
 
-def test_of_a_large_cloud_a_sample_is_trained_on(knot, monkeypatch, capsys):
+def test_a_default_start_builds_few_trees_and_measures_the_scatter_once(tmp_path, monkeypatch):
+    """Of exact points that get normals by winding numbers: the load's tree, which the normals and
+    the schedule use, the rims' and the zero set's; and of more than normals.ORIENTED points one of
+    these."""
+    files.write(tmp_path / "a.ply", Geometry(shapes.sample("sphere", 8000).points))
+    trees, measured = [], []
+    scatter = noise.scatter
+    monkeypatch.setattr(neighbours, "cKDTree", lambda points, **options: (
+        trees.append(len(points)) or cKDTree(points, **options)))
+    monkeypatch.setattr(noise, "scatter", lambda tree: measured.append(tree.n) or scatter(tree))
+    for oriented, sizes in ((normals.ORIENTED, [6000, 6000, 6000]),
+                            (3000, [6000, 3000, 6000, 6000])):
+        monkeypatch.setattr(normals, "ORIENTED", oriented)
+        trees.clear()
+        measured.clear()
+        job = train.build(tmp_path / "a.ply", RunFolder(tmp_path / "run"), train.Settings(),
+                          train.Options(context="cpu"))
+        assert job.info["flags"]["winding"]
+        assert trees == sizes and measured == [6000]
+
+
+def test_of_a_large_cloud_a_sample_is_trained_on(knot, monkeypatch, caplog):
     every = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
-    assert capsys.readouterr().err == "" and every.whole == ""
+    assert caplog.text == "" and every.whole == ""
     monkeypatch.setattr(datasets, "MOST", 200)
     cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
-    assert "of 400 points, a random sample of 200 is trained on" in capsys.readouterr().err
+    assert "of 400 points, a random sample of 200 is trained on" in caplog.text
     assert cloud.frame == every.frame
     for name, count in (("points", 150), ("normals", 150), ("held_out", 50)):
         assert np.array_equal(getattr(cloud, name), getattr(every, name)[:count])
@@ -86,7 +115,7 @@ def test_a_fingerprint_is_that_of_all_bytes_in_their_order(rng):
 
 def test_neighbours_within_a_sample_are_farther_by_the_root_of_its_share():
     points = shapes.sample("sphere", 40_000).points
-    whole, part = (np.median(datasets.neighbour_distance(some, 10))
+    whole, part = (np.median(neighbours.kth_distance(neighbours.tree_of(some), 10))
                    for some in (points, points[:4_000]))
     assert part / whole == pytest.approx(10**0.5, rel=0.03)
 
@@ -152,40 +181,40 @@ def test_a_pipe_is_no_cloud_to_come_back_to(tmp_path):
         datasets.training_points(tmp_path / "a.ply", {}, Frame())
 
 
-def test_a_point_far_from_the_rest_gets_a_warning(tmp_path, capsys):
+def test_a_point_far_from_the_rest_gets_a_warning(tmp_path, caplog):
     ball = shapes.sample("sphere", 400).points
     files.write(tmp_path / "a.xyz", Geometry(ball))
     datasets.load_cloud(tmp_path / "a.xyz", 5, 0, False, seed=0)
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
     files.write(tmp_path / "b.xyz", Geometry(np.append(ball, [[100.0, 0, 0]], axis=0)))
     datasets.load_cloud(tmp_path / "b.xyz", 5, 0, False, seed=0)
-    assert "fills 1.9 % of the frame" in capsys.readouterr().err
+    assert "fills 1.9 % of the frame" in caplog.text
 
 
-def test_duplicates_are_named(tmp_path, capsys):
+def test_duplicates_are_named(tmp_path, caplog):
     ball = shapes.sample("sphere", 400).points
     np.save(tmp_path / "a.npy", np.concatenate([ball, np.repeat(ball[:1], 3600, axis=0)]))
     datasets.load_cloud(tmp_path / "a.npy", 5, 0, False, seed=0)
-    said = capsys.readouterr().err
-    assert "90 % of the 4000 points are duplicates, only 400 are distinct" in said
-    assert "fills" not in said and said.count("warning") == 1
+    doubt, help_line = caplog.messages
+    assert "90 % of the 4000 points are duplicates, only 400 are distinct" in doubt
+    assert "clean" in help_line and "fills" not in caplog.text
+    caplog.clear()
     np.save(tmp_path / "b.npy", np.concatenate([ball, ball[:6]]))
     datasets.load_cloud(tmp_path / "b.npy", 5, 0, False, seed=0)
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("stretch, turned, said", [
     ((1, 1, 1e-4), 0.5, "almost on a plane"), ((1, 1, 0), 0, "almost on a plane"),
     ((1, 1e-4, 1e-4), 0.5, "almost on a line"), ((1, 1e-4, 0), 0, "almost on a line"),
     ((1, 0.5, 0.01), 0.5, ""), ((1, 0.05, 0.05), 0.5, "")])
-def test_flat_clouds_and_lines_get_a_warning(tmp_path, capsys, rng, stretch, turned, said):
+def test_flat_clouds_and_lines_get_a_warning(tmp_path, caplog, rng, stretch, turned, said):
     points = rng.uniform(-1, 1, (500, 3)) * stretch
     turn = np.array([[1, 0, 0], [0, np.cos(turned), -np.sin(turned)],
                      [0, np.sin(turned), np.cos(turned)]])
     np.save(tmp_path / "a.npy", points @ turn @ turn[:, [2, 0, 1]])
     datasets.load_cloud(tmp_path / "a.npy", 5, 0, False, seed=0)
-    found = capsys.readouterr().err
-    assert said in found and found.count("\n") == bool(said)
+    assert said in caplog.text and len(caplog.messages) == bool(said)
 
 
 @pytest.mark.parametrize("other", [

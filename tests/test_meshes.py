@@ -61,13 +61,6 @@ def test_large_components_by_area():
     assert meshes.topology(rest)["watertight"]
 
 
-def test_faces_near_keeps_what_the_cloud_covers():
-    mesh = shapes.mesh("sphere")
-    upper = mesh.points[mesh.points[:, 2] > 0]
-    rest = meshes.keep_faces(mesh, meshes.faces_near(mesh, upper, 0.05))
-    assert -0.06 < rest.points[:, 2].min() < 0 and meshes.topology(rest)["boundary_edges"] > 0
-
-
 def test_samples_lie_on_the_mesh_evenly():
     tetra = Geometry(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]]), None,
                      np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]))

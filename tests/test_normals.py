@@ -1,6 +1,7 @@
 """Normals of a cloud against those of the surface that it was made from."""
 
 from igr.geometry import regression, shapes
+from igr.geometry.neighbours import tree_of
 from igr.pointcloud import normals
 from igr.refinement import detail, orientation
 
@@ -42,7 +43,7 @@ def test_quadrics_mend_rough_normals_and_leave_the_other_side_alone(rng):
     both = np.concatenate([points, points - 0.02 * truth])
     rough = truth + 0.2 * rng.standard_normal(truth.shape)
     rough /= np.linalg.norm(rough, axis=1)[:, None]
-    got = regression.of_quadrics(both, np.concatenate([rough, -rough]))
+    got = regression.of_quadrics(tree_of(both), np.concatenate([rough, -rough]))
     assert np.linalg.norm(got, axis=1) == pytest.approx(1)
     assert degrees(rough, truth).mean() > 10
     assert degrees(got[:20_000], truth).mean() < 3 and degrees(-got[20_000:], truth).mean() < 3
@@ -53,7 +54,7 @@ def test_estimated_normals_look_outwards(monkeypatch, oriented):
     """Of a bent solid with edges and a thin stroke; and where most follow some."""
     monkeypatch.setattr(normals, "ORIENTED", oriented)
     cloud = shapes.sample("letter", 12_000)
-    got, agree = normals.estimated(cloud.points.astype(np.float32))
+    got, agree = normals.estimated(tree_of(cloud.points.astype(np.float32)))
     assert agree and got.dtype == np.float32
     assert np.linalg.norm(got, axis=1) == pytest.approx(1, abs=1e-5)
     off = degrees(got, cloud.normals)
@@ -63,18 +64,18 @@ def test_estimated_normals_look_outwards(monkeypatch, oriented):
 def test_more_iterations_where_the_sides_do_not_agree(monkeypatch):
     """A cube with tunnels takes more than 12."""
     cloud = shapes.sample("sponge", 20_000)
-    got, agree = normals.estimated(cloud.points)
+    got, agree = normals.estimated(tree_of(cloud.points))
     assert agree and ((got * cloud.normals).sum(axis=1) < 0).mean() < 0.005
     monkeypatch.setattr(normals, "ITERATIONS", (12,))
-    assert not normals.estimated(cloud.points)[1]
+    assert not normals.estimated(tree_of(cloud.points))[1]
 
 
 def test_sides_that_do_not_agree_are_noticed(rng):
     """A thin plate has two sides that do; with half of it turned they do not."""
     points = np.column_stack([rng.uniform(-1, 1, (12_000, 2)), 0.01 * rng.choice([-1, 1], 12_000)])
     up = np.sign(points * [0, 0, 1])
-    assert normals.sides_agree(points, up)
-    assert not normals.sides_agree(points, up * np.sign(points[:, :1]))
+    assert normals.sides_agree(tree_of(points), up)
+    assert not normals.sides_agree(tree_of(points), up * np.sign(points[:, :1]))
 
 
 def test_a_noisy_cloud_keeps_the_normals_of_its_averages(rng):
@@ -83,7 +84,7 @@ def test_a_noisy_cloud_keeps_the_normals_of_its_averages(rng):
     found = detail.fit(sphere, noisy)
     assert found.report.noise
     got, _ = orientation.normals_of(sphere, found, noisy)
-    quadrics = regression.of_quadrics(noisy, got)
+    quadrics = regression.of_quadrics(tree_of(noisy), got)
     assert degrees(got, truth).mean() < 0.7 * degrees(quadrics, truth).mean()
 
 

@@ -1,12 +1,14 @@
-"""How long and how finely a network learns: by the number and the noise of its points."""
+"""Steps, batch, rate and frequencies by the number and the noise of the points."""
 
 from dataclasses import replace
 
+from datasets import PointCloud
 from helper import UserError
+from igr.geometry import neighbours
+from igr.geometry.frames import Frame
 from igr.pointcloud import noise
 from igr.pointcloud.noise import on_rim
 from igr.training import schedule
-from igr.training.schedule import complete
 import train
 
 import numpy as np
@@ -19,36 +21,39 @@ def sphere(n, rng, noise=0.0):
         (n, 3))
 
 
-def spacing_of(points):
-    """Of points on a unit sphere."""
-    return (4 * np.pi / len(points)) ** 0.5
+def cloud_of(points, sigma=None):
+    """A cloud whose 10th neighbours are sigma away; default: as if it filled a unit sphere."""
+    sigma = (40 * np.pi / len(points)) ** 0.5 if sigma is None else sigma
+    sigma = np.full((len(points), 1), sigma)
+    return PointCloud(points, None, sigma, points[:0], Frame(),
+                      measured=noise.Measurements.of(neighbours.tree_of(points), sigma, 10))
 
 
-@pytest.mark.parametrize("n, noise, loose", [
+@pytest.mark.parametrize("n, noise, inexact", [
     (20_000, 0.0, False), (20_000, 0.02, True), (20_000, 0.008, True), (4_000, 0.0, True)])
-def test_few_and_inexact_points_have_a_dead_zone(rng, n, noise, loose):
-    points = sphere(n, rng, noise)
-    sigma = np.full((n, 1), 10**0.5 * spacing_of(points))
-    assert np.array_equal(schedule.dead_zone(points, sigma, 10), loose * sigma)
+def test_few_and_inexact_points_have_a_dead_zone(rng, n, noise, inexact):
+    cloud = cloud_of(sphere(n, rng, noise))
+    assert cloud.measured.inexact == inexact
+    assert np.array_equal(schedule.dead_zone(cloud), inexact * cloud.sigma)
 
 
 @pytest.mark.parametrize("n", [20_000, 4_000])
 def test_a_rim_has_an_infinite_dead_zone(rng, n):
     points = sphere(n, rng)
     points = points[points[:, 2] < 0.3]
-    sigma = np.ones((len(points), 1))
-    zone = schedule.dead_zone(points, sigma, 10)
+    cloud = cloud_of(points, sigma=1.0)
+    zone = schedule.dead_zone(cloud)
     assert set(zone[:, 0]) == {float(n < noise.FEW), np.inf}
     assert np.array_equal(np.isinf(zone[:, 0]), on_rim(points))
-    assert (sigma == 1).all()
+    assert (cloud.sigma == 1).all()
 
 
 def completed(points, **given):
-    points = points.astype(np.float32)
-    sigma = np.full((len(points), 1), 10**0.5 * spacing_of(points))
+    cloud = cloud_of(points.astype(np.float32))
     settings = train.Settings(**{**given, "test_rate": 0.25})
-    found = schedule.normals_for(settings, points, sigma)
-    return complete(replace(settings, winding=found is not None), points, sigma, 1)
+    estimated = schedule.normals_for(settings, cloud)
+    settings = replace(settings, winding=estimated is not None)
+    return replace(settings, **schedule.choose(settings, cloud, 1))
 
 
 @pytest.mark.parametrize("n, noise, steps, rate", [

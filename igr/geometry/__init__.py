@@ -2,7 +2,7 @@
 
     frames                Geometry (points, normals, faces) and Frame, world to unit frame and back
     meshes                areas, normals, samples, components, topology, ray casting
-    neighbours            nearest points, spacing, distance to a surface
+    neighbours            search trees, spacing, distinct points, cubes, distance to a surface
     regression            local polynomial fits of heights over a surface
     supported_components  which pieces of a mesh the points support
     metrics               Chamfer, Hausdorff and the other distances of the tables

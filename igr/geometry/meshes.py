@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 
-import helper
 from helper import UserError, open3d
 from igr.backend import memory
 from igr.geometry.frames import Geometry
 
 import numpy as np
 
+TINY = 1e-30  # divides instead of 0: as float32, too, it is no 0
 CREASE = math.cos(math.radians(45))  # an edge with a larger angle is meant to be seen as one
 BYTES_PER_POINT = 250  # that are sampled, at least
 BYTES_PER_FACE = 300  # of a mesh that is measured or drawn
@@ -46,7 +46,7 @@ def vertex_normals(mesh: Geometry) -> np.ndarray:
 
 def unit_vectors(vectors: np.ndarray) -> np.ndarray:
     """The rows of vectors (N, 3) at length 1; zeros stay zeros."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), TINY)
 
 
 def turn_against(normals: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -97,6 +97,7 @@ def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
     beyond = a + b > 1  # in the other half of the parallelogram
     a = np.where(beyond, 1 - a, a)
     b = np.where(beyond, 1 - b, b)
+
     def between(values: np.ndarray) -> np.ndarray:
         o, p, q = values[mesh.faces[picked]].transpose(1, 0, 2)
         return o + a * (p - o) + b * (q - o)
@@ -200,7 +201,7 @@ def signed_volume(mesh: Geometry) -> float:
     """The volume in a closed mesh, in cubes of its bounding box's longest side: negative where its
     faces look inwards."""
     low = mesh.points.min(axis=0)
-    side = max((mesh.points.max(axis=0) - low).max(), 1e-300)
+    side = max((mesh.points.max(axis=0) - low).max(), TINY)
     blocks = np.array_split(mesh.faces, len(mesh.faces) // BLOCK + 1)
     volume = 0.0
     for faces in blocks:
@@ -226,20 +227,12 @@ def large_components(mesh: Geometry, fraction: float) -> np.ndarray:
     return area[label] >= min(fraction * area.sum(), area.max())
 
 
-def faces_near(mesh: Geometry, points: np.ndarray, distance: float) -> np.ndarray:
-    """Mask (M,) of the faces with all corners within `distance` of points (N, 3)."""
-    from scipy.spatial import cKDTree
-
-    close = cKDTree(points).query(mesh.points, workers=helper.cores())[0] <= distance
-    return close[mesh.faces].all(axis=1)
-
-
 # ---------------------------------------------------------------------------------------- creases
 #
 # Half-edge k runs from corner k of the flattened faces to the next corner of the same face.
 
 
-def split_creases(mesh: Geometry):
+def split_creases(mesh: Geometry) -> tuple[Geometry, np.ndarray]:
     """A mesh whose vertices are doubled along edges sharper than CREASE, so that normals averaged
     at vertices keep those edges sharp; and each new vertex's old index (n,)."""
     normals = unit_vectors(scaled_face_normals(mesh.points[mesh.faces]))
@@ -254,7 +247,7 @@ def split_creases(mesh: Geometry):
     return Geometry(mesh.points[origin], None, vertex.reshape(-1, 3)), origin
 
 
-def _shared_edges(mesh: Geometry):
+def _shared_edges(mesh: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """The two half-edges, (E,) and (E,), of each edge between two faces."""
     ends = np.stack([mesh.faces, np.roll(mesh.faces, -1, axis=1)], axis=-1).reshape(-1, 2)
     keys = ends.min(axis=1) * len(mesh.points) + ends.max(axis=1)

@@ -1,4 +1,4 @@
-"""How near a mesh is to a reference: Chamfer, Hausdorff, F-score, normals, point to surface.
+"""Measure a mesh against a reference: Chamfer, Hausdorff, F-score, normals, point to surface.
 
 Three protocols, named beside every number:
 
@@ -18,7 +18,7 @@ from helper import UserError
 from igr.geometry import meshes
 from igr.geometry.frames import Frame, Geometry
 from igr.geometry.meshes import sample_mesh, sample_poisson
-from igr.geometry.neighbours import nearest, neighbour_distance, point_to_surface
+from igr.geometry.neighbours import kth_distance, nearest, point_to_surface, tree_of
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def f_score(to_reference: np.ndarray, to_mesh: np.ndarray, threshold: float) -> 
     """Harmonic mean of the shares of the one-sided distances (N,) and (M,) below threshold."""
     precision = (to_reference < threshold).mean()
     recall = (to_mesh < threshold).mean()
-    return float(2 * precision * recall / max(precision + recall, 1e-12))
+    return float(2 * precision * recall / max(precision + recall, meshes.TINY))
 
 
 def _normal_consistency(mesh: np.ndarray, reference: np.ndarray, nearest_in_reference: np.ndarray,
@@ -154,7 +154,7 @@ def default_protocol(mesh: Geometry, reference: Geometry, seed: int = 0) -> dict
         floor = chamfer_hausdorff(sample_mesh(reference, SAMPLES, rng).points,
                                   truth.points)["chamfer"]
     else:  # a perfect mesh would still be this far from points between those of the cloud
-        floor = float(neighbour_distance(truth.points, 1).mean())
+        floor = float(kth_distance(tree_of(truth.points), 1).mean())
     to_reference, nearest_in_reference = nearest(samples.points, truth.points)
     to_mesh, nearest_in_mesh = nearest(truth.points, samples.points)
     result = {

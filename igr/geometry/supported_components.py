@@ -1,13 +1,11 @@
-"""Which pieces of a mesh the points support: a network's zero set has ghosts where no point is."""
+"""Find the pieces of a mesh that points support: a network has ghosts where no point is."""
 
 from __future__ import annotations
 
-from igr.backend import threads
-from igr.geometry import meshes
+from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 FEWEST = 4  # points that a piece needs, however small it is
 SHARE = 0.1  # of the points that a piece of its area has elsewhere
@@ -25,8 +23,7 @@ def supported_faces(mesh: Geometry, points: np.ndarray) -> np.ndarray:
     areas = np.bincount(piece, meshes.face_areas(mesh))
     piece_of_vertex = np.empty(len(mesh.points), np.int64)
     piece_of_vertex[mesh.faces] = piece[:, None]
-    tree = cKDTree(mesh.points, compact_nodes=False, balanced_tree=False)
-    distance, nearest = tree.query(points, workers=threads.count())
+    distance, nearest = neighbours.nearest(points, mesh.points)
     nearest = nearest[np.isfinite(distance)]  # no vertex is the nearest of a point at 1e200
     count = np.bincount(piece_of_vertex[nearest], minlength=len(areas))
     expected = areas / areas.sum() * len(points)

@@ -1,4 +1,4 @@
-"""Several scans as one cloud: where each lies, which way its surface looks, how well they agree.
+"""Merge several scans into one cloud: where each lies, its normals, how well they agree.
 
 Where a scan lies is in an alignment file or in a 4 x 4 matrix beside each scan:
 
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helper import UserError, existing_file, open3d
-from igr.backend import threads
 from igr.formats import files, tables
 from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
@@ -45,6 +44,7 @@ class Agreement(NamedTuple):
     distance: float  # median over all scans, world units; nan where none overlap
     of_scans: np.ndarray  # the same (S,) for each scan
     overlap: float  # share of the points that another scan has, too
+    gap: float  # of nearest points, the median over the scans
 
 
 # ------------------------------------------------------------------------------------- the placing
@@ -57,14 +57,14 @@ def placements(paths: list) -> list[Placed]:
     if len(paths) == 1 and first.suffix.lower() in READERS:
         text = existing_file(first).read_text("utf-8", "replace")
         try:
-            found = READERS[first.suffix.lower()](text, first.parent)
-            for scan in found:
+            scans = READERS[first.suffix.lower()](text, first.parent)
+            for scan in scans:
                 existing_file(scan.path)
         except UserError as error:
             raise UserError(f"{first}: {error}") from None
-        if not found:
+        if not scans:
             raise UserError(f"{first}: names no scan")
-        return found
+        return scans
     return [Placed(existing_file(path), _matrix_beside(Path(path))) for path in paths]
 
 
@@ -84,7 +84,7 @@ def _matrix_beside(scan: Path) -> np.ndarray:
 def _read_conf(text: str, folder: Path) -> list[Placed]:
     from scipy.spatial.transform import Rotation
 
-    found = []
+    scans = []
     for line in text.splitlines():
         words = line.split()
         if not words or words[0] not in ("bmesh", "mesh"):
@@ -97,8 +97,8 @@ def _read_conf(text: str, folder: Path) -> list[Placed]:
         matrix = np.eye(4)
         matrix[:3, :3] = Rotation.from_quat(values[3:]).as_matrix().T
         matrix[:3, 3] = values[:3]
-        found.append(Placed(folder / " ".join(words[1:-7]), matrix))
-    return found
+        scans.append(Placed(folder / " ".join(words[1:-7]), matrix))
+    return scans
 
 
 def _read_aln(text: str, folder: Path) -> list[Placed]:
@@ -176,39 +176,36 @@ def _seen_normals(cloud: Geometry, scanner: str) -> np.ndarray:
 def agreement(scans: list[Geometry]) -> Agreement:
     """How well clouds with normals agree: the median distance of points from the planes through
     the points of other scans that are nearest to them, where scans overlap."""
-    from scipy.spatial import cKDTree
-
-    trees = [cKDTree(scan.points) for scan in scans]
-    spacings = [neighbours.spacing(scan.points) for scan in scans]
+    trees = [neighbours.tree_of(scan.points) for scan in scans]
+    gaps = [neighbours.nearest_gap(tree) for tree in trees]
     rng = np.random.default_rng(0)
     distances, seen = [], []
     for i, scan in enumerate(scans):
-        some = scan.part(rng.permutation(len(scan.points))[:CHECKED])
-        found = np.array([_distances(some, scans[j], trees[j], spacings[j])
-                          for j in range(len(scans)) if j != i])
-        found = found.reshape(-1, len(some.points))  # a single scan has no other
-        distances.append(found[np.isfinite(found)])
-        seen.append(np.isfinite(found).any(axis=0))
+        sample = scan.part(rng.permutation(len(scan.points))[:CHECKED])
+        to_others = np.array([_distances(sample, scans[j], trees[j], gaps[j])
+                              for j in range(len(scans)) if j != i])
+        to_others = to_others.reshape(-1, len(sample.points))  # a single scan has no other
+        distances.append(to_others[np.isfinite(to_others)])
+        seen.append(np.isfinite(to_others).any(axis=0))
     of_scans = np.array([np.median(d) if len(d) else np.nan for d in distances])
     every = np.concatenate(distances)
     return Agreement(float(np.median(every)) if len(every) else np.nan, of_scans,
-                     float(np.concatenate(seen).mean()))
+                     float(np.concatenate(seen).mean()), float(np.median(gaps)))
 
 
-def _distances(some: Geometry, other: Geometry, tree, spacing: float) -> np.ndarray:
-    """Distance (N,) of the points of `some` from the surface of another scan, nan where it has
-    none there."""
-    length, nearest = tree.query(some.points, distance_upper_bound=REACH * spacing,
-                                 workers=threads.count())
+def _distances(sample: Geometry, other: Geometry, tree, gap: float) -> np.ndarray:
+    """Distance (N,) of the points of a sample from the surface of another scan with a tree and the
+    median gap of its points; nan where that has no surface."""
+    length, nearest = neighbours.search(tree, sample.points, within=REACH * gap)
     near = np.flatnonzero(np.isfinite(length))
     normals = other.normals[nearest[near]]
-    away = some.points[near] - other.points[nearest[near]]
+    away = sample.points[near] - other.points[nearest[near]]
     height = np.abs((away * normals).sum(axis=1))
     beside = np.sqrt(np.maximum(length[near] ** 2 - height**2, 0))
-    same = (some.normals[near] * normals).sum(axis=1) > SAME_SIDE
-    found = np.full(len(some.points), np.nan)
-    found[near] = np.where(same & (beside < BESIDE * spacing), height, np.nan)
-    return found
+    same = (sample.normals[near] * normals).sum(axis=1) > SAME_SIDE
+    distances = np.full(len(sample.points), np.nan)
+    distances[near] = np.where(same & (beside < BESIDE * gap), height, np.nan)
+    return distances
 
 
 # ------------------------------------------------------------------------------------- one cloud
@@ -218,21 +215,20 @@ def merge(paths: list, scanner: str, side: float | None = None) -> tuple[Geometr
     """One cloud with normals of several scans, and lines that say how well they agree.
 
     paths, scanner: see placements and load; side: of the cubes that overlaps are thinned to, world
-    units; default: the median of the scans' spacings.
+    units; default: the median over the scans of the gap between nearest points.
     """
     placed = placements(paths)
     scans = [load(scan, scanner) for scan in placed]
-    if side is None:
-        side = float(np.median([neighbours.spacing(scan.points) for scan in scans]))
-    found = agreement(scans)
+    agreed = agreement(scans)
+    side = agreed.gap if side is None else side
     cloud = merged(scans, side)
     lines = [f"{len(scans)} scans, {sum(len(scan.points) for scan in scans)} points; "
-             f"{100 * found.overlap:.2g} % lie on several scans"]
-    if found.overlap:
-        worst = int(np.nanargmax(found.of_scans))
-        lines.append(f"misalignment {found.distance:.3g}, the median distance between scans where "
-                     f"they overlap; {found.of_scans[worst]:.3g} for {placed[worst].path.name}")
-    alone = [scan.path.name for scan, d in zip(placed, found.of_scans) if np.isnan(d)]
+             f"{100 * agreed.overlap:.2g} % lie on several scans"]
+    if agreed.overlap:
+        worst = int(np.nanargmax(agreed.of_scans))
+        lines.append(f"misalignment {agreed.distance:.3g}, the median distance between scans where "
+                     f"they overlap; {agreed.of_scans[worst]:.3g} for {placed[worst].path.name}")
+    alone = [scan.path.name for scan, d in zip(placed, agreed.of_scans) if np.isnan(d)]
     if alone and len(scans) > 1:
         lines.append(f"warning: overlap no other scan: {', '.join(alone)}")
     return cloud, [*lines, f"{len(cloud.points)} points, overlaps thinned to cubes of side "
@@ -248,14 +244,11 @@ def merged(scans: list[Geometry], side: float) -> Geometry:
     if not side:
         return cloud
     scan = np.repeat(np.arange(len(scans)), [len(s.points) for s in scans])
-    axis = np.abs(cloud.normals).argmax(axis=1)
-    towards = 2 * axis + (cloud.normals[np.arange(len(axis)), axis] > 0)
-    keys = 6 * cleaning.voxels(cloud.points, side) + towards
-    group = np.unique(keys, return_inverse=True)[1].reshape(-1)
+    group = neighbours.cubes(cloud.points, side, cloud.normals)
     scans_of_group = np.bincount(np.unique(group * len(scans) + scan) // len(scans))
     shared = scans_of_group[group] > 1
-    points = cleaning.group_means(cloud.points, group)[group]
-    normals = meshes.unit_vectors(cleaning.group_means(cloud.normals, group))[group]
+    points = neighbours.group_means(cloud.points, group)[group]
+    normals = meshes.unit_vectors(neighbours.group_means(cloud.normals, group))[group]
     cloud = cloud._replace(points=np.where(shared[:, None], points, cloud.points),
                            normals=np.where(shared[:, None], normals, cloud.normals))
     first = np.zeros(len(group), bool)

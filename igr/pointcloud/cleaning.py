@@ -1,4 +1,4 @@
-"""Cleaning a cloud: duplicates, outliers, more points than are needed.
+"""Clean a cloud: remove duplicates, outliers, and points beyond what is needed.
 
 What stays are points of the cloud, unmoved, with whatever belongs to them. Lengths are in the units
 of the cloud.
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from helper import UserError, flag, number, open3d
 from igr.backend import threads
+from igr.geometry import neighbours
 from igr.geometry.frames import Geometry
-from igr.geometry.neighbours import spacing
 
 import numpy as np
 
-NEIGHBOURS = 20  # of a point, whose mean distance says whether it is an outlier
+NEIGHBOURS = 20  # of a point; their mean distance tells outliers
 FEWEST = 4  # other points within Limits.radius; a point with fewer is lonely
 BLOCK = 4096  # points whose neighbours are gathered at a time, to spare memory
 
@@ -59,9 +59,9 @@ def clean(cloud: Geometry, limits: Limits, seed: int = 0) -> tuple[Geometry, Geo
 
 def _steps(limits: Limits, rng: np.random.Generator) -> dict:
     """{name: function of points (N, 3) that returns the mask (N,) of those to keep}, in order."""
-    steps = {"duplicates": distinct}
+    steps = {"duplicates": first_of_equals}
     if limits.near:
-        steps["near duplicates"] = lambda points: apart(points, limits.near * spacing(points))
+        steps["near duplicates"] = lambda points: apart(points, limits.near, in_gaps=True)
     if limits.outliers:
         steps["outliers"] = lambda points: _by_open3d(
             points, lambda cloud: cloud.remove_statistical_outlier(NEIGHBOURS, limits.outliers))
@@ -70,7 +70,7 @@ def _steps(limits: Limits, rng: np.random.Generator) -> dict:
             points, lambda cloud: cloud.remove_radius_outlier(FEWEST, limits.radius))
     if limits.voxel:
         steps["thinning by cubes"] = lambda points: one_of_each(
-            points, voxels(points, limits.voxel))
+            points, neighbours.cubes(points, limits.voxel))
     if limits.disk:
         steps["thinning by disks"] = lambda points: apart(
             points, limits.disk, rng.permutation(len(points)))
@@ -90,63 +90,51 @@ def cloud_of(geometry: Geometry) -> Geometry:
 # ----------------------------------------------------------------------------------------- steps
 
 
-def distinct(points: np.ndarray) -> np.ndarray:
+def first_of_equals(points: np.ndarray) -> np.ndarray:
     """Mask (N,) of the first ones of equal points (N, 3)."""
-    kept = np.zeros(len(points), bool)
-    kept[np.unique(points, axis=0, return_index=True)[1]] = True
-    return kept
+    return _mask(len(points), neighbours.distinct(points)[0])
 
 
-def apart(points: np.ndarray, distance: float, order: np.ndarray | None = None) -> np.ndarray:
+def apart(points: np.ndarray, distance: float, order: np.ndarray | None = None,
+          in_gaps: bool = False) -> np.ndarray:
     """Mask (N,) of points (N, 3) of which no two are within a distance, and without which no other
-    point is farther than that from all of them. order (N,): who is asked first; default: as given.
-    """
-    from scipy.spatial import cKDTree
+    point is farther than that from all of them.
 
-    tree = cKDTree(points)
+    order (N,): which ones are kept first; default: as given. in_gaps: the distance is in parts of
+    the median distance between nearest points.
+    """
+    tree = neighbours.tree_of(points)
+    if in_gaps:
+        distance = distance * neighbours.nearest_gap(tree)
     kept = np.ones(len(points), bool)
     order = np.arange(len(points)) if order is None else order
-    for start in range(0, len(points), BLOCK):
-        block = order[start : start + BLOCK]
+    for rows in neighbours.blocks(len(points), BLOCK):
+        block = order[rows]
         block = block[kept[block]]
-        near = tree.query_ball_point(points[block], distance, workers=threads.count())
-        for i, neighbours in zip(block, near):
+        within = tree.query_ball_point(points[block], distance, workers=threads.count())
+        for i, near in zip(block, within):
             if kept[i]:
-                kept[neighbours] = False
+                kept[near] = False
                 kept[i] = True
     return kept
 
 
-def voxels(points: np.ndarray, side: float) -> np.ndarray:
-    """The number (N,) of the cube that each of points (N, 3) lies in, of a grid of cubes. Raises
-    UserError where the side is too small for the points."""
-    place = np.floor((points - points.min(axis=0)) / side)
-    if not place.max() < 2**21:
-        raise UserError(f"cubes of side {side:g} are too small for a cloud of size "
-                        f"{np.ptp(points, axis=0).max():g}")
-    place = place.astype(np.int64)
-    keys = (place[:, 0] << 42) | (place[:, 1] << 21) | place[:, 2]
-    return np.unique(keys, return_inverse=True)[1].reshape(-1)
-
-
-def group_means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The means (G, columns) of the rows of values (N, columns) by their group (N,), 0 .. G - 1."""
-    summed = [np.bincount(group, column) for column in values.T]
-    return np.stack(summed, axis=1) / np.bincount(group)[:, None]
-
-
 def one_of_each(points: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Mask (N,) of the point nearest to the mean of each group (N,) of points (N, 3)."""
-    off = np.linalg.norm(points - group_means(points, group)[group], axis=1)
+    off = np.linalg.norm(points - neighbours.group_means(points, group)[group], axis=1)
     order = np.lexsort((off, group))
-    kept = np.zeros(len(points), bool)
-    kept[order[np.unique(group[order], return_index=True)[1]]] = True
-    return kept
+    return _mask(len(points), order[np.unique(group[order], return_index=True)[1]])
 
 
 def _by_open3d(points: np.ndarray, remove) -> np.ndarray:
     """The mask (N,) of what one of open3d's functions keeps of points (N, 3)."""
     o3d = open3d()
-    kept = np.zeros(len(points), bool)
-    kept[remove(o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points)))[1]] = True
-    return kept
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
+    return _mask(len(points), remove(cloud)[1])
+
+
+def _mask(n: int, chosen) -> np.ndarray:
+    """Mask (n,) with the chosen indices True."""
+    mask = np.zeros(n, bool)
+    mask[chosen] = True
+    return mask

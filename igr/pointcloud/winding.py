@@ -1,4 +1,4 @@
-"""Normals for points without any, by winding numbers.
+"""Estimate outward normals of points without any, by winding numbers.
 
 Winding Number Normal Consistency (Lin, Shi and Liu, "Fast and Globally Consistent Normal
 Orientation based on the Winding Number Normal Consistency", 2024, arXiv 2405.16634; the authors'
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from igr.backend import threads
 from igr.geometry.frames import Frame
-from igr.geometry.meshes import unit_vectors
+from igr.geometry.meshes import TINY, unit_vectors
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Tree(NamedTuple):
             ADJOINT     -d m / |d|^3                        (N, 3)
             GRADIENT    m / |d|^3 - 3 d <d, m> / |d|^5      (N, 3), minus the gradient of VALUE
         """
-        weights = np.linalg.norm(moments, axis=1, keepdims=True) + 1e-30  # all may be zero
+        weights = np.linalg.norm(moments, axis=1, keepdims=True) + TINY  # all may be zero
         weighted = np.hstack([moments, weights, weights * self.points])
         cells = joined(np.add.reduceat(weighted.astype(np.float64), self.edges[:-1]), np.add)
         k = moments.shape[1]
@@ -204,7 +204,7 @@ def normals_of(points: np.ndarray, widths: np.ndarray) -> np.ndarray:
         # A mu = w is VALUE, its transpose ADJOINT; r is minus the gradient of |A mu - 1/2|^2 / 2
         r = tree.sums(ADJOINT, half - tree.sums(VALUE, mu, width), width).astype(np.float64)
         along = tree.sums(VALUE, r, width).astype(np.float64)
-        mu += (r * r).sum() / max((along * along).sum(), 1e-300) * r
+        mu += (r * r).sum() / max((along * along).sum(), TINY) * r
         normals = unit_vectors(tree.sums(GRADIENT, mu, width).astype(np.float64))
         mu = np.linalg.norm(mu, axis=1, keepdims=True) * normals
     found = np.empty_like(normals)

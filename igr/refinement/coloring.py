@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from igr.backend import threads
+from igr.geometry import neighbours
 from igr.geometry.frames import Geometry
 
 import numpy as np
@@ -16,13 +16,11 @@ BLOCK = 1 << 18  # vertices that are coloured at a time, to spare memory
 def carry_colors(cloud: Geometry, mesh: Geometry) -> Geometry:
     """The mesh with the cloud's colours at its vertices, in the same coordinates: the mean of the
     nearest NEIGHBOURS points, weighted by Wendland's function as in igr/geometry/regression.py."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(cloud.points, compact_nodes=False, balanced_tree=False)
+    tree = neighbours.tree_of(cloud.points)
     k = min(NEIGHBOURS + 1, len(cloud.points))  # the last one sets the radius
     blocks = []
     for places in np.array_split(mesh.points, len(mesh.points) // BLOCK + 1):
-        distance, index = tree.query(places, k=[*range(1, k + 1)], workers=threads.count())
+        distance, index = neighbours.search(tree, places, [*range(1, k + 1)])
         t = distance / (distance[:, -1:] * BEYOND + TINY)
         weights = (1 - t) ** 4 * (4 * t + 1)
         weights /= weights.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Normals of the surface with detail at a cloud's points.
+"""Find the normals at a cloud's points: those of the surface with detail.
 
 The network's gradient at a point is a smoothed normal. The surface with detail,
 
@@ -12,17 +12,17 @@ a point's neighbours, those whose normals agree with its own. Lengths are in the
 
 from __future__ import annotations
 
-from igr.backend import threads
+from igr.geometry import neighbours
 from igr.geometry.meshes import unit_vectors
 from igr.geometry.regression import of_quadrics, tangents
 from igr.refinement.detail import Detail
 from igr.refinement.projection import Field, feet_of
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 STEP = 0.5  # of the differences, in spacings of the feet
-NEIGHBOUR = 10  # whose distance is the spacing times the root of its number
+LEAST_STEP = 1.6e-7  # where feet coincide
+NEIGHBOUR = 10  # whose distance tells the spacing
 BLOCK = 1 << 17  # points at a time, to spare memory
 
 
@@ -34,12 +34,12 @@ def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.nda
     """
     feet = feet_of(field, points)
     known = feet.weights > 0
-    k = min(NEIGHBOUR + 1, len(points))  # the first is the foot itself
-    length = cKDTree(feet.points).query(feet.points, k=[k], workers=threads.count())[0]
-    step = STEP * np.maximum(length, 1e-6) / NEIGHBOUR**0.5
+    reach = neighbours.kth_distance(neighbours.tree_of(feet.points),
+                                    min(NEIGHBOUR, len(points) - 1))
+    step = np.maximum(STEP * neighbours.spacing_of(reach, NEIGHBOUR), LEAST_STEP)[:, None]
     normals = unit_vectors(field(points)[1].astype(np.float64))
-    for start in range(0, len(points), BLOCK):
-        block = np.flatnonzero(known[start : start + BLOCK]) + start
+    for rows in neighbours.blocks(len(points), BLOCK):
+        block = np.flatnonzero(known[rows]) + rows.start
         if len(block) == 0:
             continue
         u, v = tangents(feet.normals[block])
@@ -48,5 +48,5 @@ def normals_of(field: Field, detail: Detail, points: np.ndarray) -> tuple[np.nda
         along_v = detail.move(b + h * v) - detail.move(b - h * v)
         normals[block] = unit_vectors(np.cross(along_u, along_v))
     if detail.report.rounds and not detail.report.noise:
-        normals = of_quadrics(np.asarray(points, np.float64), normals)
+        normals = of_quadrics(neighbours.tree_of(points), normals)
     return normals, known

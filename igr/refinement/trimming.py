@@ -1,4 +1,4 @@
-"""Cutting a mesh where it is far from its cloud: open ends, and what no point supports.
+"""Cut a mesh where it is far from its cloud: open ends, and what no point supports.
 
 A network's surface is closed, or runs on to the side of the box, even where the scan is open. Here
 each vertex has a value that says how far it is from the cloud, and the mesh is cut through its
@@ -9,9 +9,9 @@ number from the user. Mesh and cloud are in the same frame; any frame will do.
 from __future__ import annotations
 
 from helper import UserError
-from igr.backend import threads
-from igr.geometry import meshes
+from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
+from igr.geometry.meshes import TINY
 
 import numpy as np
 
@@ -21,7 +21,7 @@ EDGES = (1.5, 16.0)  # narrowest and widest kernel of the average at the rim, in
 STEPS = 2  # implicit ones, of the heat equation
 RIM_EDGES = 8.0  # a rim is smoothed over so many edges of the mesh
 RIM_SHARE = 0.03  # but over that share of its length at most, so that small rims keep their size
-TINY = 1e-100  # divides instead of 0
+NEEDLE = 1e-6  # a triangle has at least that part of its longest edge's square as area
 
 # ---------------------------------------------------------------------------------------- distance
 
@@ -31,21 +31,18 @@ def distance_ratio(vertices: np.ndarray, cloud: np.ndarray, neighbour: int = 10,
     """The distance (N,) of vertices (N, 3) to a cloud (P, 3), in spacings of the cloud.
 
     That is the distance to the nearest point over the spacing at this point: a ratio without a
-    unit that follows the density. The spacing is the distance to the neighbour of number
+    unit that follows the density. Here the spacing is the whole distance to the neighbour of number
     `neighbour`. We take its median over the point and these neighbours, since the distance is too
     long at the cloud's edge and says nothing at an outlier. Equal points count once.
 
     least: smallest spacing (units of the cloud); under noise, a few times the noise
     """
-    from scipy.spatial import cKDTree
-
-    cloud = np.unique(cloud, axis=0)
-    # plain splits: in a compact tree queries far from the cloud take 30 times as long
-    tree = cKDTree(cloud, compact_nodes=False, balanced_tree=False)
-    distance, nearest = tree.query(vertices, workers=threads.count())
+    cloud = cloud[neighbours.distinct(cloud)[0]]
+    tree = neighbours.tree_of(cloud)
+    distance, nearest = neighbours.search(tree, vertices)
     k = min(neighbour + 1, len(cloud))  # the first is the point itself
-    lengths, neighbours = tree.query(cloud, k=range(1, k + 1), workers=threads.count())
-    spacing = np.median(lengths[neighbours, -1], axis=1)
+    lengths, index = neighbours.search(tree, cloud, [*range(1, k + 1)])
+    spacing = np.median(lengths[index, -1], axis=1)
     return distance / np.maximum(spacing, max(least, TINY))[nearest]
 
 
@@ -193,8 +190,6 @@ def _smoothed(mesh: Geometry, values: np.ndarray, limit: float) -> np.ndarray:
 
     Values are cut at twice the limit: a jump from small to large ones then keeps its place.
     """
-    from scipy.spatial import cKDTree
-
     values = np.minimum(values, 2 * limit)
     below = values <= limit
     across = mesh.faces[below[mesh.faces].sum(axis=1) % 3 > 0]
@@ -203,9 +198,8 @@ def _smoothed(mesh: Geometry, values: np.ndarray, limit: float) -> np.ndarray:
     corners = mesh.points[across]
     change = min(SPACINGS * np.median(values[below]), limit)
     width = _width(corners, values[across], change)
-    distance, _ = cKDTree(corners.mean(axis=1)).query(
-        mesh.points, workers=threads.count(), distance_upper_bound=4 * width)
-    near = distance < np.inf
+    middles = neighbours.tree_of(corners.mean(axis=1))
+    near = neighbours.search(middles, mesh.points, within=4 * width)[0] < np.inf
     vertices, faces = np.unique(mesh.faces[near[mesh.faces].any(axis=1)], return_inverse=True)
     part = Geometry(mesh.points[vertices], None, faces.reshape(-1, 3))
     values[vertices] = _averaged(part, values[vertices], width)
@@ -237,7 +231,7 @@ def _averaged(mesh: Geometry, values: np.ndarray, width: float) -> np.ndarray:
     return values
 
 
-def _elements(mesh: Geometry):
+def _elements(mesh: Geometry) -> tuple:
     """The masses (N,) of the vertices and the stiffness (N, N, sparse) of linear elements."""
     n = len(mesh.points)
     cotangents, doubled = _cotangents(mesh.points[mesh.faces])
@@ -250,9 +244,9 @@ def _stiffness(ends, weights: np.ndarray, n: int):
     """The matrix (n, n, sparse) of the form  sum_e w_e (x_i - x_j)^2  over edges (2, E)."""
     from scipy.sparse import coo_matrix, diags
 
-    found = coo_matrix((weights, (ends[0], ends[1])), shape=(n, n))
-    found = (found + found.T).tocsr()
-    return diags(np.asarray(found.sum(axis=1)).ravel()) - found
+    one_way = coo_matrix((weights, (ends[0], ends[1])), shape=(n, n))
+    both_ways = (one_way + one_way.T).tocsr()
+    return diags(np.asarray(both_ways.sum(axis=1)).ravel()) - both_ways
 
 
 def _solved(system, right: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -271,7 +265,7 @@ def _cotangents(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     to_last = np.roll(corners, 1, axis=1) - corners
     doubled = np.linalg.norm(meshes.scaled_face_normals(corners), axis=1)
     longest = (to_next**2).sum(axis=2).max(axis=1)
-    doubled = np.maximum(doubled, np.maximum(1e-6 * longest, TINY))
+    doubled = np.maximum(doubled, np.maximum(NEEDLE * longest, TINY))
     return (to_next * to_last).sum(axis=2) / doubled[:, None], doubled
 
 
@@ -327,8 +321,8 @@ def _carried(mesh: Geometry, vertices: np.ndarray, shift: np.ndarray, width: flo
     inner[vertices] = False
     across = system[inner][:, vertices]
     within = system[inner][:, inner]
-    found = np.zeros(mesh.points.shape)
-    found[vertices] = shift
+    shifts = np.zeros(mesh.points.shape)
+    shifts[vertices] = shift
     for axis in range(3):
-        found[inner, axis] = _solved(within, -across @ shift[:, axis], np.zeros(inner.sum()))
-    return found
+        shifts[inner, axis] = _solved(within, -across @ shift[:, axis], np.zeros(inner.sum()))
+    return shifts

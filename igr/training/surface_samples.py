@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 from helper import UserError
-from igr.geometry import meshes, supported_components
+from igr.geometry import meshes, neighbours, supported_components
 from igr.geometry.frames import Geometry
 from igr.isosurface import extraction
 
@@ -43,14 +43,12 @@ class ZeroSet:
         """f: the network, points (N, 3) to values (N,); points (N, 3) float32: the cloud's;
         dead_zone (N, 1): the distance, maybe infinite, from each up to which the zero set is left;
         half_side: of the cube that is searched; lengths in the unit frame."""
-        from scipy.spatial import cKDTree
-
         self.f = f
         self.points = points
         self.dead_zone = dead_zone[:, 0]
         self.half_side = half_side
         self.seed = seed
-        self.tree = cKDTree(points)
+        self.tree = neighbours.tree_of(points)
 
     def pool(self, step: int) -> Pool | None:
         """A pool of the network as it is before a step; None where it has no zero set, or all of it
@@ -61,7 +59,7 @@ class ZeroSet:
         mesh = without_bubbles(mesh, self.points)
         rng = np.random.default_rng((self.seed, 2, step))
         s = meshes.sample_mesh(mesh, SAMPLE, rng).points.astype(np.float32)
-        distance, nearest = self.tree.query(s)
+        distance, nearest = neighbours.search(self.tree, s)
         far = np.flatnonzero(distance > self.dead_zone[nearest])
         if len(far) == 0:
             return None

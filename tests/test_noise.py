@@ -2,8 +2,9 @@
 
 from igr.backend import threads
 from igr.geometry import shapes
+from igr.geometry.neighbours import tree_of
 from igr.pointcloud import noise as noise_module
-from igr.pointcloud.noise import on_rim, scatter
+from igr.pointcloud.noise import on_rim
 
 import numpy as np
 import pytest
@@ -16,6 +17,10 @@ def sphere(rng, noise=0.0):
     points = rng.standard_normal((N, 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     return points + noise * rng.standard_normal(points.shape)
+
+
+def scatter(points):
+    return noise_module.scatter(tree_of(points))
 
 
 def bowl(rng):
