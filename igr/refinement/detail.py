@@ -85,7 +85,7 @@ class Report(NamedTuple):
 def averages(feet: Feet, heights: np.ndarray, size: int) -> Samples:
     """Samples that average some `size` feet each with their heights (N,): those in one cell of a
     grid, see cells_of."""
-    some = feet._replace(heights=heights).some(feet.weights > 0)
+    some = feet._replace(heights=heights).part(feet.weights > 0)
     if size == 1 or len(some.points) < 2:
         return Samples.of(*some)
     return Samples.of(*means(some, _cells_of_some(some, size)))
@@ -133,8 +133,8 @@ def left_out_errors(feet: Feet, held_out: np.ndarray):
     """Mean distances, after 0, 1, ... rounds, of the held-out points (mask (N,)) from a surface
     fitted without them, and of the other points from it: two lists. It stops where two rounds in a
     row brought nothing."""
-    test = feet.some(held_out & (feet.weights > 0.5))
-    rest = feet.some(~held_out)
+    test = feet.part(held_out & (feet.weights > 0.5))
+    rest = feet.part(~held_out)
     inner = rest.weights > 0.5
     if len(test.points) == 0 or not inner.any():
         return [0.0], [0.0]
@@ -206,7 +206,7 @@ def boosted(samples: Samples, rounds: tuple, say: Say, group: Ranks):
 
 
 class Detail:
-    """Heights over the network's surface, and what was found when they were made."""
+    """Heights over the network's surface, and a report on how they were made."""
 
     def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report, say: Say,
                  group: Ranks):
@@ -289,17 +289,17 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     if enough and near >= NEAR:
         if len(has_foot) > CHECKED:
             checked = np.random.default_rng(0).permutation(len(has_foot))[:CHECKED]
-        errors, residuals = left_out_errors(feet.some(checked), held_out[checked])
+        errors, residuals = left_out_errors(feet.part(checked), held_out[checked])
         taken = best_rounds(errors, residuals) if rounds is None else ROUNDS[:rounds]
     noisy = rounds is None and taken not in ((), CLEAN_ROUNDS)
     share = len(feet.points) / max(1, len(fitted.points))  # points that one fitted foot stands for
-    sample = feet.some(checked if noisy and cell else np.arange(0))
+    sample = feet.part(checked if noisy and cell else np.arange(0))
     del feet
     heights, fits = smooth_heights(fitted, taken, share)
     rest = np.abs(fitted.heights - heights)[fitted.weights > 0.5] if noisy else np.zeros(1)
     order = np.flatnonzero(fitted.weights > 0)
     order = order[tree_order(fitted.points[order])]
-    fitted = fitted._replace(heights=heights).some(order)
+    fitted = fitted._replace(heights=heights).part(order)
     size, count, _ = taken[-1] if taken else (0, 0, 0)
     report = Report(len(taken), rounds is None, errors, size * count, deviation_of(rest), outliers,
                     near, enough)
@@ -331,6 +331,6 @@ def smooth_heights(feet: Feet, rounds: tuple, share: float):
     heights = feet.heights
     if all(size == 1 for size, _, _ in rounds):
         return heights, tuple(tuple(fit) for _, *fit in rounds)
-    for heights, _ in smoothed(feet, feet.some(slice(0)), rounds):  # noqa: B007  the last
+    for heights, _ in smoothed(feet, feet.part(slice(0)), rounds):  # noqa: B007  the last
         pass
     return heights, ()

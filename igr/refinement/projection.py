@@ -46,7 +46,7 @@ class Feet(NamedTuple):
     weights: np.ndarray  # (N,), 0 where the foot is none or the point an outlier, else up to 1, or
     #                      up to the number of points that it stands for
 
-    def some(self, index) -> Feet:
+    def part(self, index) -> Feet:
         """Those of an index or mask."""
         return Feet(*(array[index] for array in self))
 
@@ -124,7 +124,7 @@ def weighed(feet: Feet, side: float | None) -> tuple[Feet, Feet]:
         cell = np.arange(len(used))
     else:
         cell = cells_of(feet.points[used], feet.normals[used], side)
-    some = feet.some(used)
+    some = feet.part(used)
     some = some._replace(weights=some.weights * _outlier_weights(some, cell))
     weights = np.zeros(len(feet.points))
     weights[used] = some.weights
@@ -132,7 +132,7 @@ def weighed(feet: Feet, side: float | None) -> tuple[Feet, Feet]:
     if side is None:
         return feet, feet
     inner = some.weights > 0
-    return means(some.some(inner), neighbours.numbered(cell[inner])), feet
+    return means(some.part(inner), neighbours.numbered(cell[inner])), feet
 
 
 def _outlier_weights(feet: Feet, cell: np.ndarray) -> np.ndarray:
