@@ -1,4 +1,4 @@
-"""What a shape is (Geometry), and the one frame it is trained in (Frame)."""
+"""Hold a shape (Geometry), and move it between the world and the unit frame (Frame)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triangle meshes: areas and normals, sampling, components and topology, and casting rays at them.
+"""Measure, sample, split and cut triangle meshes, and cast rays at them.
 
 Lengths are in the units of the mesh's points.
 """

@@ -100,8 +100,8 @@ class Rings(NamedTuple):
 
     def inner(self, rings: int) -> tuple:
         """rows and near of the patch and its first rings."""
-        some = slice(self.ends[rings])
-        return self.rows[some], (self.near[0][some], self.near[1][some])
+        end = self.ends[rings]
+        return self.rows[:end], (self.near[0][:end], self.near[1][:end])
 
 
 def with_rings(samples: Samples, patch: slice, looks: list, count: int) -> Rings:

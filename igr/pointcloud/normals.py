@@ -30,16 +30,16 @@ def estimated(tree: cKDTree) -> tuple[np.ndarray, bool]:
     """
     from igr.pointcloud import winding  # here: numba takes its time
 
-    some = tree.data[:ORIENTED]
-    tree_of_some = tree if len(some) == tree.n else neighbours.tree_of(some)
+    first = tree.data[:ORIENTED]
+    tree_of_first = tree if len(first) == tree.n else neighbours.tree_of(first)
     for iterations in ITERATIONS:
-        rough = winding.normals_of(some, winding.falling_widths(iterations))
-        if len(some) < tree.n:
-            distance, index = neighbours.search(tree_of_some, tree.data, FOLLOWED)
+        rough = winding.normals_of(first, winding.falling_widths(iterations))
+        if len(first) < tree.n:
+            distance, index = neighbours.search(tree_of_first, tree.data, FOLLOWED)
             weight = 1 / np.maximum(distance, TINY)
             rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
         normals = of_quadrics(tree, rough)
-        agree = sides_agree(tree_of_some, normals[: len(some)])
+        agree = sides_agree(tree_of_first, normals[: len(first)])
         if agree:
             break
     return normals.astype(np.float32), agree

@@ -181,7 +181,7 @@ def _gradient(x, y, width2, out):
 
 
 def falling_widths(iterations: int = 12) -> np.ndarray:
-    """Widths that fall by a factor: 12 find of most shapes what 40 by the authors' widths do."""
+    """Widths that fall by a constant factor: for most shapes 12 are as good as the authors' 40."""
     return np.geomspace(WIDEST, NARROWEST, iterations)
 
 
@@ -207,6 +207,6 @@ def normals_of(points: np.ndarray, widths: np.ndarray) -> np.ndarray:
         mu += (r * r).sum() / max((along * along).sum(), TINY) * r
         normals = unit_vectors(tree.sums(GRADIENT, mu, width).astype(np.float64))
         mu = np.linalg.norm(mu, axis=1, keepdims=True) * normals
-    found = np.empty_like(normals)
-    found[tree.order] = normals
-    return found
+    in_order = np.empty_like(normals)  # of the points
+    in_order[tree.order] = normals
+    return in_order

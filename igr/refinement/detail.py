@@ -1,4 +1,4 @@
-"""Detail: what the points say beyond the network, as heights over the network's surface.
+"""Add the detail that the network smooths away: the points' heights over its surface.
 
 The network smooths. Each cloud point p has a foot b on the network's surface {f = 0}, with the unit
 normal n there, and a height h: p = b + h n. The heights are smoothed over the feet (not over the
@@ -7,15 +7,15 @@ what is left over fewer and fewer (L2 boosting, Buhlmann & Yu 2003):
 
     H_0 = 0,   H_{r+1} = H_r + smooth_r(h - H_r)
 
-How many rounds r is decided by points that were left out: they must come nearer. On clean clouds
-that ends with the fewest neighbours, and the surface passes through the points; on noisy ones it
-stops at hundreds, and the noise is averaged away; where the points are too few for more than the
-network knows it stops at none. A mesh of {f = 0} becomes one of the surface with detail by moving
+Points that were left out decide how many rounds r: they must come nearer. On clean clouds that ends
+with the fewest neighbours, and the surface passes through the points; on noisy ones it stops at
+hundreds, and the noise is averaged away; where the points are too few for more than the network
+knows it stops at none. A mesh of {f = 0} becomes one of the surface with detail by moving
 each vertex along its normal to the height that is interpolated between the nearest feet. So detail
 changes no topology: it can add no piece and no handle. Far from all feet the height fades to 0, and
 holes stay the network's.
 
-Outliers are left out, softly, see feet.py. All lengths are in the unit frame.
+Outliers are left out, softly, see projection.py. All lengths are in the unit frame.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from typing import NamedTuple
 from igr.backend import threads
 from igr.backend.progress import Watch
 from igr.backend.ranks import ALONE, Ranks
-from igr.geometry.meshes import unit_vectors
+from igr.geometry import neighbours
+from igr.geometry.meshes import TINY, unit_vectors
 from igr.geometry.regression import BLOCK, Samples, patches, tree_order, with_rings
-from igr.refinement.projection import REACH, Feet, Field, cells_of, feet_of, means, weighed
+from igr.refinement.projection import Feet, Field, cells_of, feet_of, means, newton_step, weighed
 
 import numpy as np
 
@@ -40,13 +41,14 @@ FADE = (1.0, 2.0)  # full and no height, at that many times the distance to the 
 SPACING = 10  # that neighbour
 CLEAN = 0.5  # if a fit leaves less than this share of the left-out error, there is hardly any noise
 CHECKED = 100_000  # points of the cross-validation at most
+LEFT_OUT = 0.2  # share of the points, where the training held out none
 FEWEST = 100  # points with a foot: fewer tell nothing
 NEAR = 0.75  # share of the points that must have a foot: else the cloud is another surface's
 MOVED = 1 << 17  # vertices that are moved together: f rounds by the points beside a point
 
 
 class Report(NamedTuple):
-    """What was found."""
+    """How the detail was made."""
 
     rounds: int  # that were taken
     chosen: bool  # by the left-out points, and not by the caller
@@ -83,7 +85,7 @@ class Report(NamedTuple):
 def averages(feet: Feet, heights: np.ndarray, size: int) -> Samples:
     """Samples that average some `size` feet each with their heights (N,): those in one cell of a
     grid, see cells_of."""
-    some = feet._replace(heights=heights).some(feet.weights > 0)
+    some = feet._replace(heights=heights).part(feet.weights > 0)
     if size == 1 or len(some.points) < 2:
         return Samples.of(*some)
     return Samples.of(*means(some, _cells_of_some(some, size)))
@@ -104,31 +106,35 @@ def _cells_of_some(feet: Feet, size: int) -> np.ndarray:
 
 
 def smoothed(feet: Feet, others: Feet, rounds):
-    """After each round, the sums of the smoothed heights at the feet (N,) and at others (M,)."""
+    """After each round, the sums of the smoothed heights at the feet (N,) and at others (M,).
+
+    boosted() makes the same of rounds that average no points, for which it finds neighbours once:
+    this takes half as long again.
+    """
     total = np.zeros(len(feet.points))
     there = np.zeros(len(others.points))
-    for size, neighbours, degree in rounds:
+    for size, count, degree in rounds:
         samples = averages(feet, feet.heights - total, size)
         if size > 1:  # what so many neighbours leave is smooth: fitted at the averages only
-            samples = samples._replace(heights=_fit_or_0(samples, samples, neighbours, degree),
+            samples = samples._replace(heights=_fit_or_0(samples, samples, count, degree),
                                        weights=np.ones(len(samples.points)))
-            neighbours, degree = INTERPOLATION
-        total = total + _fit_or_0(samples, feet, neighbours, degree)
+            count, degree = INTERPOLATION
+        total = total + _fit_or_0(samples, feet, count, degree)
         if len(others.points):
-            there = there + _fit_or_0(samples, others, neighbours, degree)
+            there = there + _fit_or_0(samples, others, count, degree)
         yield total, there
 
 
-def _fit_or_0(samples: Samples, at: Feet | Samples, neighbours: int, degree: int) -> np.ndarray:
-    return np.nan_to_num(samples.fit(at.points, at.normals, neighbours, degree), nan=0.0)
+def _fit_or_0(samples: Samples, at: Feet | Samples, count: int, degree: int) -> np.ndarray:
+    return np.nan_to_num(samples.fit(at.points, at.normals, count, degree), nan=0.0)
 
 
 def left_out_errors(feet: Feet, held_out: np.ndarray):
     """Mean distances, after 0, 1, ... rounds, of the held-out points (mask (N,)) from a surface
     fitted without them, and of the other points from it: two lists. It stops where two rounds in a
     row brought nothing."""
-    test = feet.some(held_out & (feet.weights > 0.5))
-    rest = feet.some(~held_out)
+    test = feet.part(held_out & (feet.weights > 0.5))
+    rest = feet.part(~held_out)
     inner = rest.weights > 0.5
     if len(test.points) == 0 or not inner.any():
         return [0.0], [0.0]
@@ -161,13 +167,13 @@ def boosted(samples: Samples, rounds: tuple, group: Ranks):
     what the interpolation between the sums leaves at the samples (N,); and the distance (N,) of
     each sample to the neighbour of number SPACING. Without rounds the heights are the sums.
 
-    rounds: (neighbours, degree). A patch of samples goes through all of them with the rings on
-    which it rests, so that neighbours are found once. group: see fit.
+    rounds: (number of neighbours, degree). A patch of samples goes through all of them with the
+    rings on which it rests, so that neighbours are found once. group: see fit.
     """
     n = len(samples.points)
     mine = group.share(n)
     watch = Watch("fitting heights", mine.stop - mine.start)
-    looks = [neighbours for neighbours, _ in (*rounds, INTERPOLATION)]
+    looks = [count for count, _ in (*rounds, INTERPOLATION)]
     sums = samples.heights
     if rounds:
         left = [samples.heights, *(np.empty(n) for _ in rounds)]
@@ -177,10 +183,10 @@ def boosted(samples: Samples, rounds: tuple, group: Ranks):
     def boost(patch: slice) -> None:
         rings = with_rings(samples, patch, looks[:0:-1], max(looks))
         total = np.zeros(len(rings.rows))
-        for r, (neighbours, degree) in enumerate(rounds):
+        for r, (count, degree) in enumerate(rounds):
             rows, near = rings.inner(len(rounds) - r)
             fitted = samples._replace(heights=left[r]).fit_to(
-                near, samples.points[rows], samples.normals[rows], neighbours, degree)
+                near, samples.points[rows], samples.normals[rows], count, degree)
             total = total[: len(rows)] + np.nan_to_num(fitted, nan=0.0)
             # of the rings, too, where other threads write the same numbers
             left[r + 1][rows] = total if r + 1 == len(rounds) else samples.heights[rows] - total
@@ -200,12 +206,12 @@ def boosted(samples: Samples, rounds: tuple, group: Ranks):
 
 
 class Detail:
-    """Heights over the network's surface, and what was found when they were made."""
+    """Heights over the network's surface, and a report on how they were made."""
 
     def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report,
                  group: Ranks):
-        """samples: of the heights, in tree order; rounds: of fits (neighbours, degree) that smooth
-        them; group: see fit."""
+        """samples: of the heights, in tree order; rounds: of fits (number of neighbours, degree)
+        that smooth them; group: see fit."""
         self.field = field
         self.report = report
         self.group = group
@@ -216,22 +222,21 @@ class Detail:
 
     def heights(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         """Heights (M,) over points (M, 3) of the surface with unit normals (M, 3)."""
-        found = np.zeros(len(points))
+        heights = np.zeros(len(points))
 
-        def interpolate(start: int) -> None:
-            block = slice(start, start + BLOCK)
-            some = points[block], normals[block]
-            near = self.samples.nearest(some[0], INTERPOLATION[0])
-            far = near[0][:, 0] / np.maximum(self.spacing[near[1][:, 0]], 1e-12)
+        def interpolate(block: slice) -> None:
+            places = points[block], normals[block]
+            near = self.samples.nearest(places[0], INTERPOLATION[0])
+            far = near[0][:, 0] / np.maximum(self.spacing[near[1][:, 0]], TINY)
             t = np.clip((FADE[1] - far) / (FADE[1] - FADE[0]), 0, 1)
             fade = t * t * (3 - 2 * t)
-            height = self.samples.fit_to(near, *some, *INTERPOLATION)
-            height += self.rest.fit_to(near, *some, *REST)
-            found[block] = fade * np.nan_to_num(height, nan=0.0)
+            height = self.samples.fit_to(near, *places, *INTERPOLATION)
+            height += self.rest.fit_to(near, *places, *REST)
+            heights[block] = fade * np.nan_to_num(height, nan=0.0)
 
         if self.report.rounds:
-            threads.map_each(interpolate, range(0, len(points), BLOCK))
-        return found
+            threads.map_each(interpolate, neighbours.blocks(len(points), BLOCK))
+        return heights
 
     def move(self, points: np.ndarray, level: float = 0.0) -> np.ndarray:
         """Vertices (M, 3) of a mesh of {f = level}, moved to the surface with detail: one Newton
@@ -240,8 +245,7 @@ class Detail:
         moved = np.empty((len(points), 3))
         mine = self.group.share(len(points), MOVED)
         watch = Watch("moving vertices", mine.stop - mine.start)
-        for start in range(mine.start, mine.stop, MOVED):
-            block = slice(start, min(start + MOVED, mine.stop))
+        for block in neighbours.blocks(mine.stop, MOVED, mine.start):
             moved[block] = self._moved(points[block], level)
             watch.done(block.stop - block.start)
         self.group.gather(moved, block=MOVED)
@@ -250,19 +254,17 @@ class Detail:
     def _moved(self, points: np.ndarray, level: float) -> np.ndarray:
         f, gradient = self.field(points)
         gradient = gradient.astype(np.float64)
-        slope = np.maximum((gradient**2).sum(axis=1, keepdims=True), 0.1)
-        step = np.clip((f[:, None] - level) / slope, -REACH, REACH) * gradient
-        feet = points - np.clip(f[:, None] / slope, -REACH, REACH) * gradient
+        feet = points - newton_step(f, gradient)
         normals = unit_vectors(gradient)
         known = np.isfinite(feet).all(axis=1)
         moved = np.array(points, np.float64)
         heights = self.heights(feet[known], normals[known])
-        moved[known] += heights[:, None] * normals[known] - step[known]
+        moved[known] += heights[:, None] * normals[known] - newton_step(f - level, gradient)[known]
         return moved
 
 
 def fit(field: Field, points: np.ndarray, rounds: int | None = None,
-        held_out: np.ndarray | None = None, seed: int = 0, cell: float | None = None,
+        held_out: np.ndarray | None = None, cell: float | None = None,
         group: Ranks = ALONE) -> Detail:
     """The detail of points (N, 3) over the surface {f = 0}.
 
@@ -273,7 +275,7 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     """
     points, held_out = distinct(points, held_out)
     if held_out is None:
-        held_out = np.random.default_rng(seed).random(len(points)) < 0.2
+        held_out = np.random.default_rng(0).random(len(points)) < LEFT_OUT
     feet = feet_of(field, points, group)
     del points
     has_foot = feet.weights > 0
@@ -285,48 +287,49 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     checked = slice(None)
     if enough and near >= NEAR:
         if len(has_foot) > CHECKED:
-            checked = np.random.default_rng(seed).permutation(len(has_foot))[:CHECKED]
-        errors, residuals = left_out_errors(feet.some(checked), held_out[checked])
+            checked = np.random.default_rng(0).permutation(len(has_foot))[:CHECKED]
+        errors, residuals = left_out_errors(feet.part(checked), held_out[checked])
         taken = best_rounds(errors, residuals) if rounds is None else ROUNDS[:rounds]
     noisy = rounds is None and taken not in ((), CLEAN_ROUNDS)
     share = len(feet.points) / max(1, len(fitted.points))  # points that one fitted foot stands for
-    sample = feet.some(checked if noisy and cell else np.arange(0))
+    sample = feet.part(checked if noisy and cell else np.arange(0))
     del feet
     heights, fits = smooth_heights(fitted, taken, share)
     rest = np.abs(fitted.heights - heights)[fitted.weights > 0.5] if noisy else np.zeros(1)
     order = np.flatnonzero(fitted.weights > 0)
     order = order[tree_order(fitted.points[order])]
-    fitted = fitted._replace(heights=heights).some(order)
-    size, neighbours, _ = taken[-1] if taken else (0, 0, 0)
-    report = Report(len(taken), rounds is None, errors, size * neighbours,
-                    1.4826 * float(np.median(rest)), outliers, near, enough)
-    found = Detail(field, Samples.of(*fitted), fits, report, group)
+    fitted = fitted._replace(heights=heights).part(order)
+    size, count, _ = taken[-1] if taken else (0, 0, 0)
+    report = Report(len(taken), rounds is None, errors, size * count, deviation_of(rest), outliers,
+                    near, enough)
+    detail = Detail(field, Samples.of(*fitted), fits, report, group)
     if len(sample.points):  # means have less noise than points
-        rest = np.abs(sample.heights - found.heights(sample.points, sample.normals))
-        noise = 1.4826 * float(np.median(rest[sample.weights > 0.5]))
-        found.report = report._replace(noise=noise)
-    return found
+        rest = np.abs(sample.heights - detail.heights(sample.points, sample.normals))
+        detail.report = report._replace(noise=deviation_of(rest[sample.weights > 0.5]))
+    return detail
+
+
+def deviation_of(distances: np.ndarray) -> float:
+    """The standard deviation of normal numbers with these absolute values (N,), by their median."""
+    return 1.4826 * float(np.median(distances))
 
 
 def distinct(points: np.ndarray, held_out: np.ndarray | None):
     """The different ones of points (N, 3), sorted by x, y, z, and which of them were held out, by a
     mask (N,): not those that were held out and seen, too. None stays None."""
-    order = np.lexsort(points.T[::-1])
-    points = points[order]
-    new = np.ones(len(points), bool)
-    new[1:] = (points[1:] != points[:-1]).any(axis=1)
+    first, group = neighbours.distinct(points)
     if held_out is not None:
-        held_out = np.bincount(np.cumsum(new) - 1, ~held_out[order]) == 0
-    return points[new], held_out
+        held_out = np.bincount(group, ~held_out) == 0
+    return points[first], held_out
 
 
 def smooth_heights(feet: Feet, rounds: tuple, share: float):
-    """The feet's heights (N,) and the rounds of fits (neighbours, degree) that still smooth them,
-    after those that average feet. share: points that each foot stands for."""
+    """The feet's heights (N,) and the rounds of fits (number of neighbours, degree) that still
+    smooth them, after those that average feet. share: points that each foot stands for."""
     rounds = tuple((max(1, round(size / share)), *fit) for size, *fit in rounds)
     heights = feet.heights
     if all(size == 1 for size, _, _ in rounds):
         return heights, tuple(tuple(fit) for _, *fit in rounds)
-    for heights, _ in smoothed(feet, feet.some(slice(0)), rounds):  # noqa: B007  the last
+    for heights, _ in smoothed(feet, feet.part(slice(0)), rounds):  # noqa: B007  the last
         pass
     return heights, ()
