@@ -105,8 +105,7 @@ def some_of(test: np.ndarray, train: np.ndarray):
     together MOST in the proportion of the parts.
 
     That is a random sample, so it is as dense here and there as the cloud is, in proportion. The
-    training takes it as its cloud: the k-th neighbours are those within the sample, since the pool
-    of the zero set compares with the gaps between the points that the network was shown. Those are
+    training takes it as its cloud: the k-th neighbours are those within the sample. They are
     1 / sqrt(q) times as wide in a sample of a share q, as the number of points within a radius r of
     a surface's point grows with r^2.
     """

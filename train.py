@@ -25,12 +25,11 @@ from igr.backend import blas, ranks, threads
 from igr.backend.devices import Device
 from igr.field import checkpoints
 from igr.pointcloud import noise
-from igr.training import runs, schedule, solvers, surface_samples
+from igr.training import runs, schedule, solvers
 from igr.training.loop import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
 from igr.training.monitoring import SurfaceMonitor, check_grid
 from igr.training.runs import Checkpoint, RunFolder
 from igr.training.sampling import GraphSamples, HostSamples, Sizes
-from igr.training.surface_samples import ZeroSet
 from igr.view.preview import save_preview
 import losses
 from networks import MLP, Architecture
@@ -74,10 +73,6 @@ class Settings:
         help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "
         "paper's authors have it")
     lam: float = flag(0.1, type=number(float, 0, MOST_WEIGHT), help="weight of the eikonal term")
-    mu: float = flag(
-        1.0, type=number(float, 0, MOST_WEIGHT),
-        help="weight of the surface-to-point term, which pulls sheets, bubbles and webs without "
-        "points to the nearest points; 0: the paper's loss")
     frequencies: int | None = flag(
         None, type=number(int, 0, 12), metavar="K",
         help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
@@ -110,7 +105,7 @@ class Settings:
 # those of the authors' code for one shape (amosgropp/IGR, code/reconstruction: setup.conf, run.py
 # and the NormalPerPoint sampler); they use all points
 PAPER = Settings(batch_size=16_384, uniform=2_048, train_iter=100_000, solver="adam",
-                 learning_rate=0.005, decay="halving", lam=0.1, mu=0.0, frequencies=0,
+                 learning_rate=0.005, decay="halving", lam=0.1, frequencies=0,
                  winding=False, dims=512, knn=50, volume_factor=1.8, test_rate=0.0)
 
 
@@ -224,15 +219,11 @@ def job_of(start: Start, run: RunFolder, device: Device, group: ranks.Ranks) -> 
     mlp = MLP(Architecture(settings.dims, frequencies=settings.frequencies), device.kernel,
               checkpoint.parameters if checkpoint else None, settings.seed)
     trainer = make_trainer(mlp, cloud, start, group)
-    zero_set = None
-    if settings.mu:  # its batches do not depend on an option, which may change f's last bits
-        zero_set = ZeroSet(lambda points: mlp.evaluate(points, device.rows), cloud.points,
-                           schedule.dead_zone(cloud), settings.volume_factor, settings.seed)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
                              options.grid_size, settings.volume_factor)
     plan = plan_of(start, len(cloud.points), group.size)
-    return Job(plan, trainer, monitor, zero_set, info, checkpoint, device, len(cloud.points))
+    return Job(plan, trainer, monitor, info, checkpoint, device, len(cloud.points))
 
 
 def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start, group: ranks.Ranks) -> Trainer:
@@ -240,18 +231,16 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start, group: rank
     """
     settings, checkpoint = start.settings, start.checkpoint
     sizes = Sizes(settings.batch_size, settings.uniform or settings.batch_size,
-                  settings.volume_factor, surface_samples.PER_STEP if settings.mu else 0)
+                  settings.volume_factor)
     if mlp.kernel:
         samples = HostSamples(cloud, sizes, settings.seed, start.step, group.rank, group.size)
     else:
         samples = GraphSamples(cloud, sizes, settings.seed, start.step, group.rank)
-    weights = losses.Weights(settings.lam, settings.tau, settings.mu)
+    weights = losses.Weights(settings.lam, settings.tau)
     solver = solvers.make(settings.solver, mlp.kernel)
     trainer = Trainer(losses.igr_loss(mlp, samples, weights), mlp, solver, samples, group)
     if checkpoint:
         solvers.set_state_of(solver, checkpoint.state)
-        if samples.zero_set:
-            samples.zero_set.set_pool(surface_samples.pool_of(checkpoint.state))
     return trainer
 
 
@@ -273,7 +262,7 @@ def info_of(start: Start, folder: Path, cloud: datasets.PointCloud, size: int) -
 def is_papers(settings: Settings) -> bool:
     """Are solver, rate and loss those of the paper? Then infer.py adds no detail."""
     return all(getattr(settings, name) == getattr(PAPER, name)
-               for name in ("solver", "decay", "mu", "frequencies"))
+               for name in ("solver", "decay", "frequencies"))
 
 
 def plan_of(start: Start, points: int, size: int) -> Plan:

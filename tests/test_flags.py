@@ -21,7 +21,7 @@ SCRIPTS = {"train": train, "infer": infer, "evaluate": evaluate}
     ("train -f a -vf 1e6", "argument -vf/--volume-factor: 1e6 is not at least 1 and at most 100"),
     ("infer -vf 1e6", "argument -vf/--volume-factor: 1e6 is not at most 100 and above 0"),
     ("train -f a --lam 1e30", "argument --lam: 1e30 is not at least 0 and at most 1000.0"),
-    ("train -f a --mu 1e30", "argument --mu: 1e30 is not at least 0 and at most 1000.0")])
+    ("train -f a --tau 1e30", "argument --tau: 1e30 is not at least 0 and at most 1000.0")])
 def test_what_cannot_serve_is_named(capsys, line, message):
     name, *words = line.split()
     with pytest.raises(SystemExit) as caught:

@@ -98,7 +98,7 @@ def test_solvers(gpu, rng, name):
 
 
 # with waves and the surface-to-point term, train.py's default, and as the paper has it
-RUNS = [pytest.param("", id="default"), pytest.param("--mu 0 --frequencies 0", id="paper")]
+RUNS = [pytest.param("", id="default"), pytest.param("--frequencies 0", id="paper")]
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])

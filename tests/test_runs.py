@@ -80,27 +80,6 @@ def test_the_graph_resumes_as_well(script, cloud):
     np.testing.assert_array_equal(weights(last[-1]), weights(cloud / "truth" / last[-1].name))
 
 
-@pytest.mark.parametrize("context", ["cpu", "cpu-graph"])
-def test_a_run_between_two_pools_goes_on_bit_for_bit(script, cloud, context):
-    """Of its 40 steps, step 28 makes a pool of the zero set's points, step 30 is saved and resumed
-    from, step 32 makes the next pool."""
-    script(f"train.py {LINE} --context {context} --mu 1 -m run")
-    last = cloud / "run/param_00008.h5"
-    truth = weights(last)
-    last.unlink()
-    assert "--mu 0.5 (the run has 1.0)" in script("train.py --resume -m run --mu 0.5", 1).stderr
-    script("train.py --resume -m run --quiet")
-    assert np.array_equal(weights(last), truth)
-    state, _ = checkpoints.load_arrays(cloud / "run/state_00000030.h5")
-    assert np.abs(np.linalg.norm(state["pool/p"], axis=1) - 1).max() < 0.1
-    rows = [json.loads(row) for row in (cloud / "run/log.jsonl").read_text().splitlines()]
-    assert [row["surface"] > 0 for row in rows if "loss" in row] == [True]
-    script(f"train.py {LINE} --mu 0 --context {context} -m without")
-    assert not np.array_equal(weights(cloud / "without/param_00008.h5"), truth)
-    assert "surface" not in (cloud / "without/log.jsonl").read_text()
-    assert "pool/s" not in checkpoints.load_arrays(cloud / "without/state_00000040.h5")[0]
-
-
 def test_previews_show_the_surface_and_change_nothing(script, cloud):
     script(f"train.py {LINE} -m truth")
     script(f"train.py {LINE} -m run --preview 4")

@@ -3,11 +3,8 @@ stop."""
 
 import datasets
 from igr.geometry.frames import Frame
-from igr.training import sampling, surface_samples
+from igr.training import sampling
 from igr.training.sampling import Sizes
-from igr.training.surface_samples import Pool
-import losses
-from networks import MLP, Architecture
 
 import nnabla as nn
 import numpy as np
@@ -148,92 +145,3 @@ def test_ranks_share_a_batch(rng):
 def test_without_normals(rng):
     for make in (sampling.HostSamples, sampling.GraphSamples):
         assert make(cloud(100, rng, normals=False), SIZES, 0).n is None
-
-
-# --- on the zero set
-
-
-def pool(rng):
-    s = rng.uniform(-1, 1, (surface_samples.SIZE, 3)).astype(np.float32)
-    return Pool(s, (s + 0.1).astype(np.float32))
-
-
-def drawn_on_zero_set(samples, pool, times):
-    """s (times, S, 3) and p of some draws from a pool, in one forward pass each."""
-    samples.zero_set.set_pool(pool)
-    found = []
-    for _ in range(times):
-        samples.draw()
-        rest = [v for v in (samples.x, samples.y, samples.n) if v is not None]
-        nn.forward_all([*rest, samples.zero_set.s, samples.zero_set.p], clear_no_need_grad=False)
-        found.append([samples.zero_set.s.d.copy(), samples.zero_set.p.d.copy()])
-    return [np.stack(arrays) for arrays in zip(*found)]
-
-
-MAKERS = [sampling.HostSamples, sampling.GraphSamples]
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_zero_set_samples_come_from_the_whole_pool_with_their_points(rng, make):
-    whole = pool(rng)
-    sizes = SIZES._replace(on_zero_set=512)
-    s, p = drawn_on_zero_set(make(cloud(100, rng), sizes, 0), whole, 40)
-    index = index_of(whole.s, s.reshape(-1, 3))
-    assert np.array_equal(p.reshape(-1, 3), whole.p[index])
-    counts = np.histogram(index, bins=8, range=(0, surface_samples.SIZE))[0]
-    assert counts == pytest.approx(np.full(8, 40 * 512 / 8), rel=0.1)
-    other = pool(rng)  # the next pool takes its place
-    samples = make(cloud(100, rng), sizes, 0)
-    drawn_on_zero_set(samples, whole, 1)
-    index_of(other.s, drawn_on_zero_set(samples, other, 1)[0].reshape(-1, 3))
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_zero_set_samples_after_a_stop_are_those_without_it(rng, make):
-    data = cloud(100, rng)
-    whole = pool(rng)
-    first, again, other = (
-        drawn_on_zero_set(make(data, SIZES._replace(on_zero_set=16), seed, step), whole, 7)
-        for seed, step in ((3, 0), (3, 4), (4, 0)))
-    for i in range(2):
-        assert np.array_equal(first[i][4:], again[i][:3])
-        assert not np.array_equal(first[i], other[i])
-        assert not np.array_equal(first[i][0], first[i][1])
-
-
-def test_ranks_draw_their_own_of_the_zero_set(rng):
-    whole = pool(rng)
-    data, sizes = cloud(100, rng), SIZES._replace(on_zero_set=16)
-    one, other = (
-        drawn_on_zero_set(sampling.GraphSamples(data, sizes, 0, 0, rank), whole, 1)[0]
-        for rank in range(2))
-    assert not np.array_equal(one, other)
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_zero_set_samples_leave_the_others_as_they_are(rng, make):
-    data = cloud(100, rng)
-    without = drawn(make(data, SIZES, 3), 5)
-    beside = drawn(make(data, SIZES._replace(on_zero_set=16), 3), 5)
-    assert all(np.array_equal(a, b) for a, b in zip(without, beside))
-
-
-def test_the_surface_term_is_the_same_on_the_host_and_in_the_graph(rng):
-    """For the same points, each by its own computation of the network."""
-    data = cloud(100, rng)
-    whole = surface_samples.ZeroSet(MLP(Architecture(16), kernel=True).evaluate, data.points,
-                            np.zeros_like(data.sigma), 1.5, 0).pool(0)
-    made = [make(data, SIZES._replace(on_zero_set=64), 0) for make in MAKERS]
-    terms = []
-    for samples, kernel in zip(made, (True, False)):
-        samples.zero_set.set_pool(whole)
-        mlp = MLP(Architecture(16), kernel)
-        terms.append(losses.igr_loss(mlp, samples, losses.Weights(mu=1.0))["surface"])
-    host, graph = (samples.zero_set for samples in made)
-    nn.forward_all([terms[1], graph.s, graph.p], clear_no_need_grad=False)
-    host.s.d = graph.s.d
-    host.p.d = graph.p.d
-    terms[0].forward()
-    distance = np.linalg.norm(host.s.d - host.p.d, axis=1).mean()
-    assert terms[0].d == pytest.approx(distance, rel=1e-2)
-    assert terms[0].d == pytest.approx(float(terms[1].d), rel=1e-5)

@@ -7,7 +7,6 @@ from helper import UserError
 from igr.geometry import neighbours
 from igr.geometry.frames import Frame
 from igr.pointcloud import noise
-from igr.pointcloud.noise import on_rim
 from igr.training import schedule
 import train
 
@@ -31,21 +30,9 @@ def cloud_of(points, sigma=None):
 
 @pytest.mark.parametrize("n, noise, inexact", [
     (20_000, 0.0, False), (20_000, 0.02, True), (20_000, 0.008, True), (4_000, 0.0, True)])
-def test_few_and_inexact_points_have_a_dead_zone(rng, n, noise, inexact):
+def test_few_and_scattered_points_are_inexact(rng, n, noise, inexact):
     cloud = cloud_of(sphere(n, rng, noise))
     assert cloud.measured.inexact == inexact
-    assert np.array_equal(schedule.dead_zone(cloud), inexact * cloud.sigma)
-
-
-@pytest.mark.parametrize("n", [20_000, 4_000])
-def test_a_rim_has_an_infinite_dead_zone(rng, n):
-    points = sphere(n, rng)
-    points = points[points[:, 2] < 0.3]
-    cloud = cloud_of(points, sigma=1.0)
-    zone = schedule.dead_zone(cloud)
-    assert set(zone[:, 0]) == {float(n < noise.FEW), np.inf}
-    assert np.array_equal(np.isinf(zone[:, 0]), on_rim(points))
-    assert (cloud.sigma == 1).all()
 
 
 def completed(points, **given):

@@ -176,7 +176,7 @@ def test_ranks_run(standin, mpi, tmp_path):
         name, *words = line.split()
         run(standin, ROOT / name, *words, ranks=ranks, cwd=tmp_path)
 
-    script(2, "train.py -f c.ply -m run --dims 32 -b 128 -ti 200 -sie 10 -tr 0 --mu 0 "
+    script(2, "train.py -f c.ply -m run --dims 32 -b 128 -ti 200 -sie 10 -tr 0 "
               "--frequencies 0 --quiet --context cuda")
     log = (tmp_path / "run/log.jsonl").read_text()
     rows = [row for row in map(json.loads, log.splitlines()) if "loss" in row]
@@ -196,7 +196,7 @@ def test_ranks_run(standin, mpi, tmp_path):
 def test_memory_of_the_gpu(standin, script, tmp_path):
     """Too large a batch ends in one line."""
     files.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
-    done = script("train.py -f c.ply -m run --dims 64 -b 4096 -ti 10 --mu 0 --frequencies 0 "
+    done = script("train.py -f c.ply -m run --dims 64 -b 4096 -ti 10 --frequencies 0 "
                   "--context cuda --quiet", 1,
                   **standin, STANDIN_MEMORY=str(32 << 20))
     assert "not enough memory on the GPU" in done.stderr and "Traceback" not in done.stderr

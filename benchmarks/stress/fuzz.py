@@ -238,7 +238,7 @@ def add_detail(path: Path) -> None:
 
 def train_shortly(path: Path) -> None:
     """Train ten steps, with a coarse mesh of the network before each of the last eight."""
-    settings = train.Settings(train_iter=10, dims=8, batch_size=8, knn=3, mu=1.0)
+    settings = train.Settings(train_iter=10, dims=8, batch_size=8, knn=3)
     train.fit(path, path.with_name("run"), settings, train.Options(quiet=True), overwrite=True)
 
 

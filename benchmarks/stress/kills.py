@@ -4,11 +4,9 @@
 
 A small training that saves after every epoch is killed (SIGKILL) at a random instant, checked,
 resumed and killed again until it ends. Its weights must equal those of an undisturbed run bit for
-bit, and its log must have every step once. From a fifth of its steps on, it draws points of coarse
-meshes of its network, which are resumed too. Inference, with the detail of the cloud, is killed
-while it replaces a mesh: the file must hold the whole old mesh or the whole new one. Prints the
-counts, and on stderr how far it is; "kills_past_pool" are those of trainings that had made a coarse
-mesh.
+bit, and its log must have every step once. Inference, with the detail of the cloud, is killed while
+it replaces a mesh: the file must hold the whole old mesh or the whole new one. Prints the counts,
+and on stderr how far it is.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from igr.training import runs
 
 import numpy as np
 
-TRAIN = "-f cloud.ply --dims 64 -b 32 -k 5 -te 40 -sie 1 -tr 0 --mu 1 --quiet"
+TRAIN = "-f cloud.ply --dims 64 -b 32 -k 5 -te 40 -sie 1 -tr 0 --quiet"
 STEPS = 40 * 6
 INFER = "-mlp truth/param_00040.h5 -f cloud.ply --detail 3 -o mesh.ply --quiet --grid-size"
 
@@ -58,21 +56,16 @@ def newest_step(folder: Path) -> int:
     return runs.RunFolder(folder).newest().info["step"]
 
 
-def has_pool(folder: Path) -> bool:
-    """Whether the state of a run's newest checkpoint has points of a coarse mesh."""
-    return "pool/s" in runs.RunFolder(folder).newest().state
-
-
 def kill_training(folder: Path, truth: np.ndarray, seconds: float, rng,
-                  most: int) -> tuple[int, int, float]:
+                  most: int) -> tuple[int, float]:
     """Kill one training again and again, `most` times at most, until it ends; returns the kills,
-    how many of them after it had made a coarse mesh, and `seconds` as they are now.
+    and `seconds` as they are now.
 
     truth, seconds: the weights of an undisturbed run, and how long one takes. Other work on the
     machine may have ended since: a run that was too fast to be killed tells.
     """
     run = folder / "run"
-    kills = past_pool = 0
+    kills = 0
     step = 0
     for old in run.glob("*") if run.is_dir() else []:
         old.unlink()
@@ -95,11 +88,10 @@ def kill_training(folder: Path, truth: np.ndarray, seconds: float, rng,
         now = newest_step(run)
         assert now >= step, f"step {step} was lost, {now} is left"
         step = now
-        past_pool += bool(step) and has_pool(run)
     assert np.array_equal(final_weights(run), truth), "not the weights of an undisturbed run"
     steps = [json.loads(row)["step"] for row in (run / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps.count(STEPS) == 1 and steps.count(50) == 1
-    return kills, past_pool, seconds
+    return kills, seconds
 
 
 def kill_inference(folder: Path, rng, kills: int) -> None:
@@ -130,20 +122,18 @@ def campaign(folder: Path, kills: int, seed: int = 0) -> dict:
         assert start(folder, "train.py", f"{TRAIN} -m truth --overwrite").wait() == 0
         seconds = time.perf_counter() - begin
     truth = final_weights(folder / "truth")
-    assert has_pool(folder / "truth")
     of_inference = kills // 5
-    of_training = past_pool = 0
+    of_training = 0
     trainings = 0
     while of_training < kills - of_inference:
-        *found, seconds = kill_training(folder, truth, seconds, rng,
+        killed, seconds = kill_training(folder, truth, seconds, rng,
                                         kills - of_inference - of_training)
-        of_training += found[0]
-        past_pool += found[1]
+        of_training += killed
         trainings += 1
         print(f"{of_training} kills of {trainings} trainings", file=sys.stderr, flush=True)
     kill_inference(folder, rng, of_inference)
-    return {"kills_training": of_training, "kills_past_pool": past_pool,
-            "kills_inference": of_inference, "trainings": trainings, "lost_or_damaged": 0}
+    return {"kills_training": of_training, "kills_inference": of_inference, "trainings": trainings,
+            "lost_or_damaged": 0}
 
 
 def parse_args() -> argparse.Namespace:

@@ -125,7 +125,7 @@ def train(draw: Draw) -> list[str]:
     return ["train.py", "-f", draw.input(*GOOD), "-m", run, "--dims", "16", "-ti",
             draw.number("1", "12"), *([] if draw.rng.random() < 0.2 else ["--overwrite"]),
             *draw.flags(quiet=(), s_b=("8", "64"), s_k=("3", "10", "500"),
-                        mu=("0", "1"), lam=("0.1", "0"), frequencies=("0", "3"),
+                        lam=("0.1", "0"), frequencies=("0", "3"),
                         solver=("muon", "adam"), seed=("0", "1"), s_sie=("1", "2"),
                         with_normals=(), s_lr=("0.001", "0.1"), s_tr=("0", "0.2", "0.99"),
                         preview=("1",), grid_size=("16",), s_vf=("1.5", "2"), threads=("1", "2"),

@@ -1,6 +1,6 @@
 """Measure the final surface of variants of train.py's flags per core minute, to choose defaults.
 
-    python -m benchmarks.studies.surfaces lucy "" "--mu 0" "--frequencies 0"
+    python -m benchmarks.studies.surfaces lucy "" "--tau 1" "--frequencies 0"
     python -m benchmarks.studies.surfaces --tables
 
 Each run is a command line of train.py on the clean cloud of results/driver.py's shape (or its

@@ -1,7 +1,6 @@
 """Samples, schedule, solver, run folder and loop.
 
     solvers          Adam and Muon
-    surface_samples  points of the network's level set
     sampling         the points that a step sees
     schedule         steps, batch, rate and frequencies by the cloud
     monitoring       evaluate the surface during training

@@ -16,18 +16,16 @@ from igr.backend.devices import Device
 from igr.backend.progress import Progress
 from igr.backend.ranks import Ranks
 from igr.geometry.frames import Geometry
-from igr.training import solvers, surface_samples
+from igr.training import solvers
 from igr.training.monitoring import SurfaceMonitor
 from igr.training.runs import Checkpoint, RunFolder
 from igr.training.sampling import GraphSamples, HostSamples
-from igr.training.surface_samples import ZeroSet
 
 import numpy as np
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
 AGAIN = 1 / 3  # of the rate, to which it rises again where a finished run is continued
 OPENING = 0.5  # share of the run during which the frequencies open
-POOL_EVERY = 500  # steps that a pool of the zero set's points serves, at most
 HALVING = 2000  # steps between two halvings of the rate, in the paper's schedule
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 
@@ -109,15 +107,6 @@ class Plan(NamedTuple):
             return frequencies
         return min(1.0, step / (OPENING * self.steps)) * frequencies
 
-    def needs_pool(self, step: int) -> bool:
-        """Is a new pool of the zero set's points made before a step, counted from 0?
-
-        The first after a fifth of the run, when the surface has its shape; none in the last 1 %.
-        """
-        start = self.finished or self.steps // 5
-        every = max(1, min(POOL_EVERY, (self.steps - self.finished) // 10))
-        return start <= step < 0.99 * self.steps and (step - start) % every == 0
-
     def due(self, done: int, stopping: bool) -> Due:
         """What to do after `done` steps; stopping: no step follows in any case."""
         last = stopping or done == self.steps
@@ -137,7 +126,6 @@ class Job(NamedTuple):
     plan: Plan
     trainer: Trainer
     monitor: SurfaceMonitor
-    zero_set: ZeroSet | None  # for the surface-to-point term
     info: dict[str, Any]  # what every checkpoint says
     checkpoint: Checkpoint | None  # to continue from
     device: Device
@@ -148,19 +136,15 @@ class Job(NamedTuple):
         return self.checkpoint.info["step"] if self.checkpoint else 0
 
     def prepare(self, step: int) -> None:
-        """Open the frequencies for a step, and make a new pool of the zero set's points if one is
-        due."""
+        """Open the frequencies for a step."""
         mlp = self.trainer.mlp
         frequencies = mlp.architecture.frequencies
         if mlp.architecture.opened != frequencies:
             mlp.open_frequencies(self.plan.opened_at(step, frequencies))
-        if self.zero_set and self.plan.needs_pool(step):
-            self.trainer.samples.zero_set.set_pool(self.zero_set.pool(step))
 
     def state(self) -> dict[str, np.ndarray]:
         """The arrays by name that a run needs beside its weights to continue."""
-        pool = self.trainer.samples.zero_set.pool if self.zero_set else None
-        return {**solvers.state_of(self.trainer.solver), **surface_samples.arrays_of(pool)}
+        return solvers.state_of(self.trainer.solver)
 
 
 class TrainingLoop:

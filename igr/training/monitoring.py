@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Callable, NamedTuple
 
+from helper import UserError
 from igr.backend import memory
 from igr.geometry import metrics
 from igr.geometry.frames import Geometry
 from igr.geometry.meshes import face_areas, sample_mesh
 from igr.isosurface import extraction
-from igr.training import surface_samples
 
 import numpy as np
 
@@ -33,7 +33,12 @@ class SurfaceMonitor(NamedTuple):
 
     def mesh(self) -> Geometry | None:
         """The network's surface; None where there is none yet."""
-        return surface_samples.mesh_of(self.f, self.half_side, self.grid_size)
+        low, high = [-self.half_side] * 3, [self.half_side] * 3
+        try:
+            grid = extraction.Grid.of(low, high, self.grid_size)
+            return extraction.extract(self.f, grid, probe=False)[0]
+        except UserError:
+            return None
 
     def distances(self, mesh: Geometry | None) -> dict[str, float]:
         """Measure Chamfer and Hausdorff between a mesh and the held-out points, and estimate the

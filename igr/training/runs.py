@@ -1,8 +1,7 @@
 """The run folder: checkpoints with the solver's state, the log, and whether a run may continue.
 
     param_NNNNN.h5      weights at epoch NNNNN and everything about the run (see checkpoints.py)
-    state_SSSSSSSS.h5   the solver's state and the pool of the zero set's points at step SSSSSSSS,
-                        for the newest two checkpoints
+    state_SSSSSSSS.h5   the solver's state at step SSSSSSSS, for the newest two checkpoints
     preview_NNNNN.png   pictures of the surface, if they were asked for
     log.jsonl           one JSON object a line; nnabla's monitor series *.series.txt say the same
     .lock               while a process trains there, see locks.py

@@ -1,6 +1,5 @@
 """Draw the samples of a training step: x (B, 3) on the surface with their normals n (B, 3), and
-y (U + B, 3) in free space; for the surface-to-point term also s (S, 3) on the network's zero set
-with their nearest cloud points p.
+y (U + B, 3) in free space.
 
 HostSamples draws with numpy for the CPU's kernel, GraphSamples within the graph for a GPU. Both
 give a resumed run the samples that it would have had without the stop. All lengths are in the unit
@@ -12,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from igr.field.reductions import constant
-from igr.training import surface_samples
 
 import nnabla as nn
 import nnabla.functions as F
@@ -25,7 +23,6 @@ class Sizes(NamedTuple):
     batch: int  # B, points of the cloud, and as many of free space near them
     uniform: int  # U, points of free space anywhere in the cube
     volume_factor: float  # half the side of the cube
-    on_zero_set: int = 0  # S; 0 where the loss has no surface-to-point term
 
 
 def batches(n: int, batch_size: int, seed: int, step: int = 0):
@@ -61,36 +58,6 @@ def free_space(points: np.ndarray, sigma: np.ndarray, sizes: Sizes,
 # ------------------------------------------------------------------------------------ on the host
 
 
-class HostZeroSamples:
-    """Points s (S, 3) of a pool and their nearest cloud points p (S, 3), drawn with numpy.
-
-    weight () is the pool's; 0, and s and p mean nothing, as long as there is no pool.
-    """
-
-    def __init__(self, count: int, seed: int, rank: int = 0):
-        """count: S."""
-        self.seed = seed
-        self.rank = rank
-        self.pool: surface_samples.Pool | None = None
-        self.s = constant(np.zeros((count, 3)))
-        self.p = constant(np.zeros((count, 3)))
-        self.weight = constant(0)
-
-    def set_pool(self, pool: surface_samples.Pool | None) -> None:
-        """Draw from a pool from now on; None: the network has no zero set."""
-        self.pool = pool
-        self.weight.d = 0 if pool is None else pool.weight
-
-    def draw(self, step: int) -> None:
-        """Put the samples of a step into s and p."""
-        if self.pool is None:
-            return
-        rng = _generator(self.seed, 3, step, self.rank)
-        index = rng.integers(0, surface_samples.SIZE, self.s.shape[0])
-        self.s.d = self.pool.s[index]
-        self.p.d = self.pool.p[index]
-
-
 class HostSamples:
     """Samples drawn with numpy: each epoch passes through a fresh permutation of the cloud, and
     each rank has its part of a batch. All random numbers depend on seed, step and rank only."""
@@ -110,11 +77,9 @@ class HostSamples:
         self.x = nn.Variable((batch, 3))
         self.y = nn.Variable((sizes.uniform + batch, 3))
         self.n = None if cloud.normals is None else nn.Variable((batch, 3))
-        count = sizes.on_zero_set
-        self.zero_set = HostZeroSamples(count, seed, rank) if count else None
 
     def draw(self) -> None:
-        """Put the next step's samples into x, y, n and zero_set."""
+        """Put the next step's samples into x, y and n."""
         index = next(self.order)[self.part]
         rng = _generator(self.seed, 1, self.step, self.rank)
         x = self.cloud.points[index]
@@ -122,8 +87,6 @@ class HostSamples:
         self.y.d = free_space(x, self.cloud.sigma[index], self.sizes, rng)
         if self.n is not None:
             self.n.d = self.cloud.normals[index]
-        if self.zero_set is not None:
-            self.zero_set.draw(self.step)
         self.step += 1
 
 
@@ -133,29 +96,6 @@ def _generator(seed: int, use: int, step: int, rank: int) -> np.random.Generator
 
 
 # ----------------------------------------------------------------------------------- in the graph
-
-
-class GraphZeroSamples:
-    """HostZeroSamples within the graph: the pool lies on the device."""
-
-    def __init__(self, count: int, seed: int):
-        """count: S; seed: of nnabla's generator."""
-        self.pool: surface_samples.Pool | None = None
-        self.place = F.rand(0, surface_samples.SIZE, (count,), seed)
-        self._pool_s = constant(np.zeros((surface_samples.SIZE, 3)))
-        self._pool_p = constant(np.zeros((surface_samples.SIZE, 3)))
-        index = F.minimum_scalar(self.place, surface_samples.SIZE - 1)  # rounding may give SIZE
-        self.s = F.gather(self._pool_s, index)
-        self.p = F.gather(self._pool_p, index)
-        self.weight = constant(0)
-
-    def set_pool(self, pool: surface_samples.Pool | None) -> None:
-        """Draw from a pool from now on; None: the network has no zero set."""
-        self.pool = pool
-        self.weight.d = 0 if pool is None else pool.weight
-        if pool is not None:
-            self._pool_s.d = pool.s
-            self._pool_p.d = pool.p
 
 
 class GraphSamples:
@@ -173,13 +113,9 @@ class GraphSamples:
         """cloud: datasets.PointCloud; step: the first one to draw for; rank: of this process, which
         draws samples of its own."""
         n, batch = len(cloud.points), sizes.batch
-        seeds = np.random.SeedSequence((seed, rank)).generate_state(4) >> 1  # nnabla's are int32
-        place, anywhere, noise = _random(n, sizes, seeds[:3])
+        seeds = np.random.SeedSequence((seed, rank)).generate_state(3) >> 1  # nnabla's are int32
+        place, anywhere, noise = _random(n, sizes, seeds)
         drawn = [place, anywhere, noise]
-        count = sizes.on_zero_set
-        self.zero_set = GraphZeroSamples(count, int(seeds[3])) if count else None
-        if self.zero_set is not None:
-            drawn.append(self.zero_set.place)
         for _ in range(step):
             nn.forward_all(drawn)
         # the greatest float32 below n / batch, added to the last part's start, may be n

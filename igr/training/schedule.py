@@ -10,7 +10,7 @@ from typing import Any
 
 from helper import UserError
 from igr.field.encoding import frequencies_for
-from igr.pointcloud import noise, normals
+from igr.pointcloud import normals
 
 import numpy as np
 
@@ -69,17 +69,3 @@ def rate_for(solver: str, steps: int, winding: bool) -> float:
     if solver == "adam":
         return ADAM_RATE
     return 2 * RATE if winding or steps <= SHORT else RATE
-
-
-def dead_zone(cloud: Any) -> np.ndarray:
-    """The distance (N, 1) from each of a cloud's points up to which the surface-to-point term
-    leaves the surface as it is.
-
-    The surface lies at dense and exact points: 0. Between few points it bends, and inexact ones lie
-    beside it: their k-th neighbours' distance sigma. A rim's is infinite: what closes the surface
-    there has no points to lie at. (Pulled to the rim of a tube, its lid sinks into it and joins the
-    wall, in tatters.)
-    """
-    zone = cloud.sigma.copy() if cloud.measured.inexact else np.zeros_like(cloud.sigma)
-    zone[noise.on_rim(cloud.points)] = np.inf
-    return zone
