@@ -58,16 +58,16 @@ class Settings:
         help="steps to train, instead of -te; default, without -te: by --quality")
     quality: str = flag(
         "normal", choices=list(schedule.STEPS), alternatives="preset",
-        help=f"length of the run in steps: {LENGTHS}; normal with winding numbers "
-        f"{schedule.STEPS_WITH_WINDING['normal']}; of noisy points at most {schedule.NOISY_STEPS}")
+        help=f"length of the run in steps: {LENGTHS}; of scattered points normal is "
+        f"{schedule.SCATTERED_STEPS['normal']}, of noisy ones at most {schedule.NOISY_STEPS}")
     solver: str = flag(
         "muon", choices=["muon", "adam"],
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
     learning_rate: float | None = flag(
         None, "-lr", type=number(float, above=0),
         help="the largest; a short warm-up goes before a cosine; default: "
-        f"{schedule.RATE:g} with muon, twice that up to {schedule.SHORT} steps "
-        f"or with normals by winding numbers; {schedule.ADAM_RATE:g} with adam")
+        f"{schedule.RATE:g} with muon, half of that beyond {schedule.SHORT} steps without "
+        f"normals; {schedule.ADAM_RATE:g} with adam")
     decay: str = flag(
         "cosine", choices=["cosine", "halving"],
         help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "
@@ -80,12 +80,13 @@ class Settings:
         "at most 8, and 0 for noisy points")
     tau: float | None = flag(
         None, type=number(float, 0, MOST_WEIGHT),
-        help=f"weight of the normals term; default: {schedule.TAU:g}, for normals by winding "
-        f"numbers {schedule.WINDING_TAU:g}")
+        help=f"weight of the normals term; default: {schedule.TAU:g}, for normals of exact points "
+        f"by winding numbers {schedule.WINDING_TAU:g}")
     with_normals: bool = flag(False, help="use the cloud's normals")
     winding: bool | None = flag(
         None, action=helper.Switch,
-        help="estimate normals by winding numbers; default: of many exact points, if not given")
+        help="estimate normals by winding numbers; default: of "
+        f"{schedule.FEWEST} points or more, where neighbours agree on the sides")
     dims: int = flag(128, type=number(int, 8), help="width of the network; the paper has 512")
     knn: int = flag(
         10, "-k", type=number(int, 1),

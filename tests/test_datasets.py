@@ -53,7 +53,6 @@ def test_a_cloud_comes_with_its_hash_and_measurements(knot):
     assert np.array_equal(cloud.measured.tree.data, cloud.points)
     assert cloud.measured.spacing == pytest.approx(np.median(cloud.sigma) / 5**0.5)
     assert cloud.measured.scatter == noise.scatter(cloud.measured.tree) > 0
-    assert cloud.measured.inexact  # for they are few
 
 
 def test_a_default_start_builds_few_trees_and_measures_the_scatter_once(tmp_path, monkeypatch):

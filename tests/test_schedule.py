@@ -28,11 +28,11 @@ def cloud_of(points, sigma=None):
                       measured=noise.Measurements.of(neighbours.tree_of(points), sigma, 10))
 
 
-@pytest.mark.parametrize("n, noise, inexact", [
-    (20_000, 0.0, False), (20_000, 0.02, True), (20_000, 0.008, True), (4_000, 0.0, True)])
-def test_few_and_scattered_points_are_inexact(rng, n, noise, inexact):
+@pytest.mark.parametrize("n, noise, scattered", [
+    (20_000, 0.0, False), (20_000, 0.02, True), (20_000, 0.008, True), (4_000, 0.0, False)])
+def test_points_with_noise_are_scattered(rng, n, noise, scattered):
     cloud = cloud_of(sphere(n, rng, noise))
-    assert cloud.measured.inexact == inexact
+    assert cloud.measured.scattered == scattered
 
 
 def completed(points, **given):

@@ -126,12 +126,12 @@ def with_rings(samples: Samples, patch: slice, looks: list, count: int) -> Rings
 # ------------------------------------------------------------------------------- local quadrics
 
 
-def of_quadrics(tree: cKDTree, normals: np.ndarray) -> np.ndarray:
-    """Unit normals (N, 3) at a tree's points of the quadrics through their neighbours, as heights
-    over the tangent planes of rough unit normals (N, 3), with the weights above, m = 1. The rough
-    ones stay where fewer than six neighbours or none that agree can tell."""
+def of_quadrics(tree: cKDTree, normals: np.ndarray, count: int = QUADRIC) -> np.ndarray:
+    """Unit normals (N, 3) at a tree's points of the quadrics through their `count` neighbours, as
+    heights over the tangent planes of rough unit normals (N, 3), with the weights above, m = 1. The
+    rough ones stay where fewer than six neighbours or none that agree can tell."""
     points = tree.data
-    k = min(QUADRIC, len(points) - 1)
+    k = min(count, len(points) - 1)
     fitted = np.array(normals)
     if k < TERMS[2]:
         return fitted

@@ -8,41 +8,55 @@ from __future__ import annotations
 from helper import UserError, log
 from igr.geometry import neighbours
 from igr.geometry.meshes import TINY, unit_vectors
-from igr.geometry.regression import AGREEMENT, of_quadrics
+from igr.geometry.regression import AGREEMENT, QUADRIC, of_quadrics
+from igr.pointcloud.noise import Measurements
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 ORIENTED = 1 << 16  # points whose sides winding numbers tell; the others follow these
+FEWER = 1 << 15  # of them, where points scatter and wider widths see no more in twice as many
 FOLLOWED = 4  # of them
 ITERATIONS = (12, 24)  # the second where neighbours do not agree after the first
+PER_SCATTER = 150  # neighbours of a quadric for a scatter of one spacing, beside QUADRIC
+SMOOTHED = (36, 96)  # fewest and most of them
 SHEET = 8  # neighbours; those on one sheet with a point are compared with it
 SLOPE = 0.2  # of the way to such a neighbour over the tangent planes, at most
 MIXED = 0.3  # pairs of neighbours with opposite normals, in square roots of the number of points
 
 
-def estimated(tree: cKDTree) -> tuple[np.ndarray, bool]:
-    """Unit normals (N, 3) float32, outwards, of a tree's points, which have no noise and are in
-    random order: those of quadrics, with the sides that winding numbers tell; and whether
-    neighbours agree on the sides.
+def estimated(measured: Measurements) -> tuple[np.ndarray, bool]:
+    """Unit normals (N, 3) float32, outwards, of a cloud's points in random order: those of
+    quadrics, with the sides that winding numbers tell; and whether neighbours agree on the sides.
 
-    Raises UserError where the points span no size.
+    The more the points scatter, the wider are the winding numbers' widths and the more neighbours
+    has a quadric. Raises UserError where the points span no size.
     """
     from igr.pointcloud import winding  # here: numba takes its time
 
-    first = tree.data[:ORIENTED]
-    tree_of_first = tree if len(first) == tree.n else neighbours.tree_of(first)
+    tree = measured.tree
+    scatter = measured.scatter if measured.scattered else 0.0
+    some = tree.data[: FEWER if scatter else ORIENTED]
+    tree_of_some = tree if len(some) == tree.n else neighbours.tree_of(some)
     for iterations in ITERATIONS:
-        rough = winding.normals_of(first, winding.falling_widths(iterations))
-        if len(first) < tree.n:
-            distance, index = neighbours.search(tree_of_first, tree.data, FOLLOWED)
+        rough = winding.normals_of(some, winding.falling_widths(iterations, scatter))
+        if len(some) < tree.n:
+            distance, index = neighbours.search(tree_of_some, tree.data, FOLLOWED)
             weight = 1 / np.maximum(distance, TINY)
             rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
-        normals = of_quadrics(tree, rough)
-        agree = sides_agree(tree_of_first, normals[: len(first)])
+        normals = of_quadrics(tree, rough, neighbours_for(measured))
+        agree = sides_agree(tree_of_some, normals[: len(some)])
         if agree:
             break
     return normals.astype(np.float32), agree
+
+
+def neighbours_for(measured: Measurements) -> int:
+    """How many neighbours a quadric has whose slopes are to be known in spite of the scatter."""
+    if not measured.scattered:
+        return QUADRIC
+    per_spacing = measured.scatter / measured.spacing
+    return int(np.clip(QUADRIC + PER_SCATTER * per_spacing, *SMOOTHED))
 
 
 def sides_agree(tree: cKDTree, normals: np.ndarray) -> bool:

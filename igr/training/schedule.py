@@ -8,36 +8,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from helper import UserError
+from helper import UserError, log
 from igr.field.encoding import frequencies_for
 from igr.pointcloud import normals
 
 import numpy as np
 
-STEPS = {"draft": 1_000, "normal": 8_000, "fine": 20_000}  # normal: some five core minutes
-STEPS_WITH_WINDING = {**STEPS, "normal": 4_000}  # some three; results/surfaces.md
-BATCH = {"draft": 256, "normal": 512, "fine": 512}
+STEPS = {"draft": 1_000, "normal": 4_000, "fine": 20_000}  # of exact points
+SCATTERED_STEPS = {**STEPS, "normal": 2_000}  # more bring nothing; results/surfaces.md
 NOISY_STEPS = 2_000  # at most
-NOISY = 0.6  # scatter in spacings of the points, above which they are noisy
+BATCH = {"draft": 256, "normal": 512, "fine": 512}
+NOISY = 0.5  # scatter in spacings of the points, above which they are noisy
+FEWEST = 1_000  # points of which winding numbers tell the sides
 TAU = 1.0
-WINDING_TAU = 0.3  # these normals are rough where the surface is
-RATE = 0.00125  # Muon's
-SHORT = 4_000  # steps, up to which it is twice that, as it is with winding numbers
+WINDING_TAU = 0.3  # of exact points, whose quadrics are rough where the surface is
+RATE = 0.0025  # Muon's, at any length where the sides are known,
+SHORT = 4_000  # and up to so many steps where they are not; beyond, half of it
 ADAM_RATE = 0.005  # results/study.md
 
 
 def normals_for(settings: Any, cloud: Any) -> np.ndarray | None:
     """Normals (N, 3) by winding numbers where train.Settings want them, else None.
 
-    Settings that leave it open want them of many exact points, where they agree on the sides.
-    Raises UserError where given normals are wanted as well.
+    Settings that leave it open want them of FEWEST points or more, where neighbours agree on the
+    sides. Raises UserError where given normals are wanted as well.
     """
     if settings.with_normals and settings.winding:
         raise UserError("--winding finds normals for points without any: leave out --with-normals")
     left_open = settings.winding is None and not settings.with_normals
-    if not (settings.winding or (left_open and not cloud.measured.inexact)):
+    if not (settings.winding or (left_open and len(cloud.points) >= FEWEST)):
         return None
-    estimated, agree = normals.estimated(cloud.measured.tree)
+    estimated, agree = normals.estimated(cloud.measured)
+    if not agree:
+        log.info("sides: neighbours do not agree on what winding numbers say, as on an open sheet"
+                 + ("" if settings.winding else "; the training goes without normals"))
     return estimated if settings.winding or agree else None
 
 
@@ -50,22 +54,23 @@ def choose(settings: Any, cloud: Any, ranks: int) -> dict[str, Any]:
     if settings.train_epoch or settings.train_iter:
         iterations = settings.train_iter
     else:
-        iterations = (STEPS_WITH_WINDING if settings.winding else STEPS)[settings.quality]
+        iterations = (SCATTERED_STEPS if measured.scattered else STEPS)[settings.quality]
         iterations = min(iterations, NOISY_STEPS) if noisy else iterations
     per_epoch = max(1, len(cloud.points) // (batch * ranks))
     steps = iterations or settings.train_epoch * per_epoch
+    sides_known = settings.winding or settings.with_normals
     chosen = {
         "batch_size": batch,
         "train_iter": iterations,
-        "tau": WINDING_TAU if settings.winding else TAU,
+        "tau": WINDING_TAU if settings.winding and not measured.scattered else TAU,
         "frequencies": 0 if noisy else frequencies_for(measured.spacing),
-        "learning_rate": rate_for(settings.solver, steps, settings.winding),
+        "learning_rate": rate_for(settings.solver, steps, sides_known),
     }
     return {name: value for name, value in chosen.items() if getattr(settings, name) is None}
 
 
-def rate_for(solver: str, steps: int, winding: bool) -> float:
-    """The largest rate of a run; winding: with normals by winding numbers."""
+def rate_for(solver: str, steps: int, sides_known: bool) -> float:
+    """The largest rate of a run; sides_known: with normals, given or by winding numbers."""
     if solver == "adam":
         return ADAM_RATE
-    return 2 * RATE if winding or steps <= SHORT else RATE
+    return RATE if sides_known or steps <= SHORT else RATE / 2
