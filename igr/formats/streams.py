@@ -1,12 +1,22 @@
-"""Parts that several readers share: bytes as an open file, a limit of unpacking, polygons.
-"""
+"""Parts that several readers share: warnings, bytes as a file, a limit of unpacking, polygons."""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 import io
 from mmap import mmap
 
+from helper import log
+
 import numpy as np
+
+READING = ContextVar("the file that is read", default="")
+
+
+def warn(text: str) -> None:
+    """Report what a reader leaves out of the file that files.read() reads now."""
+    name = READING.get()
+    log.warning("%s", f"{name}: {text}" if name else text)
 
 
 def unpacked_limit(size: int) -> int:

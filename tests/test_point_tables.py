@@ -4,7 +4,7 @@ import io
 import time
 
 from helper import UserError
-from igr.formats import tables
+from igr.formats import columns, lines, tables
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ ROWS = [[0.32, -0.919, -0.23], [1.5, 2.25, -3]]
 @pytest.fixture(params=[1, 20, 1 << 22])
 def block(request, monkeypatch):
     """Tables are read in blocks of so many bytes and the rest of a line."""
-    monkeypatch.setattr(tables, "BLOCK", request.param)
+    monkeypatch.setattr(lines, "BLOCK", request.param)
 
 
 @pytest.mark.usefixtures("block")
@@ -52,7 +52,6 @@ def test_what_separates_numbers(written):
     ("1;2;;4\n1;2;3;4\n", "empty column: '1;2;;4'"),
     ("0 0 0\n,1,2,3\n", "empty column: ',1,2,3'"),
     ("1 2 3\n4 5\n6 7 8 9\n", "row 2 is not 3 numbers: '4 5'"),
-    ("3\n1 2 3\n4 5 6\n", "promises 3 rows, the file has 2"),
     ("x y z\n", "no points"),
 ])
 def test_rows_of_unequal_meaning_are_refused(written, message):
@@ -102,12 +101,13 @@ def test_long_lines_take_no_long_time():
 
 @pytest.mark.usefixtures("block")
 def test_numbers_end_at_a_word():
-    assert np.array_equal(tables.parse_numbers(b"1 2.5 -3e2 word 4"), [1, 2.5, -300])
+    assert np.array_equal(lines.parse_numbers(b"1 2.5 -3e2 word 4"), [1, 2.5, -300])
 
 
-def test_many_columns_need_names(tmp_path):
+def test_many_columns_need_names():
     table = np.random.default_rng(0).random((9, 40))
     with pytest.raises(UserError, match="40 columns without a header"):
-        tables.split_columns(table)
-    names = [f"c{i}" for i in range(37)] + ["x", "y", "z"]
-    assert np.array_equal(tables.split_columns(table, names).points, table[:, 37:])
+        columns.split_columns(table)
+    text = " ".join([f"c{i}" for i in range(37)] + ["x", "y", "z"]) + "\n"
+    text += "\n".join(" ".join(map(repr, row)) for row in table.tolist())
+    assert np.array_equal(tables.read_table(io.BytesIO(text.encode())).points, table[:, 37:])
