@@ -199,7 +199,10 @@ reconstruct() {
     done
     [ "$quality" != draft ] || grid=256
     of_training+=(--quality "$quality")
-    local folder=${mesh%.*}_run checkpoint look='clay'
+    local folder=${mesh%.*}_run checkpoint look='clay' digits=()
+    case $mesh in
+        *.[sS][tT][lL] | *.[gG][lL][bB]) digits=(--mesh "$mesh") ;; # too few digits for a survey's
+    esac
     mkdir -p "$folder"
 
     cloud=${clouds[0]}
@@ -207,7 +210,8 @@ reconstruct() {
         part merging run python datasets.py merge -f "${clouds[@]}" -o "$folder/merged.ply"
         cloud=$folder/merged.ply
     fi
-    part cleaning run python datasets.py clean -f "$cloud" -o "$folder/cleaned.ply"
+    part cleaning run python datasets.py clean -f "$cloud" -o "$folder/cleaned.ply" \
+        ${digits[@]+"${digits[@]}"}
     cloud=$folder/cloud.ply
     if cmp -s "$folder/cleaned.ply" "$cloud" && compgen -G "$folder/param_*.h5" >/dev/null &&
         [ "$(cat "$folder/flags")" = "${of_training[*]}" ]; then

@@ -68,7 +68,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
-    cloud = cleaning.cloud_of(files.read(path))
+    cloud = files.read_cloud(path)
     if with_normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals (a table needs them in columns 4 to 6, with "
                         "length 1); leave out --with-normals or add them")
@@ -140,8 +140,8 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     path = helper.existing_file(path)
     if path.is_fifo() and not named:
         raise UserError(f"{path}: a pipe, which the training has read")
-    shape = files.read(path)
-    cloud = shape.surface_points
+    shape = files.read_cloud(path)
+    cloud = shape.points
     # checkpoints from before there was the hash tell their cloud by its frame only
     trained_on = info.get("cloud_file_sha256")
     same = (helper.sha256_of_file(path) == trained_on if trained_on
@@ -157,10 +157,8 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     held_out = np.zeros(len(points), bool)
     if same and "seed" in flags:
         held_out[split(len(points), flags.get("test_rate", 0), flags["seed"])[0]] = True
-    colors = shape.colors
-    if colors is not None and shape.faces is not None:
-        colors = colors[np.unique(shape.faces)]
-    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None, colors)
+    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None,
+                          shape.colors)
 
 
 def neighbour_distance(points: np.ndarray, k: int) -> np.ndarray:
@@ -218,13 +216,18 @@ def same_points(a: Geometry, b: Geometry) -> bool:
 # ------------------------------------------------------------------------------------------- clean
 
 
-def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
+def clean(path, output, removed, limits: cleaning.Limits, seed: int, mesh=None) -> Path:
     """Write a cloud file without what the limits say (default: <name>_clean.ply beside it), and
-    what was removed to the file `removed`, where it is named; print what went; return the path."""
+    what was removed to the file `removed`, where it is named; print what went; return the path.
+
+    mesh: the file that the surface will be written to; refused where it has too few digits.
+    """
     output = output_beside(path, output, "_clean")
     if removed:
         helper.check_writable(removed, files.CLOUD_WRITERS, [path, output])
-    cloud = cleaning.cloud_of(files.read(path))
+    cloud = files.read_cloud(path)
+    if mesh:
+        files.check_digits(mesh, cloud.points)
     try:
         kept, gone, lines = cleaning.clean(cloud, limits, seed)
     except UserError as error:
@@ -270,7 +273,7 @@ def orient(path, output, checkpoint, flags: argparse.Namespace) -> Path:
     context, threads. Raises UserError where the points do not lie on the network's surface.
     """
     output = output_beside(path, output, "_oriented")
-    cloud = cleaning.cloud_of(files.read(path))
+    cloud = files.read_cloud(path)
     device, _ = ranks.start(flags.context, flags.device_id)
     with tempfile.TemporaryDirectory() as folder:
         network = networks.load_network(checkpoint or draft_of(path, folder, flags), device.kernel)
@@ -342,9 +345,11 @@ def add_clean(parser: argparse.ArgumentParser) -> None:
     default = cleaning.Limits()
     add = parser.add_argument
     add("-f", "--fpath", required=True, help="cloud to clean, or a mesh, of which the vertices are "
-        "taken")
+        "taken, or points on it where these are few")
     add("-o", "--output", help="cloud file to write; default: <name>_clean.ply beside it")
     add("--removed", metavar="FILE", help="cloud file to write, of the points that were removed")
+    add("--mesh", metavar="FILE", help="mesh file that is to come of the cloud: refused now where "
+        "its format keeps too few digits")
     length = helper.number(float, 0)
     add("--near", type=length, default=default.near, metavar="SHARE",
         help="remove points nearer to another than this part of the median spacing; equal points "
@@ -396,7 +401,7 @@ def main(args: argparse.Namespace) -> None:
         print(merge(args.fpath, args.output, args.scanner, args.voxel))
     elif args.command == "clean":
         limits = cleaning.Limits(**{name: getattr(args, name) for name in cleaning.Limits._fields})
-        print(clean(args.fpath, args.output, args.removed, limits, args.seed))
+        print(clean(args.fpath, args.output, args.removed, limits, args.seed, args.mesh))
     elif args.shape:
         cloud, surface = create_shape(args.shape, args.output, args.points, args.seed)
         print(f"{cloud} (cloud), {surface} (exact surface)")

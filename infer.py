@@ -341,6 +341,8 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")
     inputs = [checkpoint, args.fpath, checkpoints.cloud_of(checkpoint)]
     helper.check_writable(output, files.MESH_WRITERS, inputs)
+    frame = networks.load_network(checkpoint, False).frame
+    files.check_digits(output, frame.to_world(np.array([[-1.0] * 3, [1.0] * 3])))
     threads.set_count(args.threads)
     mesh, _ = mesh_of(
         checkpoint, args.grid_size, bounds=args.bounds, volume_factor=args.volume_factor,

@@ -25,6 +25,7 @@ from igr.geometry.frames import LARGEST, Geometry
 import numpy as np
 
 BLOCK = 1 << 20  # bytes that are unzipped at a time
+FAR = 1e30  # coordinates of points without an echo, where other points have smaller ones
 ZEROS = 10  # so many points at 0 0 0 are none: a surface goes through it once
 COARSE, FEW = 5.0, 500  # see _is_coarse(); meshes of fewer vertices always are
 SAMPLES = 20_000  # points on a coarse mesh
@@ -52,9 +53,10 @@ def read(path) -> Geometry:
             return _checked(PATH_READERS[suffix](path))
         with open(path, "rb") if path.is_file() else io.BytesIO(path.read_bytes()) as file:
             start = _start_of(file)
-            if zipped or (not suffix and start.startswith(b"\x1f\x8b")):
+            if zipped or start.startswith(b"\x1f\x8b"):
                 file = _Unzipped(file)
                 start = _start_of(file)
+            _refuse_others(start, suffix)
             return _checked(_parsed(file, suffix or _suffix_for(start)))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -62,6 +64,13 @@ def read(path) -> Geometry:
         raise UserError(f"{path}: the gzip data is damaged or cut short") from None
     finally:
         streams.READING.reset(token)
+
+
+def _refuse_others(start: bytes, suffix: str) -> None:
+    """Raises UserError where a file begins as what is often found under a cloud's name."""
+    for mark, what in OTHERS.items():
+        if start.lower().startswith(mark) and not (mark == b"pk\3\4" and suffix in NUMPY):
+            raise UserError(what)
 
 
 def _unknown(suffix: str) -> str:
@@ -232,7 +241,12 @@ def _without_echoless(shape: Geometry) -> Geometry:
     write where nothing came back, and without the faces that use them; a warning has their number.
     Raises UserError where nothing is left."""
     points = shape.points
-    lost = ~np.isfinite(points).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        lost = np.zeros(len(points), bool)
+        for column in points.T:  # one after the other, to spare memory
+            lost |= ~((column < FAR) & (column > -FAR))
+    if lost.all():  # far away, but all of them
+        lost = ~np.isfinite(points).all(axis=1)
     number = int(lost.sum())
     if number == len(points):
         raise UserError(f"all {number} points are NaN or infinite")
@@ -252,8 +266,6 @@ def _without_echoless(shape: Geometry) -> Geometry:
             raise UserError(f"{words[0]}: no face is left")
         faces = (np.cumsum(~lost) - 1)[shape.faces[whole]]
         words[0] += f", {(~whole).sum()} faces use them"
-    if lost.all():
-        raise UserError("; ".join(words))
     streams.warn(f"{'; '.join(words)}: left out")
     return shape.part(~lost)._replace(faces=faces)
 
@@ -359,6 +371,11 @@ STARTS = {b"ply": ".ply", b"OFF": ".off", b"COFF": ".off", b"NOFF": ".off", b"so
           b"v ": ".obj", b"# .PCD": ".pcd", b"VERSION": ".pcd", b"\x93NUMPY": ".npy",
           b"PK": ".npz", b"# vtk": ".vtk", b"glTF": ".glb", b"LASF": ".las", b"ASTM-E57": ".e57",
           b"{": ".gltf"}
+NUMPY = ("", ".npz", ".npy")  # an npz file is a zip archive
+OTHERS = {b"<!doctype html": "a web page, no shape: download the file itself",
+          b"<html": "a web page, no shape: download the file itself",
+          b"version https://": "a pointer of Git LFS, no shape: type git lfs pull",
+          b"pk\3\4": "a zip archive: unpack it"}
 # suffix: writes a Geometry to a path
 MESH_WRITERS = {".ply": _write_ply, ".obj": _write_obj, ".off": _write_off, ".stl": _write_stl,
                 ".glb": _write_glb}

@@ -86,12 +86,10 @@ def _joined(shapes: list) -> Geometry:
     if len(chosen) < len(shapes):
         streams.warn("it holds meshes and points: the points are left out")
     starts = np.cumsum([0] + [len(shape.points) for shape in chosen])
-    faces = [shape.faces + start for shape, start in zip(chosen, starts)
-             if shape.faces is not None]
-    columns = (None if any(values is None for values in column) else np.concatenate(column)
-               for column in zip(*((s.points, s.normals, s.colors) for s in chosen)))
-    points, normals, colors = columns
-    return Geometry(points, normals, np.concatenate(faces) if faces else None, colors)
+    if chosen[0].faces is not None:
+        chosen = [shape._replace(faces=shape.faces + start)
+                  for shape, start in zip(chosen, starts)]
+    return streams.joined(chosen, "parts")
 
 
 # ---------------------------------------------------------------------------------------- the nodes

@@ -145,13 +145,7 @@ def read_e57(path: Path) -> Geometry:
         raise
     except Exception as error:  # the library's own and Python's: any
         raise UserError(f"not a readable e57 file ({reason_of(error)[:80]})") from None
-    for name in ("colors", "intensity"):
-        those = sum(getattr(scan, name) is not None for scan in scans)
-        if 0 < those < len(scans):
-            streams.warn(f"only {those} of {len(scans)} scans have {name}: left out")
-    joined = (None if any(values is None for values in column) else np.concatenate(column)
-              for column in zip(*scans))
-    geometry = Geometry(*joined)
+    geometry = streams.joined(scans, "scans")
     return geometry if posed else geometry._replace(origins=None)
 
 

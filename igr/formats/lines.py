@@ -78,6 +78,15 @@ def count_words(block: bytes) -> tuple[np.ndarray, np.ndarray]:
     return words[words > 0], ends[words > 0]
 
 
+def with_newlines(text: memoryview) -> memoryview:
+    """A text without a byte order mark, and with newlines where it has old Mac's \\r only."""
+    text = text[3:] if text[:3] == BOM else text
+    start = bytes(text[:4096])
+    if b"\r" in start and b"\n" not in start:
+        return memoryview(bytes(text).replace(b"\r", b"\n"))
+    return text
+
+
 def take_rows(text: bytes | memoryview | mmap, start: int, count: int, what: str) -> Rows:
     """The numbers of the next `count` lines of a text that are not blank.
 

@@ -102,7 +102,7 @@ def _pcd_lines(body: memoryview, header: _PcdHeader) -> dict:
     """As _pcd_columns(), of lines of text: each is a row."""
     _, dtype, rows, _ = header
     ends = np.cumsum([dtype[n].shape[0] for n in dtype.names])
-    values, starts, _ = lines.take_rows(body, 0, rows, "point")
+    values, starts, _ = lines.take_rows(lines.with_newlines(body), 0, rows, "point")
     lengths = np.diff(starts)
     short = np.flatnonzero(lengths < ends[-1])
     if len(short):

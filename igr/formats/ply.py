@@ -48,7 +48,7 @@ def read(data: bytes | mmap) -> Geometry:
     read_element = _read_element
     if encoding == "ascii":
         read_element = _read_lines
-        body = body[3:] if body[:3] == lines.BOM else body
+        body = lines.with_newlines(body)
     vertex = face = None
     position = 0
     for element in elements:

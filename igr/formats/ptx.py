@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmap import mmap
 
 from helper import UserError
-from igr.formats import columns, lines
+from igr.formats import columns, lines, streams
 from igr.geometry.frames import Geometry
 
 import numpy as np
@@ -25,8 +25,7 @@ def read(data: bytes | mmap) -> Geometry:
         scans.append(scan)
     if not sum(len(scan.points) for scan in scans):
         raise UserError("holds no points")
-    return Geometry(*(None if any(values is None for values in column) else np.concatenate(column)
-                      for column in zip(*scans)))
+    return streams.joined(scans, "scans")
 
 
 def _scan(text: memoryview, start: int) -> tuple[Geometry, int]:

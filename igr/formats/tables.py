@@ -20,6 +20,7 @@ from igr.geometry.frames import Geometry
 
 import numpy as np
 
+MANY = 100  # rows whose numbers do not count up by chance
 PREAMBLE = 100  # lines in front of the rows, at most
 # lines that are no rows: comments and what programs write in front of them
 COMMENT = re.compile(rb"^[ \t]*(?:#|//|;|%|@|!).*", re.MULTILINE)
@@ -114,10 +115,25 @@ def _cloud_of(table: np.ndarray, layout: _Columns) -> Geometry:
     if not len(table):
         raise UserError("holds no points")
     if not layout.places:
-        return columns.split_columns(table)
+        return columns.split_columns(_without_numbering(table))
     if layout.number == 3 and list(layout.places.items()) == [("x", 0), ("y", 1), ("z", 2)]:
         return Geometry(table)  # no copy
     return columns.geometry_of({name: table[:, i] for name, i in layout.places.items()})
+
+
+def _without_numbering(table: np.ndarray) -> np.ndarray:
+    """A table without a first line 0 1 2 ... that numbers the columns, as pandas writes it where
+    these have no names. Raises UserError where the first column numbers the rows."""
+    rows, number = table.shape
+    if number >= 3 and rows > MANY and (table[0] == np.arange(number)).all():
+        fractions = (table[1:] != np.round(table[1:])).any(axis=1)
+        if fractions.mean() > 0.9:
+            streams.warn("its first line numbers the columns: left out")
+            return table[1:]
+    if number > 3 and rows > MANY and (table[:, 0] - table[0, 0] == np.arange(rows)).all():
+        raise UserError("the first column numbers the rows: remove it, or name the columns in a "
+                        "first line")
+    return table
 
 
 def _as_utf8(file: BinaryIO) -> BinaryIO:
