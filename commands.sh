@@ -199,10 +199,7 @@ reconstruct() {
     done
     [ "$quality" != draft ] || grid=256
     of_training+=(--quality "$quality")
-    local folder=${mesh%.*}_run checkpoint look='clay' digits=()
-    case $mesh in
-        *.[sS][tT][lL] | *.[gG][lL][bB]) digits=(--mesh "$mesh") ;; # too few digits for a survey's
-    esac
+    local folder=${mesh%.*}_run checkpoint look='clay'
     mkdir -p "$folder"
 
     cloud=${clouds[0]}
@@ -210,8 +207,7 @@ reconstruct() {
         part merging run python datasets.py merge -f "${clouds[@]}" -o "$folder/merged.ply"
         cloud=$folder/merged.ply
     fi
-    part cleaning run python datasets.py clean -f "$cloud" -o "$folder/cleaned.ply" \
-        ${digits[@]+"${digits[@]}"}
+    part cleaning run python datasets.py clean -f "$cloud" -o "$folder/cleaned.ply"
     cloud=$folder/cloud.ply
     if cmp -s "$folder/cleaned.ply" "$cloud" && compgen -G "$folder/param_*.h5" >/dev/null &&
         [ "$(cat "$folder/flags")" = "${of_training[*]}" ]; then

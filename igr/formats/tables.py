@@ -23,9 +23,11 @@ import numpy as np
 MANY = 100  # rows whose numbers do not count up by chance
 PREAMBLE = 100  # lines in front of the rows, at most
 # lines that are no rows: comments and what programs write in front of them
-COMMENT = re.compile(rb"^[ \t]*(?:#|//|;|%|@|!).*", re.MULTILINE)
+# (two semicolons separate: the first column of such a row is empty)
+COMMENT = re.compile(rb"^[ \t]*(?:#|//|;(?![^\n]*;)|%|@|!).*", re.MULTILINE)
 BLANK = re.compile(rb"\A(?:[ \t]*(?:\n|\Z))+")  # lines at the start of a block
-KEY = re.compile(r"[^:=,;\t]*[:=][^:=,;\t]*")  # a line such as: Scanner: X30
+KEY = re.compile(r"[^:=,;\t]*[:=](?: [^:=,;\t]*)?")  # a line such as: Scanner: X30
+MARKER = re.compile(r"^[ \t]*(?:#+|/{2,}|[;%@!]+) *")  # of a comment
 LABEL = re.compile(r"^\w[\w ]*:\s+")  # in front of names: Columns: x y z
 IDENTIFIER = re.compile(r"[a-z_][\w.:/\[\]()]*")
 PROSE = {"the", "a", "is", "of", "by", "and", "my", "this", "with", "for", "in", "from", "file",
@@ -33,9 +35,10 @@ PROSE = {"the", "a", "is", "of", "by", "and", "my", "this", "with", "for", "in",
 COUNT = re.compile(r"[0-9]{1,15}")
 # between two words, or at the end of a line; a comma that is left separates if nothing else does
 SEPARATOR = re.compile(rb",[ \t]+|[,;][ \t]*$", re.MULTILINE)
-EMPTY = re.compile(rb"[,;][ \t]*[,;]|^[ \t]*,", re.MULTILINE)  # a column
+EMPTY = re.compile(rb"[,;][ \t]*[,;]|^[ \t]*[,;]|''|\"\"|\[\]|\(\)", re.MULTILINE)  # a column
 LEADING_ZERO = re.compile(rb"(?:^|[\s,])(?:-0|[+-]?0[0-9]+)(?=[\s,]|$)", re.MULTILINE)
 NOT_DECIMAL = re.compile(rb"\.|,[^\s,]*,|(?<!\S),|,(?!\S)")
+COMMA_BLANK = re.compile(rb",[ \t]+(?=[^\s])")
 QUOTED = re.compile(rb'"[^"\n]*"')
 MARKS = b"\"'[](){}"  # around numbers; they mean nothing
 DECIMAL = bytes.maketrans(b",;" + MARKS, b". " + b" " * len(MARKS))
@@ -200,7 +203,8 @@ def _numbers(block: bytes, style: _Style, layout: _Columns, rows: int) -> np.nda
     words, _ = lines.count_words(plain) if plain else ([], [])
     if not len(words):
         return np.empty((0, layout.number))
-    if (words == layout.number).all():
+    if (style.empty is None and (words == layout.number).all()
+            and _separated(block, style, layout)):
         values = lines.numbers_of(plain, len(words) * layout.number)
         if values is not None:
             return values.reshape(len(words), layout.number)
@@ -212,16 +216,35 @@ def _numbers(block: bytes, style: _Style, layout: _Columns, rows: int) -> np.nda
         if len(found.split()) != layout.number or lines.numbers_of(found, layout.number) is None:
             raise UserError(f"data row {i} is not {layout.number} numbers: "
                             f"'{lines.shown(found)}'{lines.why_not(found)}")
+        if not _separated(line, style, layout):
+            raise UserError(f"data row {i} mixes separators: '{lines.shown(line)}'")
     raise UserError(f"data row {rows + 1} is not {layout.number} numbers")
+
+
+def _separated(block: bytes, style: _Style, layout: _Columns) -> bool:
+    """Has each line as many semicolons, commas that separate, and tabs where these separate the
+    names, as there are columns, or one less, or none? Else a number stands in two columns."""
+    marks = ["," if not style.decimal else "", ";", "\t" if layout.separator == "\t" else ""]
+    for mark in filter(None, marks):
+        if mark.encode() not in block:
+            continue
+        characters = np.frombuffer(block, np.uint8)
+        ends = np.append(np.flatnonzero(characters == ord("\n")), len(block))
+        places = np.flatnonzero(characters == ord(mark))
+        number = np.diff(np.searchsorted(places, ends), prepend=0)
+        if not np.isin(number, (0, layout.number - 1, layout.number)).all():
+            return False
+    return True
 
 
 def _picked(texts: list, style: _Style, layout: _Columns, rows: int) -> np.ndarray:
     """As _numbers(), of lines that have numbers in the named columns only; nan elsewhere."""
     picked = []
     for i, line in enumerate(texts, rows + 1):
-        cells = _cells(line.decode(errors="replace"), layout.separator)
-        if len(cells) == layout.number + 1 and not cells[-1]:
-            cells.pop()  # behind a separator at the end of the line
+        text = line.decode(errors="replace")
+        cells = _cells(text, layout.separator)
+        if len(cells) == layout.number + 1 and text.rstrip(" ").endswith(layout.separator or " "):
+            cells.pop()  # behind it
         if len(cells) != layout.number:
             raise UserError(f"data row {i} is not {layout.number} columns, as the header is: "
                             f"'{lines.shown(line)}'")
@@ -271,10 +294,11 @@ def _columns(head: _Head, style: _Style, names: list) -> _Columns:
     """Which columns are which, by the lines in front of the rows, or names. Raises UserError where
     such a line names no x, y and z: a guess by their places would be another cloud."""
     number = len(_with_blanks_only(head.first.encode(), style).split())
-    for text in head.names:
+    for i, text in enumerate(head.names, 1):
         found = _named(text, head.first, number)
         if found is not None:
-            return found
+            _refuse(next(filter(_has_number, head.names[i:]), None), "no row of numbers")
+            return found  # what else is behind it are units
     unknown = [text for text in head.names if not KEY.fullmatch(text)]
     if unknown and unknown[0].lower().startswith(("ncols", "nrows")):
         raise UserError("an Esri grid of heights, no table of points; write it as rows x y z")
@@ -288,19 +312,28 @@ def _columns(head: _Head, style: _Style, names: list) -> _Columns:
     return _Columns(number, dict(zip(names, range(number))) if len(names) == number else {}, None)
 
 
+def _has_number(line: str) -> bool:
+    return any(lines.numbers_of(word, 1) is not None
+               for word in line.encode().translate(BLANKS).split())
+
+
 def _named_by_comment(text: str, first: str, number: int) -> _Columns | None:
     """As _named(); a comment may also be prose, which names nothing. Raises UserError where it
     seems to name columns in another way than the rows are read without it."""
-    text = LABEL.sub("", text.lstrip("#/;%@! \t"))
-    words = [word for word in re.split(r"[\s,;]+", columns.without_units(text).lower()) if word]
+    text = LABEL.sub("", MARKER.sub("", text))
+    try:
+        found = _named(text, first, number) or _named(text.strip(), first, number)
+    except UserError:  # a word twice
+        found = None
+    if found is not None:
+        return found
+    words = re.split(r"[\s,;]+", columns.without_units(text).lower())
+    words = [word.strip("\"'") for word in words if word]
     prose = not all(IDENTIFIER.fullmatch(word) for word in words) or PROSE & set(words)
     separated = any(separator in text for separator in ",;\t")
-    if {"x", "y", "z"} <= set(words):
-        found = _named(text, first, number)
-        if found is None and words[:3] != ["x", "y", "z"] and not prose:
-            raise UserError(f"the comment '{lines.shown(text)}' names {len(words)} columns, the "
-                            f"rows have {number}")
-        return found
+    if {"x", "y", "z"} <= set(words) and words[:3] != ["x", "y", "z"] and not prose:
+        raise UserError(f"the comment '{lines.shown(text)}' names {len(words)} columns, the rows "
+                        f"have {number}")
     if len(words) == number and not prose and (separated or number > 3):
         raise UserError(f"the comment '{lines.shown(text)}' names no x, y and z for {number} "
                         "columns; name them, or remove it")
@@ -320,6 +353,8 @@ def _named(text: str, first: str, number: int) -> _Columns | None:
         between = len(_cells(first, separator)) if separator else number
         if {"x", "y", "z"} <= places.keys() and len(cells) in (number, between):
             return _Columns(len(cells), places, separator)
+        if not all(cell.strip() for cell in cells):
+            return None
     return None
 
 
@@ -333,7 +368,7 @@ def _style(file: BinaryIO, head: _Head) -> _Style:
     number_of_lines = size = 0
     commas = semicolons = marks = dots = inner = beside_blanks = False
     number = other = None  # the first line that cannot be where commas separate; are decimal
-    empty = None
+    both = empty = None  # with a comma that separates; with an empty column
     last = b""
     for block in _blocks(file, [], head.skipped):
         number_of_lines += block.count(b"\n") + 1
@@ -344,8 +379,10 @@ def _style(file: BinaryIO, head: _Head) -> _Style:
         marks = marks or any(mark in block for mark in (b'"', b"'", b"[", b"(", b"{"))
         if b'"' in block and b"," in block:
             _refuse(_quoted_comma(block), "a comma in quotes; write decimal points")
-        if b"," in block or b";" in block:
+        if commas or semicolons or marks:
             empty = empty or _line_with(EMPTY, block)
+        if b"," in block or b";" in block:
+            both = both or _line_with(COMMA_BLANK, block)
             block = SEPARATOR.sub(b" ", block).replace(b";", b" ")
             inner |= b"," in block
             beside_blanks = beside_blanks or (not as_named and _has_line_of_both(block))
@@ -356,6 +393,8 @@ def _style(file: BinaryIO, head: _Head) -> _Style:
     decimal = semicolons or beside_blanks
     if commas and not decimal and not dots:  # as in 0,320,-0,919,-0,230
         _refuse(number, "commas both separate and stand in numbers; write decimal points")
+    if semicolons:
+        _refuse(both, "commas and semicolons both separate; write one of them")
     if inner and decimal:
         _refuse(other, "some numbers have a decimal comma, but not all rows agree; write decimal "
                 "points")
