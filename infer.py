@@ -342,7 +342,7 @@ def main(args: argparse.Namespace) -> None:
     inputs = [checkpoint, args.fpath, checkpoints.cloud_of(checkpoint)]
     helper.check_writable(output, files.MESH_WRITERS, inputs)
     frame = networks.load_network(checkpoint, False).frame
-    files.check_digits(output, frame.to_world(np.array([[-1.0] * 3, [1.0] * 3])))
+    files.check_digits(output, frame.to_world(np.linspace([-1.0] * 3, [1.0] * 3, 99)))
     threads.set_count(args.threads)
     mesh, _ = mesh_of(
         checkpoint, args.grid_size, bounds=args.bounds, volume_factor=args.volume_factor,

@@ -183,7 +183,7 @@ def without_last(words: list, width: int) -> list:
 def straight_table(text: str) -> list | None:
     lines = [line for line in text.split("\n") if line.strip()]
     lines = lines[:-1] if lines[-1:] == ["EOF"] else lines
-    comment = lines.pop(0)[1:].strip() if lines and lines[0].startswith("#") else ""
+    comment = lines.pop(0)[1:].strip(" ") if lines and lines[0].startswith("#") else ""
     if lines and lines[0].strip().isdigit():
         lines.pop(0)
     if not lines:
@@ -275,7 +275,7 @@ def outcome(path: Path, wanted: np.ndarray | None) -> str:
 def campaign(suffix: str, count: int, folder: Path, seed: int = 0) -> dict:
     """Read `count` files of a format and count the outcomes; "failures" has the first texts that
     ended in a traceback or were read differently."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, *suffix.encode()])
     row = {"rows of": suffix, "files": count, "read": 0, "refused": 0, "different": 0,
            "tracebacks": 0, "readable": 0}
     failures = []

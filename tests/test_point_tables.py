@@ -111,3 +111,95 @@ def test_many_columns_need_names():
     text = " ".join([f"c{i}" for i in range(37)] + ["x", "y", "z"]) + "\n"
     text += "\n".join(" ".join(map(repr, row)) for row in table.tolist())
     assert np.array_equal(tables.read_table(io.BytesIO(text.encode())).points, table[:, 37:])
+
+
+def points_of(written: str, names: str = "") -> list:
+    return tables.read_table(io.BytesIO(written.encode()), names).points.tolist()
+
+
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("written", [
+    ",x,y,z\n0,1,2,3\n1,4,5,6\n",  # pandas, with its index
+    "\tx\ty\tz\n0\t1\t2\t3\n1\t4\t5\t6\n",
+    ";x;y;z\n0;1;2;3\n1;4;5;6\n",
+    "Time [s],X [m],Y [m],Z [m]\n0.5,1,2,3\n0.6,4,5,6\n",
+    "Time [s] X [m] Y [m] Z [m]\n0.5 1 2 3\n0.6 4 5 6\n",
+    '"Points:2","Points:0","Points:1"\n3,1,2\n6,4,5\n',  # ParaView
+    "Northing Easting Height\n2 1 3\n5 4 6\n",
+    "r,g,b,X,Y,Z\n1,1,1,1,2,3\n9,9,9,4,5,6\n",
+    "height,x,y,z\n7,1,2,3\n8,4,5,6\n",  # z is called z
+    "name,x,y,z\nP 1,1,2,3\nP 2,4,5,6\n",
+    "x,y,z,remark\n1,2,3,\n4,5,6,corner\n",  # a column that is empty and none of ours
+    "# northing, easting, elevation\n2,1,3\n5,4,6\n",
+    "x,y,z\nm,m,m\n1,2,3\n4,5,6\n",
+    "@File: 4\n@Type: 3\n#End\n1 2 3\n4 5 6\n",
+    "Scanner: X30\nPoints = 2\n1 2 3\n4 5 6\n",
+    "[1, 2, 3]\n[4, 5, 6]\n", '"1","2","3"\n"4","5","6"\n', "(1 2 3)\n(4 5 6)\n",
+    "1 2 3\n4 5 6\nEOF\n", "1D0 2.0d+00 3\n4 5 60D-01\n",
+    "2\n1 2 3\n4 5 6\n", "1\n1 2 3\n1\n4 5 6\n", "9\n1 2 3\n4 5 6\n"])
+def test_tables_as_programs_write_them(written):
+    assert points_of(written) == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("written, message", [
+    ("lat,lon,alt\n1,2,3\n", "'lat,lon,alt' names no x, y and z for 3 columns"),
+    ("X Y X\n1 2 3\n", "two columns are called x"),
+    ("x y z\n1 2 3 4\n", "'x y z' names no x, y and z for 4 columns"),
+    ("x y z i\n1 2 3 4\n1 2 3\n", "row 2 is not 4 columns, as the header is: '1 2 3'"),
+    ("x,y,z\n7,8,9\n1,2,word\n", "row 2 is not numbers: '1 2 word' .'word' is none"),
+    ("x y z\n1 2 -\n4 5 6\n", "no row of numbers: '1 2 -'"),
+    ("x\ty\tz\tw\n1\t2\t3\t4\n1;2\t3\t4\n", "row 2 is not 4 columns"),
+    ("1;2;3;4\n1;2 3;4\n", "row 2 mixes separators"),
+    ("1, 2; 3\n", "commas and semicolons both separate"),
+    ('"1,5","2","3"\n', "a comma in quotes"),
+    ("1 '' 2 3\n", "an empty column"),
+    ("# time range gain step\n1 2 3 4\n", "names no x, y and z for 4 columns"),
+    ("# t x y z\n1 2 3\n4 5 6\n", "names 4 columns, the rows have 3"),
+    ("ncols 2\nnrows 2\nxllcorner 0\n1 2\n3 4\n", "an Esri grid"),
+    ("this is no table\nat all\n", "no row of numbers, but 'this is no table'")])
+def test_headers_and_rows_that_do_not_agree_are_refused(written, message):
+    with pytest.raises(UserError, match=message):
+        points_of(written)
+
+
+def test_a_prose_comment_names_no_columns():
+    assert points_of("# this is my cloud\n1 2 3 4\n") == [[1, 2, 3]]
+
+
+def test_empty_cells_are_points_without_an_echo():
+    table = tables.read_table(io.BytesIO(b"x,y,z\n1,2,3\n,,\n4,NA,6\n7,8,9\n")).points
+    assert np.isnan(table).any(axis=1).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_encodings_with_a_mark(encoding):
+    text = "x y z\n1 2 3\n4 5 6\n".encode(encoding)
+    assert tables.read_table(io.BytesIO(text)).points.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_names_for_files_without_a_header():
+    text = io.BytesIO(b"1 2 3 9 0 0\n4 5 6 0 9 0\n")
+    assert tables.read_table(text, "x y z nx ny nz").normals.tolist() == [[9, 0, 0], [0, 9, 0]]
+
+
+def test_numbers_of_rows_and_columns_are_no_coordinates(caplog):
+    values = np.random.default_rng(0).random((200, 3)).round(3)
+    rows = "".join(f"{x} {y} {z}\n" for x, y, z in values)
+    assert points_of("0 1 2\n" + rows) == values.tolist()
+    assert "its first line numbers the columns: left out" in caplog.text
+    numbered = "".join(f"{i} {row}\n" for i, row in enumerate(rows.splitlines()))
+    with pytest.raises(UserError, match="the first column numbers the rows"):
+        points_of(numbered)
+
+
+@pytest.mark.parametrize("name, plain", [
+    ("X [m]", "x"), ("Points:0", "points_0"), ("scalar_Intensity", "intensity"), ("pos_x", "x"),
+    ("diffuse_red", "red"), ("Normal X", "normal_x"), (' "z"', "z"), ("x_m", "x"), ("max", "max"),
+    ("xy", "xy"), ("y(mm)", "y")])
+def test_names_without_what_programs_add(name, plain):
+    assert columns.plain_name(name) == plain
+
+
+def test_the_same_word_counts_before_a_synonym():
+    assert columns.places_of(["X", "x", "easting", "y", "z"]) == {"x": 1, "y": 3, "z": 4}

@@ -46,6 +46,17 @@ def plain_name(name: str) -> str:
     return SUFFIX.sub("", PREFIX.sub("", name))
 
 
+def distinct_names(names: list) -> list:
+    """Names of columns of which no two are equal: the second of a name is numbered. Raises
+    UserError where x, y or z is named twice."""
+    made = []
+    for i, name in enumerate(names):
+        if name in names[:i] and name.lower() in ("x", "y", "z"):
+            raise UserError(f"two columns are called {name}")
+        made.append(f"{name} #{i}" if name in names[:i] or name == "_" else name)
+    return made
+
+
 def places_of(names: list) -> dict:
     """{name of OURS: the place of its column} of a header's names.
 
@@ -95,8 +106,8 @@ def _joined(columns: dict, names: str):
     there = [name for name in names if name in columns]
     if len(there) < 3:
         if there:
-            streams.warn(f"{', '.join(there)} without {' '.join(set(names) - set(there))}: left "
-                         "out")
+            missing = [name for name in names if name not in columns]
+            streams.warn(f"{' '.join(there)} without {' '.join(missing)}: left out")
         return None
     dtype = None if names[0] == "r" else np.float64
     with np.errstate(invalid="ignore"):  # a damaged file's signalling NaNs

@@ -12,7 +12,7 @@ from igr.geometry.frames import Geometry
 import numpy as np
 
 HEAD = re.compile(rb"\s*(ST)?(C)?(N)?(4)?(n)?OFF\b[ \t]*(BINARY)?|\s*OFF(?=[0-9])")
-COMMENT = re.compile(rb"#[^\n]*")
+COMMENT = re.compile(rb"(?<!\S)#[^\n]*")
 
 
 def read(data: bytes | mmap) -> Geometry:
@@ -48,10 +48,10 @@ def _points_of(rows: lines.Rows, normals: bool, textured: bool) -> Geometry:
         raise UserError(f"row {lengths.argmin() + 1} of 'point' has only {width} numbers, not "
                         f"{least}")
     table = rows.values[at[:, None] + np.arange(width)]
-    colored = width - least - (2 if textured else 0) in (3, 4)
-    if (lengths != width).any():
-        streams.warn("some rows of points have more numbers than others: colours are left out")
-        colored = False
+    behind = width - least - (2 if textured else 0)
+    colored = behind in (3, 4) and (lengths == width).all()
+    if not colored and (lengths.max() != width or behind):
+        streams.warn("rows of points have more numbers than belong to them: these are left out")
     colors = columns.unit_colors(table[:, least : least + 3]) if colored else None
     return Geometry(table[:, :3], table[:, 3:6] if normals else None, colors=colors)
 

@@ -68,7 +68,7 @@ def _pcd_header(data: bytes | mmap):
         cells = int(header["WIDTH"][0]) * int(header.get("HEIGHT", ["1"])[0])
         rows = int(header["POINTS"][0]) if "POINTS" in header else cells
         # "_" stands for padding, any number of times: only its place counts
-        labels = [f"{name} {i}" if name == "_" else name for i, name in enumerate(names)]
+        labels = columns.distinct_names(names)
         dtype = np.dtype([(n, k, (c,)) for n, k, c in zip(labels, kinds, counts)])
         encoding = header["DATA"][0]
         if not len(names) == len(counts) == len(kinds) or min(counts) < 0:

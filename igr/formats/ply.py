@@ -98,8 +98,8 @@ def _header(data: memoryview):
     for name, count, properties in elements:
         if not 0 <= count <= len(body) or (count and not properties):
             raise UserError(f"the ply header promises {count} of '{name}', the file holds fewer")
-        if len({p.name for p in properties}) < len(properties):
-            raise UserError(f"the ply header names a property of '{name}' twice")
+        labels = columns.distinct_names([p.name for p in properties])
+        properties[:] = [p._replace(name=label) for p, label in zip(properties, labels)]
     return encoding, elements, body
 
 

@@ -50,7 +50,8 @@ def _scan(text: memoryview, start: int) -> tuple[Geometry, int]:
                         "or these and r g b")
     table = rows.values.reshape(count, -1)
     table = table[(table[:, :3] != 0).any(axis=1)]
-    points = table[:, :3] @ matrix[:3, :3] + matrix[3, :3]
+    with np.errstate(invalid="ignore", over="ignore"):  # points that are not finite
+        points = table[:, :3] @ matrix[:3, :3] + matrix[3, :3]
     colors = columns.unit_colors(table[:, -3:], 255) if width[0] > 4 else None
     intensity = table[:, 3] if width[0] in (4, 7) else None
     # the matrix has the last word on where the scanner stood: its frame's origin
