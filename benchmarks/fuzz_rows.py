@@ -190,17 +190,18 @@ def straight_table(text: str) -> list | None:
         return None
     separator = separator_of(lines[0])
     words = split(lines[0], separator)
-    numeric = [is_number(word) and word.strip("'") != "" for word in words]
-    if not all(numeric) and sum(numeric) < 3:
+    numbers = [word for word in words if is_number(word) and word.strip("'")]
+    if not all(map(is_number, words)) and len(numbers) < 3:
         where, width = places(words), len(words)
         lines.pop(0)
         if where is None:
             return None
     else:
         where, width = [0, 1, 2], len(words)
-        named = split(comment, separator_of(comment))
-        if comment and places(named) is not None and len(named) == width:
-            where = places(named)
+        marked = separator_of(comment)
+        named = split(comment, marked)
+        if comment and places(named) is not None and len(named) == len(split(lines[0], marked)):
+            where, width, separator = places(named), len(named), marked
         if width < 3:
             return None
     rows = [without_last(split(line, separator), width) for line in lines]

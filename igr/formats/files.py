@@ -245,7 +245,7 @@ def _without_echoless(shape: Geometry) -> Geometry:
         lost = np.zeros(len(points), bool)
         for column in points.T:  # one after the other, to spare memory
             lost |= ~((column < FAR) & (column > -FAR))
-    if lost.all():  # far away, but all of them
+    if lost.all() or shape.faces is not None:  # far away, but all of them, or a shape of their own
         lost = ~np.isfinite(points).all(axis=1)
     number = int(lost.sum())
     if number == len(points):

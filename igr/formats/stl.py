@@ -25,7 +25,7 @@ def read(data: bytes | mmap) -> Geometry:
     """
     data = bytes(data)
     count = int.from_bytes(data[80:HEAD], "little") if len(data) >= HEAD else -1
-    if len(data) == HEAD + TRIANGLE.itemsize * count:
+    if count >= 0 and len(data) == HEAD + TRIANGLE.itemsize * count:
         soup = _binary(data, count)
     elif SOLID.match(data[3:] if data.startswith(lines.BOM) else data) and FACET.search(data):
         soup = _ascii(data)

@@ -23,8 +23,8 @@ import numpy as np
 MANY = 100  # rows whose numbers do not count up by chance
 PREAMBLE = 100  # lines in front of the rows, at most
 # lines that are no rows: comments and what programs write in front of them
-# (two semicolons separate: the first column of such a row is empty)
-COMMENT = re.compile(rb"^[ \t]*(?:#|//|;(?![^\n]*;)|%|@|!).*", re.MULTILINE)
+# (a semicolon beside a word separates: the first column of such a row is empty)
+COMMENT = re.compile(rb"^[ \t]*(?:(?:#|//|%|@|!).*|;+(?:[ \t][^;\n]*)?$)", re.MULTILINE)
 BLANK = re.compile(rb"\A(?:[ \t]*(?:\n|\Z))+")  # lines at the start of a block
 KEY = re.compile(r"[^:=,;\t]*[:=](?: [^:=,;\t]*)?")  # a line such as: Scanner: X30
 MARKER = re.compile(r"^[ \t]*(?:#+|/{2,}|[;%@!]+) *")  # of a comment
@@ -98,12 +98,11 @@ def read_table(file: BinaryIO, names: str = "") -> Geometry:
     promised = head.count
     rows = 0
     for block in _blocks(file, [], head.skipped):
-        block, more = _without_counts(_without_footer(block, style), head)
-        promised = more if promised is None else promised + more
+        block, promised = _without_counts(_without_footer(block, style), promised, rows)
         values = _numbers(block, style, layout, rows)
         table[rows : rows + len(values)] = values
         rows += len(values)
-    if head.count is not None and promised != rows:
+    if promised not in (None, rows):
         streams.warn(f"promises {promised} points, but has {rows}, which are taken; is it whole?")
     return _cloud_of(table[:rows], layout)
 
@@ -180,18 +179,23 @@ def _without_footer(block: bytes, style: _Style) -> bytes:
     return end[: -len(style.footer)] if footed else block
 
 
-def _without_counts(block: bytes, head: _Head) -> tuple[bytes, int]:
-    """A block without lines that count the rows behind them, where the first line of the file does
-    so, and the sum of the counts: a pts file may hold several clouds."""
-    if head.count is None or not (lines.count_words(block)[0] == 1).any():
-        return block, 0
-    kept, count = [], 0
-    for line in block.split(b"\n"):
-        if COUNT.fullmatch(line.strip().decode(errors="replace")):
-            count += int(line)
+def _without_counts(block: bytes, promised: int | None, rows: int) -> tuple[bytes, int | None]:
+    """A block without lines that count the rows behind them, and how many rows are promised then:
+    a pts file may hold several clouds, and the first line of each counts its rows.
+
+    promised: how many are promised in front of the block, None: nothing counts them; rows: how
+    many are there.
+    """
+    if promised is None or not (lines.count_words(block)[0] == 1).any():
+        return block, promised
+    kept = []
+    for line in filter(bytes.strip, block.split(b"\n")):
+        counts = rows + len(kept) == promised
+        if counts and COUNT.fullmatch(line.strip().decode(errors="replace")):
+            promised += int(line)
         else:
             kept.append(line)
-    return b"\n".join(kept), count
+    return b"\n".join(kept), promised
 
 
 def _numbers(block: bytes, style: _Style, layout: _Columns, rows: int) -> np.ndarray:
@@ -281,7 +285,7 @@ def _head(file: BinaryIO) -> _Head:
         if COUNT.fullmatch(text.strip()):
             count = int(text) if count is None else count
         elif numbers >= 3 or (numbers > 1 and numbers == len(words)):
-            comments = [line.strip().decode(errors="replace") for line in comments[:20]]
+            comments = [line.strip(b" \n").decode(errors="replace") for line in comments[:20]]
             return _Head(skipped, count, names, comments, text)
         else:
             names.append(text)
@@ -331,7 +335,8 @@ def _named_by_comment(text: str, first: str, number: int) -> _Columns | None:
     words = [word.strip("\"'") for word in words if word]
     prose = not all(IDENTIFIER.fullmatch(word) for word in words) or PROSE & set(words)
     separated = any(separator in text for separator in ",;\t")
-    if {"x", "y", "z"} <= set(words) and words[:3] != ["x", "y", "z"] and not prose:
+    ours = [columns.NAMES.get(columns.plain_name(word), columns.plain_name(word)) for word in words]
+    if {"x", "y", "z"} <= set(ours) and ours[:3] != ["x", "y", "z"] and not prose:
         raise UserError(f"the comment '{lines.shown(text)}' names {len(words)} columns, the rows "
                         f"have {number}")
     if len(words) == number and not prose and (separated or number > 3):
