@@ -198,10 +198,11 @@ def straight_table(text: str) -> list | None:
             return None
     else:
         where, width = [0, 1, 2], len(words)
-        marked = separator_of(comment)
-        named = split(comment, marked)
-        if comment and places(named) is not None and len(named) == len(split(lines[0], marked)):
-            where, width, separator = places(named), len(named), marked
+        for text in (comment.strip(), comment):
+            marked = separator_of(text)
+            named = split(text, marked)
+            if places(named) is not None and len(named) == len(split(lines[0], marked)):
+                where, width, separator = places(named), len(named), marked
         if width < 3:
             return None
     rows = [without_last(split(line, separator), width) for line in lines]
@@ -257,7 +258,9 @@ def expected(suffix: str, text: str) -> np.ndarray | None:
         points = FORMATS[suffix][1](text)
     except (ValueError, IndexError):
         return None
-    points = np.array(points or [], np.float64).reshape(-1, 3)
+    if points is None:
+        return None
+    points = np.array(points, np.float64).reshape(-1, 3)
     return points[np.isfinite(points).all(axis=1)]
 
 

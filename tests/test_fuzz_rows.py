@@ -25,8 +25,10 @@ def test_another_cloud_is_noticed(tmp_path, monkeypatch, change):
 
 
 @pytest.mark.parametrize("suffix, text, points", [
-    (".xyz", "y x z\n1 2 3\n", [[2, 1, 3]]), (".xyz", "1,2,3\n4,5,6\nEOF\n", [[1, 2, 3], [4, 5, 6]]),
-    (".xyz", "a b c\n1 2 3\n", None), (".xyz", "1 2 3\n4 5\n", None), (".xyz", "x y z\n1 2 w\n", None),
+    (".xyz", "y x z\n1 2 3\n", [[2, 1, 3]]),
+    (".csv", "1,2,3\n4,5,6\nEOF\n", [[1, 2, 3], [4, 5, 6]]),
+    (".xyz", "a b c\n1 2 3\n", None), (".xyz", "1 2 3\n4 5\n", None),
+    (".xyz", "x y z\n1 2 w\n", None),
     (".off", "OFF\n1 0 0\n1 2 nan 4\n", np.empty((0, 3)))])
 def test_the_straight_reader(suffix, text, points):
     found = fuzz_rows.expected(suffix, text)

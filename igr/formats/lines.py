@@ -40,11 +40,10 @@ def parse_numbers(text: bytes | memoryview | mmap) -> np.ndarray:
 
 def numbers_of(block: bytes, words: int) -> np.ndarray | None:
     """The numbers (words,) of a block of so many words; None where one of them is no number."""
-    for text in (block, FORTRAN.sub(b"e", MISSING.sub(b"nan", block))):
-        values, whole = _parsed(text)
-        if whole and len(values) == words:  # 1-2 is a word, and two numbers
-            return values
-    return None
+    values, whole = _parsed(block)
+    if not whole:
+        values, whole = _parsed(FORTRAN.sub(b"e", MISSING.sub(b"nan", block)))
+    return values if whole and len(values) == words else None
 
 
 def _parsed(text: bytes | memoryview | mmap) -> tuple[np.ndarray, bool]:

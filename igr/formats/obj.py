@@ -40,18 +40,20 @@ def read(data: bytes | mmap) -> Geometry:
     texture, groups, materials and lines do not matter here."""
     parts = []
     before = 0  # vertices of the blocks before
+    directed = False  # has there been a normal?
     for block in _blocks(Stream(data)):
         part = _even_lines(block) or _any_lines(block, before)
-        normals = _rows(NORMAL.findall(block))
+        directed |= b"vn" in block
+        normals = _rows(NORMAL.findall(block) if directed else [])
         usable = normals is not None and normals.shape[1] == 3
-        own = [] if usable and all(a == b for a, b in CORNER.findall(block)) else [False]
+        own = [] if usable and (not directed or _own_normals(block)) else [False]
         parts.append(part._replace(normals=normals if usable else np.empty((0, 3)),
                                    own=np.array(own, bool)))
         before += len(part.points)
     if not before:
         raise UserError("the obj file holds no points")
     points, colors, faces, normals, own = (np.concatenate(columns) for columns in zip(*parts))
-    kept = len(normals) == len(points) and not len(own)
+    kept = len(normals) == len(points) and not len(own)  # files have them before their faces
     if len(normals) and not kept and not len(faces):
         streams.warn(f"{len(normals)} normals of {len(points)} points: left out")
     if 0 < len(colors) < len(points):
@@ -59,6 +61,11 @@ def read(data: bytes | mmap) -> Geometry:
                      "out")
     return Geometry(points, normals if kept else None, faces if len(faces) else None,
                     unit_colors(colors) if len(colors) == len(points) else None)
+
+
+def _own_normals(block: bytes) -> bool:
+    """Has each corner of the block's faces the normal of its vertex's number?"""
+    return all(vertex == normal for vertex, normal in CORNER.findall(block))
 
 
 def _blocks(file: Stream):
