@@ -30,7 +30,6 @@ from igr.formats import files
 from igr.geometry import meshes, neighbours, supported_components
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface import extraction
-from igr.pointcloud import cleaning
 from igr.refinement import trimming
 from igr.refinement.coloring import NEIGHBOURS, carry_colors
 from igr.refinement.detail import NEAR, Detail, fit
@@ -354,7 +353,7 @@ def oriented_cloud(network: Network, result: Result, path: str | Path) -> Geomet
     normals *= sign_outside(mlp.evaluate, network.volume_factor)
     log.info(f"{len(normals)} normals, {(~on_surface).sum()} of them of points that are away from "
              "the surface")
-    return cleaning.cloud_of(files.read(path))._replace(normals=normals)
+    return files.read_cloud(path)._replace(normals=normals)
 
 
 def description(mesh: Geometry) -> str:
@@ -398,6 +397,7 @@ def main(args: argparse.Namespace) -> None:
     cloud = args.fpath or network.info.get("cloud")
     inputs = [checkpoint, args.fpath, network.info.get("cloud")]
     helper.check_writable(output, files.MESH_WRITERS, inputs)
+    files.check_digits(output, network.frame.to_world(np.linspace([-1.0] * 3, [1.0] * 3, 99)))
     if args.normals:
         helper.check_writable(args.normals, files.CLOUD_WRITERS, inputs)
     result = extracted(network, helper.options_from(Extraction, vars(args)), device, group)
