@@ -102,6 +102,6 @@ def test_scans_far_from_the_origin_keep_their_digits(tmp_path, script):
 
 
 def test_too_few_digits_are_told_before_the_training(tmp_path):
-    with pytest.raises(UserError, match="a.stl: .stl keeps seven digits"):
+    with pytest.raises(UserError, match=r"a\.stl: \.stl keeps seven digits"):
         reconstruct([str(case("35*/utm_pf0.las")), "-o", str(tmp_path / "a.stl")])
     assert not list(tmp_path.glob("a_run/param*"))
