@@ -30,7 +30,7 @@ from igr.backend import memory
 from igr.geometry.frames import Geometry
 from igr.isosurface.grids import CORNERS, Grid
 from igr.isosurface.marching import Patch, march, sew
-from igr.isosurface.octree import Octree
+from igr.isosurface.seeds import seeds
 from igr.isosurface.tracing import Tracer
 from igr.isosurface.values import CHUNK, Blocks, ValueStore, in_chunks
 
@@ -91,13 +91,12 @@ def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.
     iso_value = np.float32(level)  # as f's values, so that all comparisons agree
     size = min(BLOCK, 1 << int(grid.shape.max() - 2).bit_length())
     store = ValueStore(f, grid)
-    octree = Octree(store, iso_value, lipschitz)
     tracer = Tracer(store, iso_value, size)
     slope = 0.0
-    if probe and not dense:
-        cells, slope = steep_places(store, iso_value, STEEP * lipschitz)
+    if not dense:
+        cells, slope = seeds(store, iso_value)
         tracer.start_from(cells)
-    blocks = whole_grid(grid, size) if dense else near_surface(octree, size)
+    blocks = whole_grid(grid, size) if dense else ()
     patches, crossed = _march_all(blocks, store, tracer, iso_value)
     if not patches:
         raise UserError(f"f does not cross {level:g} inside the grid: there is no surface. "
@@ -112,8 +111,8 @@ def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.
     points += grid.low
     stats = Stats(
         grid=tuple(grid.shape.tolist()), evaluations=store.evaluations,
-        dense=int(grid.shape.prod()), levels=octree.levels, cells=crossed,
-        followed=tracer.followed, slope=max(octree.slope, slope), open=is_open,
+        dense=int(grid.shape.prod()), levels=0, cells=crossed,
+        followed=0, slope=slope, open=is_open,
         seconds=time.perf_counter() - start,
     )
     return Geometry(points, None, faces), stats

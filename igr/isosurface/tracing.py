@@ -26,7 +26,6 @@ class Tracer:
         self.store = store
         self.level = level
         self.size = size  # cells along a block's side
-        self.followed = 0  # cells that were looked at only because the surface led there
         self._visited = {}  # origin of a block (tuple) -> packed bits: its cells looked at
         self._ahead = []  # arrays of grid cells (n, 3) in other blocks, still to be looked at
 
@@ -40,23 +39,18 @@ class Tracer:
         Looks at the block cells (n, 4) given, then follows the surface from them inside each block.
         Where it leaves a block, the next cell is kept for `remaining`.
         """
-        visited = self._visited_in(blocks.origins)
+        visited = self._visited_in(blocks)
         crossed = np.zeros_like(visited)
-        cells = block_cells
-        given = True
+        cells = blocks.places(block_cells, CORNERS[:1])[:, 0]
         while len(cells):
-            visited[tuple(cells.T)] = True
+            visited.reshape(-1)[cells] = True
             cells, above = self._with_sign_change(blocks, cells)
-            crossed[tuple(cells.T)] = True
-            if not given:
-                self.followed += len(cells)
+            crossed.reshape(-1)[cells] = True
             cells = self._neighbours(blocks, cells, above)
-            cells = cells[~visited[tuple(cells.T)]]
-            cells = blocks.inside(self.store.grid, np.unique(cells, axis=0))
-            given = False
-        for origin, bits in zip(blocks.origins, visited):
-            self._visited[tuple(origin)] = np.packbits(bits.ravel())
-        return crossed
+            cells = np.unique(cells[~visited.reshape(-1)[cells]])
+        for origin, mask in zip(blocks.origins, visited):
+            self._visited[tuple(origin)] = np.packbits(mask)
+        return crossed[:, :-1, :-1, :-1]
 
     def remaining(self) -> Iterator[tuple[Blocks, np.ndarray]]:
         """Blocks, and the cells (n, 4) in them to which the surface leads, until there are none.
@@ -66,7 +60,6 @@ class Tracer:
         while self._ahead:
             cells = self._new_cells(np.concatenate(self._ahead))
             self._ahead = []
-            self.followed += len(cells)
             origins, block = _blocks_of(cells, self.size)
             first = 0
             for blocks in in_chunks(origins, self.size):
@@ -75,24 +68,24 @@ class Tracer:
                 first += len(blocks.origins)
 
     def _with_sign_change(self, blocks, cells) -> tuple[np.ndarray, np.ndarray]:
-        """Those of the cells (n, 4) that the surface crosses, and where f > level: (m, 8)."""
-        corners = blocks.places(cells, CORNERS)
-        self.store.fill(blocks, corners.ravel())
+        """Those of the cells (n,) that the surface crosses, and where f > level: (m, 8)."""
+        corners = cells[:, None] + blocks.offsets(CORNERS)
+        self.store.fill(blocks, corners)
         above = blocks.values.reshape(-1)[corners] > self.level
         mixed = above.any(axis=1) & ~above.all(axis=1)
         return cells[mixed], above[mixed]
 
     def _neighbours(self, blocks, cells, above) -> np.ndarray:
-        """The neighbours (m, 4) across faces with a sign change, if they are in the same block.
+        """The neighbours (m,) across faces with a sign change, if they are in the same block.
         Those in other blocks are kept in _ahead."""
         found = []
         for step, face in FACES:
             mixed = above[:, face].any(axis=1) & ~above[:, face].all(axis=1)
-            neighbours = cells[mixed]
-            neighbours[:, 1:] += step
-            here = ((neighbours[:, 1:] >= 0) & (neighbours[:, 1:] < self.size)).all(axis=1)
-            found.append(neighbours[here])
-            self._ahead.append(blocks.grid_index(neighbours[~here]))
+            here = cells[mixed]
+            there = here + blocks.offsets(step[None])
+            leaves = blocks.on_upper_side(there)  # so does a step down from 0: see there
+            found.append(there[~leaves])
+            self._ahead.append(blocks.locate(here[leaves])[0] + step)
         return np.concatenate(found)
 
     def _new_cells(self, grid_cells) -> np.ndarray:
@@ -104,16 +97,21 @@ class Tracer:
         ends = np.cumsum(np.bincount(block, minlength=len(origins)))
         visited = np.zeros(len(cells), bool)
         for origin, mine in zip(origins, np.split(order, ends[:-1])):
-            visited[mine] = self._visited_in([origin])[0][tuple((cells[mine] - origin).T)]
-        return cells[~visited]
-
-    def _visited_in(self, origins) -> np.ndarray:
-        """Mask (B, m, m, m) of the cells that were looked at in the blocks at origins (B, 3)."""
-        visited = np.zeros((len(origins), self.size, self.size, self.size), bool)
-        for mask, origin in zip(visited, origins):
             bits = self._visited.get(tuple(origin))
             if bits is not None:
-                mask[:] = np.unpackbits(bits).reshape(mask.shape)
+                place = np.ravel_multi_index((cells[mine] - origin).T, 3 * [self.size + 1])
+                visited[mine] = bits[place >> 3] >> (7 - (place & 7)) & 1
+        return cells[~visited]
+
+    def _visited_in(self, blocks) -> np.ndarray:
+        """Mask (B, m + 1, m + 1, m + 1) of the cells that were looked at or lie beyond the grid."""
+        visited = np.zeros(blocks.values.shape, bool)
+        inside = np.minimum(self.store.grid.shape - 1 - blocks.origins, self.size + 1)
+        for mask, origin, (i, j, k) in zip(visited, blocks.origins, inside):
+            bits = self._visited.get(tuple(origin))
+            if bits is not None:
+                mask[:] = np.unpackbits(bits, count=mask.size).reshape(mask.shape)
+            mask[i:] = mask[:, j:] = mask[:, :, k:] = True
         return visited
 
 

@@ -16,6 +16,7 @@ from igr.isosurface.grids import Grid, keys_of
 
 import numpy as np
 
+STRIDE = 4  # grid points from one to the next of the finest lattice whose values are kept
 CHUNK = 512  # blocks that are held at the same time: 75 MB of values
 
 
@@ -68,12 +69,29 @@ class Blocks(NamedTuple):
         lowest = ((block * a + i) * b + j) * c + k
         return lowest[:, None] + (offsets[:, 0] * b + offsets[:, 1]) * c + offsets[:, 2]
 
+    def offsets(self, steps: np.ndarray) -> np.ndarray:
+        """What is added to an index into values.ravel() to go a step (n, 3) in points."""
+        _, a, b, c = self.values.shape
+        return (steps[:, 0] * b + steps[:, 1]) * c + steps[:, 2]
+
+    def on_upper_side(self, places: np.ndarray) -> np.ndarray:
+        """Mask (n,) of the places (n,) on an upper side of their block, where no cell begins.
+
+        Negative places count from the end, so a step down from a lower side leads there, too.
+        """
+        points = self.values.shape[1]
+        last = places % points == self.size
+        last |= places // points % points == self.size
+        last |= places // points**2 % points == self.size
+        return last
+
     def locate(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The grid index (n, 3) of the points at places (n,), and a mask (n,) of those that lie on
         a side of their block."""
         points = np.stack(np.unravel_index(places, self.values.shape), axis=1)
         on_side = (points[:, 1:] % self.size == 0).any(axis=1)
-        return self.grid_index(points), on_side
+        on_lattice = (points[:, 1:] % STRIDE == 0).all(axis=1)
+        return self.grid_index(points), on_side | on_lattice
 
 
 def in_chunks(origins: np.ndarray, size: int, chunk: int = CHUNK) -> Iterator[Blocks]:
@@ -92,9 +110,7 @@ class ValueStore:
         self.f = f
         self.grid = grid
         self.evaluations = 0  # points at which f was evaluated
-        # two tables: merging into the large one is slow, so it is done once a chunk
-        self._former = _Table.empty()
-        self._present = _Table.empty()
+        self._tables = [_Table.empty()]  # merging into a large one is slow: it is done once a chunk
 
     def fill(self, blocks: Blocks, places: np.ndarray) -> None:
         """Write f's values at places (n,), indices into blocks.values.ravel(), where they are NaN.
@@ -102,31 +118,36 @@ class ValueStore:
         Raises UserError where f is not finite.
         """
         values = blocks.values.reshape(-1)  # a view
-        missing = np.zeros(values.shape, bool)
-        missing[places] = True
-        missing &= np.isnan(values)
-        places = np.flatnonzero(missing)
-        index, on_side = blocks.locate(places)
-        keys = keys_of(index)
-        new = np.ones(len(places), bool)
-        for table in (self._former, self._present):
-            hit, known = table.find(keys[on_side])
-            old = np.flatnonzero(on_side)[hit]
-            values[places[old]] = known
-            new[old] = False
-        values[places[new]] = self._evaluate_once(index[new], keys[new])
-        shared = on_side & new
-        self._present = self._present.merged(_Table(keys[shared], values[places[shared]]))
+        places = np.unique(places[np.isnan(values[places])])
+        index, shared = blocks.locate(places)
+        keys, first, copy = np.unique(keys_of(index), return_index=True, return_inverse=True)
+        values[places] = self._values_of(keys, index[first], shared[first])[copy.reshape(-1)]
+
+    def lattice_values(self, index: np.ndarray) -> np.ndarray:
+        """f's values (n,) at points of a lattice with index (n, 3), which are kept."""
+        keys, first, copy = np.unique(keys_of(index), return_index=True, return_inverse=True)
+        values = self._values_of(keys, index[first], np.ones(len(keys), bool))
+        self.end_chunk()
+        return values[copy.reshape(-1)]
 
     def end_chunk(self) -> None:
         """Say that the present blocks are done. What they share stays known."""
-        self._former = self._former.merged(self._present)
-        self._present = _Table.empty()
+        self._tables = [_Table.merged(self._tables)]
 
-    def _evaluate_once(self, index: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Values (n,) at grid index (n, 3), where two blocks of a chunk may share a point."""
-        _, first, copy = np.unique(keys, return_index=True, return_inverse=True)
-        return self.evaluate(index[first])[copy.reshape(-1)]
+    def _values_of(self, keys: np.ndarray, index: np.ndarray, shared: np.ndarray) -> np.ndarray:
+        """Values (n,) at grid index (n, 3), with their keys in order; those in the mask `shared`
+        are looked up, and kept."""
+        values = np.empty(len(keys), np.float32)
+        unknown = np.ones(len(keys), bool)
+        looked_up = np.flatnonzero(shared)
+        for table in self._tables:
+            hit, known = table.find(keys[looked_up])
+            values[looked_up[hit]] = known
+            unknown[looked_up[hit]] = False
+            looked_up = looked_up[~hit]
+        values[unknown] = self.evaluate(index[unknown])
+        self._tables.append(_Table(keys[looked_up], values[looked_up]))
+        return values
 
     def evaluate(self, index: np.ndarray) -> np.ndarray:
         """f's values (n,) at grid points with index (n, 3), which are not kept. Raises UserError
@@ -161,7 +182,9 @@ class _Table(NamedTuple):
         hit = self.keys[place] == keys
         return hit, self.values[place[hit]]
 
-    def merged(self, other: _Table) -> _Table:
-        """Both tables in one; the keys of `other` need not be sorted."""
-        keys, first = np.unique(np.concatenate([self.keys, other.keys]), return_index=True)
-        return _Table(keys, np.concatenate([self.values, other.values])[first])
+    @classmethod
+    def merged(cls, tables: list[_Table]) -> _Table:
+        """Tables without a common key in one."""
+        keys = np.concatenate([table.keys for table in tables])
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], np.concatenate([table.values for table in tables])[order])
