@@ -49,14 +49,14 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
             detail: str | int = "auto", cloud: str | Path | None = None, keep_all: bool = False,
             largest: bool = False, min_component: float | None = None,
             trim: str | float | None = None, smooth_rims: bool = False, faces: int | None = None,
-            lipschitz: float = 1.0, dense: bool = False, sub_batch_size: int | None = None,
+            dense: bool = False, sub_batch_size: int | None = None,
             overrides: dict | None = None, where: tuple[Device, Ranks] | None = None,
             say: Callable[[str], None] = lambda line: None) -> tuple[Geometry, extraction.Stats]:
     """The mesh of a checkpoint's network in world coordinates, and what the extraction took.
 
     grid_size: grid points along the longest side of the box; bounds: of the box (6,), world
         coordinates; None: the cube of half side volume_factor (default: the checkpoint's)
-    level, lipschitz, dense: see surface.extract; sub_batch_size: points at a time
+    level, dense: see extraction.extract; sub_batch_size: points at a time
     outward: 1 or -1 where f grows or falls towards the outside; None: seen at the training's cube
     detail: "auto", "off" or a number of rounds, see igr/refinement/detail.py
     cloud: default: the training's; keep_all: keep pieces that no point supports
@@ -81,7 +81,7 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
     points = None
     if detail != "off" or not keep_all or trim is not None:
         points = known_cloud(network, cloud, needed=trim is not None, say=say)
-    mesh, stats = level_set(f, grid, network.volume_factor, level, dense, lipschitz, outward, say)
+    mesh, stats = level_set(f, grid, network.volume_factor, level, dense, outward, say)
     if points:
         mesh = with_points(mesh, network, grid, level, detail, trim, points, keep_all, say, group)
     if group.rank == 0:
@@ -91,18 +91,17 @@ def mesh_of(checkpoint: str | Path, grid_size: int = 256, *, bounds: Sequence[fl
 
 
 def level_set(f: Callable[[np.ndarray], np.ndarray], grid: extraction.Grid, half_side: float,
-              level: float, dense: bool, lipschitz: float, outward: int | None,
+              level: float, dense: bool, outward: int | None,
               say: Callable[[str], None]) -> tuple[Geometry, extraction.Stats]:
-    """surface.extract in the unit frame; says what it took, and warns where it may have missed
+    """extraction.extract in the unit frame; says what it took, and warns where it may have missed
     something. half_side: of the training's cube, where outward is seen if it is None."""
     cube = extraction.Grid.of([-half_side] * 3, [half_side] * 3, 8)
     extraction.check_memory(f, grid, level)
-    mesh, stats = extraction.extract(f, grid, level, dense=dense, lipschitz=lipschitz,
-                                  outward=outward or extraction.sign_outside(f, cube))
+    mesh, stats = extraction.extract(f, grid, level, dense=dense,
+                                    outward=outward or extraction.sign_outside(f, cube))
     say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
-        f"the grid's points), {stats.levels} levels, {stats.followed} cells found by following, "
-        f"{stats.seconds:.1f} s")
-    for warning in extraction.warnings_of(stats, lipschitz):
+        f"the grid's points), the surface crosses {stats.cells} cells, {stats.seconds:.1f} s")
+    for warning in extraction.warnings_of(stats):
         print(f"warning: {warning}", file=sys.stderr)
     if outward and not stats.open and meshes.signed_volume(mesh) < 0:
         print("warning: the mesh is inside out: by -gd (outward) f "
@@ -315,8 +314,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--smooth-rims", action="store_true", help="smooth the rims of an open mesh")
     add("--faces", type=number(int, FEWEST), metavar="N",
         help="simplify the mesh to N faces; prints the error that it makes")
-    add("--lipschitz", type=number(float, 1), default=1.0,
-        help="how many times steeper than a distance f may be between the evaluated points")
     add("--dense", action="store_true", help="evaluate the whole grid: the slow reference")
     add("--activation", choices=["softplus", "leaky_relu"], help="override the checkpoint's")
     add("--skip-scale", type=number(float, above=0), help="override the checkpoint's")
@@ -348,7 +345,7 @@ def main(args: argparse.Namespace) -> None:
         detail=args.detail, cloud=args.fpath, keep_all=args.keep_all,
         largest=args.largest, min_component=args.min_component, trim=args.trim,
         smooth_rims=args.smooth_rims, faces=args.faces,
-        lipschitz=args.lipschitz, dense=args.dense, sub_batch_size=args.sub_batch_size,
+        dense=args.dense, sub_batch_size=args.sub_batch_size,
         overrides={"activation": args.activation, "skip_scale": args.skip_scale},
         where=(device, group), say=say)
     if group.rank == 0:

@@ -2,8 +2,9 @@
 
     python benchmarks/extract.py demo/knot/param_00018.h5 gyroid --json benchmarks/extract.json
 
-It takes checkpoints and fields that are hard on an octree: gyroid (a shell with much surface),
-specks (two spheres of two cells' radius, far apart), plate (thin), steep (a slope of 3 to 6).
+It takes checkpoints and fields that are hard to find or to follow: gyroid (a shell with much
+surface), specks (two spheres of two cells' radius, far apart), plate (thin), steep (a slope of 3 to
+6).
 Up to --dense points a side the whole grid is evaluated too and the two meshes are compared. Each
 row is measured in a process of its own, so its peak memory is its own. Rows that the json file
 already has stay, or are replaced by new ones of the same function and grid.
@@ -58,7 +59,7 @@ def measure(name: str, n: int, dense: bool, context: str) -> dict:
            "grid": n, "evaluations": stats.evaluations, "fewer": stats.dense / stats.evaluations,
            "seconds": time.perf_counter() - start,
            "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-           "followed": stats.followed, "faces": len(mesh.faces)}
+           "cells": stats.cells, "faces": len(mesh.faces)}
     topology = meshes.topology(mesh) if len(mesh.faces) < TOPOLOGY_FACES else {}
     row.update({key: topology.get(key) for key in TOPOLOGY})
     if dense:

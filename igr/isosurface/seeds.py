@@ -1,13 +1,18 @@
-"""Find cells from which the surface can be followed, on lattices that get finer near it.
+"""Find cells on the surface from which all of it can be followed: seeds.
 
-A lattice is every 2^k-th grid point along each axis; its cells are cubes of that side, cut at the
-grid's own sides. A lattice cell is refined where its corners' values have two signs, or where they
-are so small that the surface may pass between the corners: at most half a diagonal, if f is a
-distance; at most half the range of the values, if f is steeper.
+f is evaluated on a coarse lattice, every 2^k-th grid point along each axis, and on finer ones near
+the surface. What its values at the corners of a lattice cell are decides:
 
-From STRIDE on, a change of sign is not refined any more. It is bisected on each of the cell's edges
-to two neighbouring grid points: seeds. Small values go on to be refined only where no cell beside
-has two signs, as around a piece of less than a lattice cell, or a sheet between two lattice planes.
+* They have two signs: the surface goes through. Down to a side of STRIDE, the cell is refined. Then
+  f is evaluated along the edges whose ends differ, and each change of sign is a seed.
+* They have one sign: the surface may still pass between the corners, as a small piece or a thin
+  sheet. Let f change by at most L a unit of length. Then there is no zero within |f(c)| / L of a
+  corner c. An eighth of the cell that lies in one of these balls is dropped; the others are
+  refined, down to grid cells. L is the steepest slope between two of the cell's corners, but at
+  least 1, as of a distance.
+
+So with f a distance, a piece without a seed lies in lattice cells of side STRIDE that another piece
+goes through, and between their corners.
 """
 
 from __future__ import annotations
@@ -17,74 +22,71 @@ from igr.isosurface.values import STRIDE, ValueStore
 
 import numpy as np
 
-COARSEST = 16  # lattice cells along the grid's longest side, at least, to begin with
-AROUND = np.stack(np.meshgrid(*3 * [[-1, 0, 1]], indexing="ij"), axis=-1).reshape(-1, 3)
-EDGES = [(c, c + 4 // 2**axis, axis) for axis in range(3)  # two corners of a cell, and the axis
-         for c in np.flatnonzero(CORNERS[:, axis] == 0)]
-CELLS_AT_A_TIME = 1 << 18  # keeps the memory for their corners small
+COARSEST = 11  # cells of the first lattice along the longest side, at least; at most 22
+CELLS_AT_A_TIME = 1 << 17  # keeps the memory for their corners small
+# in a unit cell: from corner to corner, and from the centres of its eighths (rows) to its corners
+BETWEEN_CORNERS = np.linalg.norm(CORNERS[:, None] - CORNERS, axis=2) + np.diag(8 * [np.inf])
+TO_CORNERS = np.linalg.norm((CORNERS[:, None] + 0.5) / 2 - CORNERS, axis=2)
+# a cell's edges: the axis along which each lies, its lower and its upper corner
+EDGES = [(axis, low, low + 4 // 2**axis) for axis in range(3)
+         for low in np.flatnonzero(CORNERS[:, axis] == 0)]
 
 
-def seeds(store: ValueStore, level: np.float32) -> tuple[np.ndarray, float]:
+def find_seeds(store: ValueStore, level: np.float32) -> tuple[np.ndarray, float]:
     """Grid cells (n, 3) that the surface crosses, some in each of its pieces, and the steepest
-    change of f a unit of length that was seen."""
+    slope of f that was seen."""
     shape = store.grid.shape
-    step = max(STRIDE, 1 << int((shape.max() - 1) // COARSEST).bit_length() - 1)
+    step = STRIDE
+    while shape.max() > 2 * COARSEST * step:
+        step *= 2
     axes = [np.arange(0, points - 1, step) for points in shape]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    found = []
+    seeds = [np.empty((0, 3), np.int64)]
     steepest = 0.0
-    while True:
-        corners = np.minimum(cells[:, None] + step * CORNERS, shape - 1)
-        values = store.lattice_values(corners.reshape(-1, 3)).reshape(-1, 8) - level
-        least = values.min(axis=1)
-        most = values.max(axis=1)
-        side = step * store.grid.spacing
-        mixed = (values > 0).any(axis=1) & ~(values > 0).all(axis=1)
-        near = np.abs(values).min(axis=1) <= np.maximum(np.sqrt(0.75) * side, (most - least) / 2)
-        refined = near | mixed
-        if step <= STRIDE:
-            found.append(_bisected(store, level, corners[mixed], values[mixed] > 0))
-            refined = near & ~mixed
-            refined[refined] = ~_beside(cells[refined] // step, cells[mixed] // step)
-        if step == 1 or not refined.any():
-            break
+    while step and len(cells):
+        finer = []
+        for some in np.array_split(cells, -(-len(cells) // CELLS_AT_A_TIME)):
+            corners = np.minimum(some[:, None] + step * CORNERS, shape - 1)
+            values = store.values_at(corners.reshape(-1, 3)).reshape(-1, 8) - level
+            slope, refined = uncertain_eighths(values, step * store.grid.spacing)
+            steepest = max(steepest, slope)
+            mixed = (values > 0).any(axis=1) & ~(values > 0).all(axis=1)
+            refined[mixed] = step > STRIDE
+            if step <= STRIDE:
+                seeds.append(crossed_on_edges(store, level, some[mixed], values[mixed] > 0, step))
+            parent, eighth = np.nonzero(refined)
+            finer.append(some[parent] + step // 2 * CORNERS[eighth])
+        store.end_chunk()
         step //= 2
-        cells = (cells[refined][:, None] + step * CORNERS).reshape(-1, 3)
+        cells = np.concatenate(finer)
         cells = cells[store.grid.has_cells(cells)]
-    return np.concatenate(found), steepest
+    return np.concatenate(seeds), steepest
 
 
-def _beside(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mask (n,): is one of the cells around a cell (n, 3) among the others (m, 3)?"""
-    around = keys_of((cells[:, None] + AROUND).reshape(-1, 3))
-    return np.isin(around, keys_of(others)).reshape(-1, len(AROUND)).any(axis=1)
+def uncertain_eighths(values: np.ndarray, side: float) -> tuple[float, np.ndarray]:
+    """The steepest slope in cubic cells of this side, and a mask (n, 8) of the eighths of each cell
+    that may hold a zero, from the values (n, 8) at its corners. See the top of this file."""
+    differences = np.abs(values[:, :, None] - values[:, None])
+    slopes = (differences / BETWEEN_CORNERS).max(axis=(1, 2)) / side
+    radii = np.abs(values) / (side * np.maximum(slopes, 1))[:, None]
+    inside = (radii[:, None] - TO_CORNERS).max(axis=2) > np.sqrt(0.75) / 2 + 1e-3  # 1e-3: rounding
+    return float(slopes.max(initial=0)), ~inside
 
 
-def _bisected(store: ValueStore, level: np.float32, corners: np.ndarray,
-              above: np.ndarray) -> np.ndarray:
-    """Grid cells (m, 3) with a change of sign on an edge, from lattice cells with one.
+def crossed_on_edges(store: ValueStore, level: np.float32, cells: np.ndarray,
+                     above: np.ndarray, step: int) -> np.ndarray:
+    """Grid cells (m, 3) with a change of sign on an edge of a lattice cell whose ends differ.
 
-    corners (n, 8, 3): of the lattice cells; above (n, 8): where f > level.
+    cells (n, 3): the lattice cells' lowest corners; above (n, 8): where f > level at their corners;
+    step: their side in grid cells.
     """
-    ends = []
-    for a, b, axis in EDGES:
-        mixed = above[:, a] != above[:, b]
-        rising = above[mixed, b]
-        ends.append(np.column_stack([corners[mixed, a], corners[mixed, b, axis],
-                                     np.full(len(rising), axis), rising]))
-    ends = np.concatenate(ends)
-    ends = ends[np.unique(4 * keys_of(ends[:, :3]) + ends[:, 4], return_index=True)[1]]
-    start = ends[:, :3]
-    stop, axis, rising = ends[:, 3:].T
-    row = np.arange(len(ends))
-    while True:
-        long = np.flatnonzero(stop - start[row, axis] > 1)
-        if len(long) == 0:
-            break
-        middle = start[long]
-        half = (middle[np.arange(len(long)), axis[long]] + stop[long]) // 2
-        middle[np.arange(len(long)), axis[long]] = half
-        up = (store.evaluate(middle) > level) == rising[long]
-        stop[long[up]] = half[up]
-        start[long[~up], axis[long[~up]]] = half[~up]
-    return np.minimum(start, store.grid.shape - 2)
+    edges = [(cells[above[:, low] != above[:, high]] + step * CORNERS[low], axis)
+             for axis, low, high in EDGES]
+    start = np.concatenate([start for start, _ in edges])
+    axis = np.repeat([axis for _, axis in edges], [len(start) for start, _ in edges])
+    once = np.unique(4 * keys_of(start) + axis, return_index=True)[1]  # four cells share an edge
+    along = np.arange(step + 1)[:, None] * np.eye(3, dtype=int)[axis[once], None]
+    points = np.minimum(start[once, None] + along, store.grid.shape - 1)
+    is_above = store.values_at(points.reshape(-1, 3)).reshape(-1, step + 1) > level
+    crossed = points[:, :-1][is_above[:, :-1] != is_above[:, 1:]]
+    return np.minimum(crossed, store.grid.shape - 2)

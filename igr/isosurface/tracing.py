@@ -1,8 +1,8 @@
-"""Follow the surface from cell to cell, so that a component that was touched is complete.
+"""Follow the surface from cell to cell, so that a piece of it with a seed is complete.
 
-The octree may drop a cell that holds a zero where f is steeper than its values showed. The surface
-goes through each face of a cell where f - level changes sign between the face's corners. So the
-neighbour across such a face is looked at too, in the same block or in another one.
+The surface goes through each face of a cell where f - level changes sign between the face's
+corners. So the neighbour across such a face is looked at too, in the same block or in another one.
+Each wave of neighbours is evaluated at once.
 """
 
 from __future__ import annotations
@@ -27,21 +27,20 @@ class Tracer:
         self.level = level
         self.size = size  # cells along a block's side
         self._visited = {}  # origin of a block (tuple) -> packed bits: its cells looked at
-        self._ahead = []  # arrays of grid cells (n, 3) in other blocks, still to be looked at
+        self._ahead = []  # arrays of grid cells (n, 3) still to be looked at
 
     def start_from(self, grid_cells: np.ndarray) -> None:
-        """Have `remaining` look at these grid cells (n, 3) too, if nothing else led there."""
+        """Have `remaining` look at these grid cells (n, 3), if nothing else led there."""
         self._ahead.append(grid_cells)
 
-    def crossed_cells(self, blocks: Blocks, block_cells: np.ndarray) -> np.ndarray:
+    def crossed_cells(self, blocks: Blocks, cells: np.ndarray) -> np.ndarray:
         """Mask (B, m, m, m) of the cells that the surface crosses.
 
-        Looks at the block cells (n, 4) given, then follows the surface from them inside each block.
+        Looks at the cells at places (n,), then follows the surface from them inside each block.
         Where it leaves a block, the next cell is kept for `remaining`.
         """
         visited = self._visited_in(blocks)
         crossed = np.zeros_like(visited)
-        cells = blocks.places(block_cells, CORNERS[:1])[:, 0]
         while len(cells):
             visited.reshape(-1)[cells] = True
             cells, above = self._with_sign_change(blocks, cells)
@@ -53,7 +52,8 @@ class Tracer:
         return crossed[:, :-1, :-1, :-1]
 
     def remaining(self) -> Iterator[tuple[Blocks, np.ndarray]]:
-        """Blocks, and the cells (n, 4) in them to which the surface leads, until there are none.
+        """Blocks, and the places (n,) of cells in them to which seeds or the surface lead, until
+        there are none.
 
         The caller passes each pair on to `crossed_cells`, which may find more.
         """
@@ -64,7 +64,7 @@ class Tracer:
             first = 0
             for blocks in in_chunks(origins, self.size):
                 mine = (block >= first) & (block < first + len(blocks.origins))
-                yield blocks, np.column_stack([block[mine] - first, cells[mine] % self.size])
+                yield blocks, blocks.places(block[mine] - first, cells[mine] % self.size)
                 first += len(blocks.origins)
 
     def _with_sign_change(self, blocks, cells) -> tuple[np.ndarray, np.ndarray]:
@@ -82,10 +82,10 @@ class Tracer:
         for step, face in FACES:
             mixed = above[:, face].any(axis=1) & ~above[:, face].all(axis=1)
             here = cells[mixed]
-            there = here + blocks.offsets(step[None])
-            leaves = blocks.on_upper_side(there)  # so does a step down from 0: see there
-            found.append(there[~leaves])
-            self._ahead.append(blocks.locate(here[leaves])[0] + step)
+            there = here + blocks.offsets(step)
+            outside = blocks.outside(there)
+            found.append(there[~outside])
+            self._ahead.append(blocks.locate(here[outside])[0] + step)
         return np.concatenate(found)
 
     def _new_cells(self, grid_cells) -> np.ndarray:
@@ -99,19 +99,18 @@ class Tracer:
         for origin, mine in zip(origins, np.split(order, ends[:-1])):
             bits = self._visited.get(tuple(origin))
             if bits is not None:
-                place = np.ravel_multi_index((cells[mine] - origin).T, 3 * [self.size + 1])
-                visited[mine] = bits[place >> 3] >> (7 - (place & 7)) & 1
+                index = (cells[mine] - origin).T
+                place = np.ravel_multi_index(index, 3 * [self.size + 1])
+                visited[mine] = bits[place // 8] >> (7 - place % 8) & 1
         return cells[~visited]
 
     def _visited_in(self, blocks) -> np.ndarray:
-        """Mask (B, m + 1, m + 1, m + 1) of the cells that were looked at or lie beyond the grid."""
-        visited = np.zeros(blocks.values.shape, bool)
-        inside = np.minimum(self.store.grid.shape - 1 - blocks.origins, self.size + 1)
-        for mask, origin, (i, j, k) in zip(visited, blocks.origins, inside):
+        """Mask (B, m + 1, m + 1, m + 1): True where a cell was looked at or none begins."""
+        visited = ~blocks.has_cells(self.store.grid)
+        for mask, origin in zip(visited, blocks.origins):
             bits = self._visited.get(tuple(origin))
             if bits is not None:
-                mask[:] = np.unpackbits(bits, count=mask.size).reshape(mask.shape)
-            mask[i:] = mask[:, j:] = mask[:, :, k:] = True
+                mask |= np.unpackbits(bits, count=mask.size).reshape(mask.shape).view(bool)
         return visited
 
 
