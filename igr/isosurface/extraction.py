@@ -36,7 +36,7 @@ STEEP = 2.0  # slopes above this make a function that is not a distance
 MARGIN = 1e-4  # least |f - level| that scikit-image sees, in units of the grid's spacing
 COARSE = 64  # points a side of the grid that tells how much memory a finer one takes
 CELLS_PER_SQUARE = 1.5  # cells with a sign change for each square of a cell's side of the surface
-BYTES_PER_CELL = 150  # at the peak of extract, measured on a sphere at a grid of 1,025
+BYTES_PER_CELL = 190  # at the peak of extract, measured on a sphere at a grid of 2,049
 
 
 class Stats(NamedTuple):
