@@ -102,9 +102,6 @@ class Extraction:
     faces: int | None = flag(
         None, type=number(int, FEWEST), metavar="N",
         help="simplify the mesh to N faces; prints the error that it makes")
-    lipschitz: float = flag(
-        1.0, type=number(float, 1),
-        help="how many times steeper than a distance f may be between the evaluated points")
     dense: bool = flag(False, help="evaluate the whole grid: the slow reference")
 
 
@@ -179,12 +176,11 @@ def level_set(work: Work, rows: int) -> tuple[Geometry, extraction.Stats]:
     outward = SIGNS.get(options.gradient_direction)
     extraction.check_memory(f, work.grid, options.level)
     mesh, stats = extraction.extract(f, work.grid, options.level, dense=options.dense,
-                                     lipschitz=options.lipschitz,
                                      outward=outward or sign_outside(f, network.volume_factor))
     log.info(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer "
-             f"than the grid's points), {stats.levels} levels, {stats.followed} cells found by "
-             f"following, {stats.seconds:.1f} s")
-    for warning in extraction.warnings_of(stats, options.lipschitz):
+             f"than the grid's points), the surface crosses {stats.cells} cells, "
+             f"{stats.seconds:.1f} s")
+    for warning in extraction.warnings_of(stats):
         log.warning(warning)
     if outward and not stats.open and meshes.signed_volume(mesh) < 0:
         log.warning("the mesh is inside out: by -gd (outward) f "

@@ -73,7 +73,7 @@ def mesh_of(f: Callable[[np.ndarray], np.ndarray], half_side: float,
     low = [-half_side] * 3
     high = [half_side] * 3
     try:
-        return extraction.extract(f, extraction.Grid.of(low, high, grid_size), probe=False)[0]
+        return extraction.extract(f, extraction.Grid.of(low, high, grid_size))[0]
     except UserError:
         return None
 
