@@ -63,7 +63,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
-    cloud = cleaning.cloud_of(files.read(path))
+    cloud = files.read_cloud(path)
     if with_normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals (a table needs them in columns 4 to 6, with "
                         "length 1); leave out --with-normals or add them")
@@ -137,8 +137,8 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
     path = helper.existing_file(path)
     if path.is_fifo() and not named:
         raise UserError(f"{path}: a pipe, which the training has read")
-    shape = files.read(path)
-    cloud = shape.surface_points
+    shape = files.read_cloud(path)
+    cloud = shape.points
     trained_on = info.get("cloud_file_sha256")  # "" for a pipe
     same = bool(trained_on) and helper.sha256_of_file(path) == trained_on
     if not (same or named):
@@ -148,10 +148,8 @@ def training_points(path, info: dict, frame: Frame, named: bool = False) -> Trai
         raise UserError(f"{path}: a point is {np.abs(points).max():.0e} times farther away than "
                         "the cloud that the network was trained on is large")
     held_out = checkpoints.unpacked(info.get("held_out", "") if same else "", len(points))
-    colors = shape.colors
-    if colors is not None and shape.faces is not None:
-        colors = colors[np.unique(shape.faces)]
-    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None, colors)
+    return TrainingPoints(points, held_out if held_out.sum() >= FEWEST_HELD_OUT else None,
+                          shape.colors)
 
 
 # ------------------------------------------------------------------------------------------ create
@@ -210,7 +208,7 @@ def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
     output = output_beside(path, output, "_clean")
     if removed:
         helper.check_writable(removed, files.CLOUD_WRITERS, [path, output])
-    cloud = cleaning.cloud_of(files.read(path))
+    cloud = files.read_cloud(path)
     try:
         kept, gone, lines = cleaning.clean(cloud, limits, seed)
     except UserError as error:
@@ -278,7 +276,7 @@ def add_create(create: argparse.ArgumentParser) -> None:
 def add_clean(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-f", "--fpath", required=True, help="cloud to clean, or a mesh, of which the vertices are "
-        "taken")
+        "taken, or points on it where these are few")
     add("-o", "--output", help="cloud file to write; default: <name>_clean.ply beside it")
     add("--removed", metavar="FILE", help="cloud file to write, of the points that were removed")
     helper.add_flags(parser, cleaning.Limits)

@@ -30,7 +30,6 @@ from igr.formats import files
 from igr.geometry import meshes, neighbours, supported_components
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface import extraction
-from igr.pointcloud import cleaning
 from igr.refinement import trimming
 from igr.refinement.coloring import NEIGHBOURS, carry_colors
 from igr.refinement.detail import NEAR, Detail, fit
@@ -103,9 +102,6 @@ class Extraction:
     faces: int | None = flag(
         None, type=number(int, FEWEST), metavar="N",
         help="simplify the mesh to N faces; prints the error that it makes")
-    lipschitz: float = flag(
-        1.0, type=number(float, 1),
-        help="how many times steeper than a distance f may be between the evaluated points")
     dense: bool = flag(False, help="evaluate the whole grid: the slow reference")
 
 
@@ -180,12 +176,11 @@ def level_set(work: Work, rows: int) -> tuple[Geometry, extraction.Stats]:
     outward = SIGNS.get(options.gradient_direction)
     extraction.check_memory(f, work.grid, options.level)
     mesh, stats = extraction.extract(f, work.grid, options.level, dense=options.dense,
-                                     lipschitz=options.lipschitz,
                                      outward=outward or sign_outside(f, network.volume_factor))
     log.info(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer "
-             f"than the grid's points), {stats.levels} levels, {stats.followed} cells found by "
-             f"following, {stats.seconds:.1f} s")
-    for warning in extraction.warnings_of(stats, options.lipschitz):
+             f"than the grid's points), the surface crosses {stats.cells} cells, "
+             f"{stats.seconds:.1f} s")
+    for warning in extraction.warnings_of(stats):
         log.warning(warning)
     if outward and not stats.open and meshes.signed_volume(mesh) < 0:
         log.warning("the mesh is inside out: by -gd (outward) f "
@@ -354,7 +349,7 @@ def oriented_cloud(network: Network, result: Result, path: str | Path) -> Geomet
     normals *= sign_outside(mlp.evaluate, network.volume_factor)
     log.info(f"{len(normals)} normals, {(~on_surface).sum()} of them of points that are away from "
              "the surface")
-    return cleaning.cloud_of(files.read(path))._replace(normals=normals)
+    return files.read_cloud(path)._replace(normals=normals)
 
 
 def description(mesh: Geometry) -> str:
@@ -398,6 +393,7 @@ def main(args: argparse.Namespace) -> None:
     cloud = args.fpath or network.info.get("cloud")
     inputs = [checkpoint, args.fpath, network.info.get("cloud")]
     helper.check_writable(output, files.MESH_WRITERS, inputs)
+    files.check_digits(output, network.frame.to_world(np.linspace([-1.0] * 3, [1.0] * 3, 99)))
     if args.normals:
         helper.check_writable(args.normals, files.CLOUD_WRITERS, inputs)
     result = extracted(network, helper.options_from(Extraction, vars(args)), device, group)

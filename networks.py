@@ -149,7 +149,7 @@ class PlainForward:
         """f (N,) of points (N, 3), both float32, `rows` points at a time.
 
         The last batch is filled up to `rows`: a product of another shape may round differently,
-        and the octree relies on a point having the same value in every batch.
+        and extraction relies on a point having the same value in every batch.
         """
         if rows not in self.graphs:
             x = nn.Variable((rows, 3))

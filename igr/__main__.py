@@ -168,8 +168,13 @@ def merge(job: Job) -> Path:
 
 
 def clean(job: Job, scan: Path) -> None:
-    """Clean a scan, into cleaned.ply."""
-    finish(start("datasets.py", "clean", "-f", scan, "-o", job.folder / "cleaned.ply"))
+    """Clean a scan, into cleaned.ply. Raises UserError where the mesh's format has too few digits.
+    """
+    from igr.formats import files
+
+    cleaned = job.folder / "cleaned.ply"
+    finish(start("datasets.py", "clean", "-f", scan, "-o", cleaned))
+    files.check_digits(job.mesh, files.read(cleaned).points)
 
 
 def train(job: Job) -> Path:

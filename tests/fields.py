@@ -50,6 +50,22 @@ def plate(p):
     return np.maximum(np.abs(p @ n) - 0.04, np.abs(p).max(axis=1) - 1)
 
 
+def sheets(spacing):
+    """The distance to a box and to two thin sheets, one beside it and one far from it, that lie
+    along the grid between every fourth of its points."""
+
+    def slab(p, bottom, top, half):
+        q = np.abs(p - [0, 0, (top + bottom) / 2]) - [half, half, (top - bottom) / 2]
+        return np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(axis=1), 0)
+
+    def f(p):
+        return np.minimum(np.minimum(slab(p, -1, 0.3 * spacing, 0.9),
+                                     slab(p, 1.6 * spacing, 3.1 * spacing, 0.5)),
+                          slab(p, 1 + 1.2 * spacing, 1 + 2.9 * spacing, 0.5))
+
+    return f
+
+
 def steep(p):
     """Not a distance: its slope is 3 to 6, like that of a network trained without the eikonal
     term."""

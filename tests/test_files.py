@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 import gzip
 import os
+import re
 import struct
 
 import helper
@@ -160,10 +161,10 @@ def test_numpy_files(tmp_path, rng):
     ("word.ply", b"solid\n", "does not begin"),
     ("a.xyz", b"1 2 3\n4 five 6\n", "row 2"),
     ("a.xyz", b"# nothing\n", "no points"),
-    ("nan.xyz", b"0 0 0\nnan 0 0\n", "1 of 2 points are NaN"),
+    ("nan.xyz", b"nan 0 0\nnan 1 2\n", "all 2 points are NaN"),
     ("signalling.ply", b"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\n"
                        b"property float y\nproperty float z\nend_header\n"
-                       + struct.pack("<I", 0x7FA00000) + bytes(8), "1 of 1 points are NaN"),
+                       + struct.pack("<I", 0x7FA00000) + bytes(8), "all 1 points are NaN"),
     ("two.xyz", b"1 2\n3 4\n", "rows of x y z"),
     ("a.step", b"what", "unknown format"),
     ("a.ply.gz", b"\x1f\x8bno", "gzip"),
@@ -318,10 +319,18 @@ def test_colours_of_pcd(tmp_path, kind, encoding):
     assert cloud.intensity.tolist() == [1, 2, 3]
 
 
-def test_colours_of_another_length_are_refused(tmp_path):
-    np.savez(tmp_path / "a.npz", points=np.eye(3), colors=np.eye(3)[:2])
-    with pytest.raises(UserError, match=r"3 points but colours of shape \(2, 3\)"):
-        files.read(tmp_path / "a.npz")
+@pytest.mark.parametrize("belonging, message", [
+    ({"colors": np.eye(3)[:2]}, r"3 points but colours of shape \(2, 3\): left out"),
+    ({"colors": np.full((3, 3), 1e9)}, "colours up to 1e.09, more than 16 bits hold: left out"),
+    ({"colors": np.array([["a"] * 3] * 3)}, "colours are no numbers"),
+    ({"normals": np.eye(4)}, r"3 points but normals of shape \(4, 4\)"),
+    ({"intensity": np.array(["a", "b", "c"])}, "intensities are no numbers")])
+def test_what_does_not_fit_the_points_is_left_out(tmp_path, caplog, belonging, message):
+    np.savez(tmp_path / "a.npz", points=np.eye(3), **belonging)
+    cloud = files.read(tmp_path / "a.npz")
+    assert cloud.points.tolist() == np.eye(3).tolist()
+    assert [values is None for values in cloud[1:]] == [True] * 5
+    assert re.search(f"a.npz: .*{message}", caplog.text)
 
 
 def test_scenes_are_joined_where_they_stand(tmp_path):
@@ -339,7 +348,7 @@ def test_scenes_are_joined_where_they_stand(tmp_path):
         assert mesh.points.max(axis=0).tolist() == [5.5, 0.5, 0.5]
         assert len(mesh.faces) == 24 and mesh.faces.max() == 15 and mesh.colors is None
     (tmp_path / "gltf_buffer_0.bin").unlink()
-    with pytest.raises(UserError, match="not a readable gltf"):
+    with pytest.raises(UserError, match=r"names a file that is not there: gltf_buffer_0.bin"):
         files.read(tmp_path / "model.gltf")
 
 

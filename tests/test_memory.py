@@ -9,7 +9,7 @@ import evaluate
 from fields import sphere
 from helper import UserError
 from igr.backend import memory
-from igr.formats import files, laser, obj, tables
+from igr.formats import files, laser, lines, obj
 from igr.geometry import meshes, shapes
 from igr.geometry.frames import Geometry
 from igr.isosurface import extraction
@@ -144,7 +144,7 @@ def test_maps_are_not_copied(tmp_path, monkeypatch, rng, name, write):
 @pytest.mark.parametrize("name", ["a.ply", "a.ply.gz", "a.npy", "a.xyz", "a.xyz.gz", "a.pts"])
 def test_large_clouds_take_little_more_than_their_points(tmp_path, monkeypatch, rng, name):
     """In memory of the process, which a map of a file is not."""
-    monkeypatch.setattr(tables, "BLOCK", 1 << 14)
+    monkeypatch.setattr(lines, "BLOCK", 1 << 14)
     points = rng.standard_normal((50_000, 3)).astype(np.float32).astype(np.float64)
     plain = tmp_path / name.replace(".gz", "").replace(".pts", ".xyz")
     files.write(plain, Geometry(points))

@@ -136,7 +136,7 @@ def test_the_graphs_gradient_is_nn_grads(x, activation, apart, monkeypatch):
 
 
 def test_inference_does_not_depend_on_the_batch(x, mlp):
-    """Bit for bit: the octree asks for a point in another batch than the dense grid does."""
+    """Bit for bit: following the surface asks for a point in another batch than the dense grid."""
     whole = mlp.evaluate(np.tile(x, (30, 1)))
     assert np.array_equal(whole[:N], mlp.evaluate(x))
     assert np.array_equal(whole[N + 7 : N + 8], mlp.evaluate(x[7:8]))

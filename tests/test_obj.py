@@ -38,3 +38,47 @@ def test_obj_with_textures_groups_and_negative_indices(tmp_path):
                      b"v 0 0 1\r\nf -1//1 1//1 2//1\r\n")
     mesh = files.read(path)
     assert mesh.faces.tolist() == [[4, 0, 1], [0, 1, 2], [0, 2, 3]] and len(mesh.points) == 5
+
+
+@pytest.mark.parametrize("block", [1, 30, 1 << 22])
+def test_continued_lines(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(obj, "BLOCK", block)
+    path = tmp_path / "a.obj"
+    path.write_bytes(b"v 0 0 \\\n 0\nv 1 0 0\r\nv 1 1 0\nv 0 \\ \r\n 1 0\nf 1 2\\\n 3 4\n")
+    mesh = files.read(path)
+    assert mesh.points.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+def test_normals_of_points(tmp_path, caplog):
+    path = tmp_path / "a.obj"
+    path.write_text("v 0 0 0\nvn 0 0 1\nv 1 0 0\nvn 0 1 0\n")
+    assert files.read(path).normals.tolist() == [[0, 0, 1], [0, 1, 0]]
+    path.write_text("v 0 0 0\nvn 0 0 1\nv 1 0 0\n")
+    assert files.read(path).normals is None and "1 normals of 2 points: left out" in caplog.text
+
+
+@pytest.mark.parametrize("face, kept", [("f 1//1 2//2 3//3", True), ("f 1/9/1 2/9/2 3/9/3", True),
+                                        ("f 1//2 2//1 3//3", False), ("f 1 2 3", True)])
+def test_normals_of_a_meshs_vertices_have_their_numbers(tmp_path, face, kept):
+    path = tmp_path / "a.obj"
+    path.write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nvn 0 0 1\nvn 0 1 0\nvn 1 0 0\n" + face)
+    normals = files.read(path).normals
+    assert (normals is not None) == kept
+    assert not kept or normals.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+def test_colours_of_some_vertices_are_left_out(tmp_path, caplog):
+    path = tmp_path / "a.obj"
+    path.write_text("v 0 0 0 1 0 0\nv 1 0 0\nv 1 1 0 0 0 1\n")
+    cloud = files.read(path)
+    assert len(cloud.points) == 3 and cloud.colors is None
+    assert "only 2 of 3 points have a colour" in caplog.text
+    path.write_text("v 0 0 0 1 0 0 1\nv 1 0 0 0 1 0 1\n")  # with opacity
+    assert files.read(path).colors.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_decimal_commas_are_named(tmp_path):
+    (tmp_path / "a.obj").write_text("v 1,5 2,5 3,5\n")
+    with pytest.raises(UserError, match=r"bad line: 'v 1,5 2,5 3,5' .'1,5' is none; write decimal"):
+        files.read(tmp_path / "a.obj")

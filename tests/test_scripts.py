@@ -114,7 +114,7 @@ def bad_files(folder):
     np.save(folder / "few.npy", rng.uniform(size=(20, 3)))
     np.save(folder / "equal.npy", np.ones((200, 3)))
     np.save(folder / "line.npy", np.arange(200)[:, None] * np.ones((1, 3)))
-    np.save(folder / "nan.npy", np.where(np.arange(600).reshape(200, 3) == 7, np.nan, 1))
+    np.save(folder / "nan.npy", np.full((200, 3), np.nan))
     np.save(folder / "far.npy", 1e300 * rng.uniform(size=(200, 3)))
     (folder / "empty.ply").touch()
     (folder / "short.ply").write_bytes((folder / "cloud.ply").read_bytes()[:300])
@@ -128,7 +128,7 @@ def bad_files(folder):
     ("train.py -f empty.ply -m r", "empty"),
     ("train.py -f short.ply -m r", "promises 200"),
     ("train.py -f what.doc -m r", "unknown format"),
-    ("train.py -f nan.npy -m r", "1 of 200 points are NaN"),
+    ("train.py -f nan.npy -m r", "all 200 points are NaN"),
     ("train.py -f equal.npy -m r", "equal"),
     ("train.py -f line.npy -m r", "on a line"),
     ("train.py -f far.npy -m r", "far.npy: coordinates beyond 1e+100"),
@@ -137,7 +137,7 @@ def bad_files(folder):
     ("datasets.py create -f cloud.ply -o old.ply", "a mesh with faces is needed"),
     ("datasets.py create -f empty.ply -o old.ply", "empty"),
     ("datasets.py create --shape knot -o none/old.ply", "does not exist"),
-    ("datasets.py clean -f nan.npy -o old.ply", "1 of 200 points are NaN"),
+    ("datasets.py clean -f nan.npy -o old.ply", "all 200 points are NaN"),
     ("datasets.py clean -f cloud.ply -o old.ply --radius 1e-9", "nothing would be left"),
     ("datasets.py clean -f cloud.ply -o old.ply --voxel 1e-9", "too small for a cloud"),
     ("datasets.py clean -f cloud.ply -o old.ply --removed gone.doc", "cannot write"),

@@ -33,21 +33,33 @@ class Recorder:
 
 
 def test_places_and_grid_index_agree():
-    blocks = Blocks.empty(np.array([[0, 0, 0], [8, 4, 0]]), SIZE, stride=2)
-    cells = np.array([[0, 0, 1, 2], [1, 3, 0, 1]])
-    index, on_side = blocks.locate(blocks.places(cells, CORNERS).ravel())
-    corners = blocks.grid_index(cells)[:, None] + 2 * CORNERS
-    np.testing.assert_array_equal(index, corners.reshape(-1, 3))
-    local = (cells[:, None, 1:] + CORNERS).reshape(-1, 3)
-    np.testing.assert_array_equal(on_side, ((local == 0) | (local == SIZE)).any(axis=1))
+    blocks = Blocks.empty(np.array([[0, 0, 0], [8, 0, 0]]), 8)
+    index = np.array([[0, 1, 2], [3, 0, 1], [7, 3, 4], [7, 8, 7]])
+    places = blocks.places(np.array([0, 1, 1, 0]), index)
+    located, kept = blocks.locate(places)
+    np.testing.assert_array_equal(located, index + blocks.origins[[0, 1, 1, 0]])
+    assert kept.tolist() == [True, True, False, True]
+    assert blocks.locate(blocks.places(np.zeros(1, int), np.array([[4, 4, 3]])))[1].all()  # an edge
+    steps = CORNERS[[1, 6]]
+    moved = blocks.locate((places[:2, None] + blocks.offsets(steps)).ravel())[0]
+    np.testing.assert_array_equal(moved, (located[:2, None] + steps).reshape(-1, 3))
+
+
+def test_steps_out_of_a_block():
+    blocks = Blocks.empty(np.zeros((2, 3), int), SIZE)
+    cells = np.argwhere(np.ones((2, SIZE, SIZE, SIZE), bool))
+    places = blocks.places(cells[:, 0], cells[:, 1:])
+    for step in np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)]):
+        there = cells[:, 1:] + step
+        outside = ((there < 0) | (there >= SIZE)).any(axis=1)
+        assert blocks.outside(places + blocks.offsets(step)).tolist() == outside.tolist()
 
 
 def test_cells_of_blocks_that_reach_beyond_the_grid():
     blocks = Blocks.empty(np.array([[0, 0, 0], [12, 12, 14], [16, 0, 0]]), SIZE)
-    cells = blocks.cells(GRID)
-    assert np.bincount(cells[:, 0], minlength=3).tolist() == [64, 32, 0]
-    assert len(blocks.cells(GRID, step=2)) == 8 + 4
-    assert len(np.unique(cells, axis=0)) == len(cells)
+    mask = blocks.has_cells(GRID)
+    assert mask.shape == blocks.values.shape and mask.sum(axis=(1, 2, 3)).tolist() == [64, 32, 0]
+    assert mask[0, :4, :4, :4].all() and mask[1, :4, :4, :2].all()
 
 
 def test_only_the_places_that_are_asked_for_are_filled():
@@ -90,6 +102,20 @@ def test_a_point_on_a_side_is_known_to_the_block_beside_it_and_one_inside_is_not
     store.end_chunk()
     store.fill(again, np.arange(again.values.size))
     assert len(f.asked[2]) == 3**3
+
+
+def test_values_at_points_are_kept_and_known_to_blocks_on_the_lattices_edges():
+    f = Recorder()
+    store = ValueStore(f, GRID)
+    index = np.array([[8, 4, 3], [2, 2, 2], [8, 4, 3]])
+    np.testing.assert_allclose(store.values_at(index), linear(GRID.points(index)), rtol=1e-6)
+    store.end_chunk()
+    store.values_at(index)
+    assert store.evaluations == 2
+    blocks = Blocks.empty(np.array([[0, 0, 0]]), 16)
+    store.fill(blocks, np.arange(blocks.values.size))
+    assert store.evaluations == 17**3 + 1  # not on an edge, (2, 2, 2) is not looked up
+    np.testing.assert_allclose(blocks.values[0, 8, 4, 3], linear(GRID.points(index[:1])), rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

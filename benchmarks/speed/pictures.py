@@ -39,7 +39,7 @@ def bumpy_ball(p: np.ndarray) -> np.ndarray:
 
 def level_set(f, n: int) -> Geometry:
     """The mesh of f = 0 on a grid of n points a side."""
-    return extraction.extract(f, extraction.Grid.of([-1.2] * 3, [1.2] * 3, n), lipschitz=2.0)[0]
+    return extraction.extract(f, extraction.Grid.of([-1.2] * 3, [1.2] * 3, n))[0]
 
 
 def median_seconds(folder: Path, line: str) -> float:

@@ -78,6 +78,39 @@ def made_table(cloud: Geometry) -> list:
     return [table, b"40\n" + table]
 
 
+def made_off(cloud: Geometry) -> list:
+    """With colours, with normals, and a mesh with both."""
+    rows = table_of(cloud).split("\n")
+    colored = "\n".join(f"{row} 255 128 0" for row in rows)
+    directed = "\n".join(f"{row} 0 0 1" for row in rows)
+    return [f"COFF\n40 0 0\n{colored}\n".encode(), f"NOFF\n40 0 0\n{directed}\n".encode(),
+            b"CNOFF 4 2 0\n" + b"0 0 0 0 0 1 9 9 9\n1 0 0 0 0 1 9 9 9\n0 1 0 0 0 1 9 9 9\n"
+            b"0 0 1 0 0 1 9 9 9\n3 0 1 2\n4 0 1 2 3\n"]
+
+
+def made_stl(cloud: Geometry) -> list:
+    """ASCII, two solids."""
+    solid = ("solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\n"
+             "endloop\nendfacet\nendsolid a\n")
+    return [(solid + solid.replace("1", "2")).encode()]
+
+
+def made_ptx(cloud: Geometry) -> list:
+    """Two scans of which the second is moved."""
+    pose = "0 0 0\n1 0 0\n0 1 0\n0 0 1\n1 0 0 0\n0 1 0 0\n0 0 1 0\n{} 0 0 1\n"
+    rows = "\n".join(f"{row} 0.5" for row in table_of(cloud).split("\n"))
+    return ["".join(f"8\n5\n{pose.format(x)}{rows}\n" for x in (0, 7)).encode()]
+
+
+def made_columns(cloud: Geometry) -> list:
+    """Tables with normals or colours, and with a header."""
+    rows = table_of(cloud).split("\n")
+    return ["\n".join(f"{row} 0 0 1" for row in rows).encode(),
+            "\n".join(f"{row} 255 0 9" for row in rows).encode(),
+            ("id,X [m],Y [m],Z [m],name\n" + "\n".join(
+                f"{i},{row.replace(' ', ',')},p{i}" for i, row in enumerate(rows))).encode()]
+
+
 def made_pcd(cloud: Geometry) -> list:
     """ASCII, binary, and compressed without a match."""
     header = ("# .PCD v0.7\nVERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\n"
@@ -150,6 +183,9 @@ def made_checkpoint(cloud: Geometry) -> list:
 # good files of formats, or of their variants, that files.write does not write; a reader whose
 # format is not written by us needs a line here
 MADE = {".ply": made_ply, ".xyz": made_table, ".pts": made_table, ".pcd": made_pcd,
+        ".off": made_off, ".stl": made_stl, ".ptx": made_ptx, ".txt": made_columns,
+        ".csv": made_columns, ".asc": made_columns, ".xyzn": made_columns,
+        ".xyzrgb": made_columns,
         ".npz": made_npz, ".vtk": made_vtk, ".gltf": made_gltf, ".las": made_las("las"),
         ".laz": made_las("laz"), ".e57": made_e57, ".h5": made_checkpoint}
 FORMATS = [*files.FORMATS, ".h5"]

@@ -142,7 +142,7 @@ def infer(draw: Draw) -> list[str]:
             *(["-f", draw.input(*GOOD)] if draw.rng.random() < 0.5 else []),
             *draw.flags(s_gd=("ascent", "descent"), level=("0.1", "-0.05", "9"), keep_all=(),
                         detail=("auto", "off", "2"), trim=("auto", "0.1"), largest=(),
-                        min_component=("0.1",), lipschitz=("1", "3"), dense=(), quiet=(),
+                        min_component=("0.1",), dense=(), quiet=(),
                         s_vf=("0.4", "1.5"), threads=("1", "2"), s_sb=("100",))]
 
 

@@ -1,10 +1,10 @@
 """Evaluate f at many points on the CPU; a point's value does not depend on the others, bit for bit.
 
-The octree asks for a point beside other points than the dense grid does, and both meshes must be
-equal. BLAS does not promise that. Its kernels walk over a product in tiles and may sum a tile at an
-edge in another order than one in the middle: OpenBLAS' Haswell kernels (which serve every processor
-with AVX2 that it does not know, and AMD's Zen) do so for each second group of six columns and for
-the first and the last eight rows of a panel of 320 rows.
+Who follows the surface asks for a point beside other points than the dense grid does, and both
+meshes must be equal. BLAS does not promise that. Its kernels walk over a product in tiles and may
+sum a tile at an edge in another order than one in the middle: OpenBLAS' Haswell kernels (which
+serve every processor with AVX2 that it does not know, and AMD's Zen) do so for each second group of
+six columns and for the first and the last eight rows of a panel of 320 rows.
 
 So the points are cut into blocks of one size, whose last one is filled up with leftovers. In a
 block a point is a column of every array, which makes it a row for BLAS, and all features of a point

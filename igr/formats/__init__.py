@@ -1,15 +1,20 @@
 """The files of clouds and meshes.
 
-    files      read and write any format, told by the file's suffix
-    tables     tables of points as text
-    ply        ply
-    obj        obj
-    vtk        VTK's legacy files
-    laser      LAS, LAZ and E57
-    pcd        pcd
-    arrays     npy and npz
-    trimeshes  off, stl and glTF, by trimesh
-    streams    what several readers share
+    files    read and write any format, told by the file's suffix
+    tables   tables of points as text
+    ply      ply
+    obj      obj
+    off      off
+    stl      stl
+    gltf     glTF
+    vtk      VTK's legacy files
+    laser    LAS, LAZ and E57
+    ptx      Leica's ptx
+    pcd      pcd
+    arrays   npy and npz
+    columns  what the columns of a cloud mean, by name or by value
+    lines    lines of numbers as text
+    streams  what several readers share
 
 It may import geometry.
 """

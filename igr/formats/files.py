@@ -1,9 +1,10 @@
 """Reading and writing the files of clouds and meshes.
 
-Reads .ply .obj .off .stl .glb .gltf .vtk .xyz .pts .pcd .npy .npz .las .laz .e57, and any of them
-with .gz added; writes meshes as .ply .obj .off .stl .glb and clouds as .ply .xyz .npy. READERS,
-TABLES, PATH_READERS, MESH_WRITERS and CLOUD_WRITERS at the end list them: a new format is a
-function in a module of this package and a line there.
+Reads .ply .obj .off .stl .glb .gltf .vtk .pcd .ptx .npy .npz .las .laz .e57, tables of points as
+.xyz .pts .txt .csv .asc .xyzn .xyzrgb, and any of them with .gz added; writes meshes as .ply .obj
+.off .stl .glb and clouds as .ply .xyz .npy. READERS, TABLES, PATH_READERS, MESH_WRITERS and
+CLOUD_WRITERS at the end list them: a new format is a function in a module of this package and a
+line there.
 """
 
 from __future__ import annotations
@@ -16,39 +17,101 @@ import tempfile
 from typing import BinaryIO
 import zlib
 
-from helper import UserError, check_writable, existing_file, replacing
-from igr.formats import arrays, laser, obj, pcd, ply, streams, tables, trimeshes, vtk
+from helper import UserError, check_writable, existing_file, log, reason_of, replacing
+from igr.formats import arrays, gltf, laser, obj, off, pcd, ply, ptx, stl, streams, tables, vtk
+from igr.geometry import meshes
 from igr.geometry.frames import LARGEST, Geometry
 
 import numpy as np
 
 BLOCK = 1 << 20  # bytes that are unzipped at a time
+FAR = 1e30  # coordinates of points without an echo, where other points have smaller ones
+ZEROS = 10  # so many points at 0 0 0 are none: a surface goes through it once
+COARSE, FEW = 5.0, 500  # see _is_coarse(); meshes of fewer vertices always are
+SAMPLES = 20_000  # points on a coarse mesh
 
 # ------------------------------------------------------------------------------------------ reading
 
 
 def read(path) -> Geometry:
     """Read a cloud or mesh, also from a pipe. A path without suffix (/dev/stdin) is told by its
-    first bytes. Raises UserError for whatever does not hold finite points."""
+    first bytes.
+
+    Points that are none (not finite, without an echo, flagged by the file) are left out, and so is
+    whatever belongs to the points but does not fit; a warning says so. Raises UserError for
+    whatever holds no points, or cannot be read as a whole.
+    """
     path = existing_file(path)
     suffixes = [s.lower() for s in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
     if suffix and suffix not in FORMATS:
-        raise UserError(f"{path}: unknown format; known are {' '.join(FORMATS)}, also with .gz")
+        raise UserError(f"{path}: {_unknown(suffix)}")
+    token = streams.READING.set(str(path))
     try:
         if suffix in PATH_READERS and path.is_file() and not zipped:
             return _checked(PATH_READERS[suffix](path))
         with open(path, "rb") if path.is_file() else io.BytesIO(path.read_bytes()) as file:
             start = _start_of(file)
-            if zipped or (not suffix and start.startswith(b"\x1f\x8b")):
+            if zipped or start.startswith(b"\x1f\x8b"):
                 file = _Unzipped(file)
                 start = _start_of(file)
+            _refuse_others(start, suffix)
             return _checked(_parsed(file, suffix or _suffix_for(start)))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(f"{path}: the gzip data is damaged or cut short") from None
+    finally:
+        streams.READING.reset(token)
+
+
+def _refuse_others(start: bytes, suffix: str) -> None:
+    """Raises UserError where a file begins as what is often found under a cloud's name."""
+    for mark, what in OTHERS.items():
+        if start.lower().startswith(mark) and not (mark == b"pk\3\4" and suffix in NUMPY):
+            raise UserError(what)
+
+
+def _unknown(suffix: str) -> str:
+    """What to say of a suffix that is none of FORMATS."""
+    if suffix == ".bin":
+        return ("raw numbers without a header, as KITTI's; write them as .npy: np.save('cloud.npy',"
+                " np.fromfile('cloud.bin', 'f4').reshape(-1, 4))")
+    return (f"unknown format; known are {' '.join(FORMATS)}, also with .gz; a table of points as "
+            "text may be renamed to .xyz")
+
+
+def read_cloud(path) -> Geometry:
+    """read(), and of a mesh the vertices that its faces use, or, where these are too few to show
+    its surface, points at random on it; a warning says so."""
+    geometry = read(path)
+    if geometry.faces is None:
+        return geometry
+    vertices = geometry.part(geometry.used)
+    if not _is_coarse(geometry, len(vertices.points)):
+        log.warning("%s: is a mesh, of which only the %d vertices are taken; datasets.py create -f "
+                    "samples its surface", path, len(vertices.points))
+        return vertices
+    log.warning("%s: is a mesh of %d vertices, too few to show its surface: %d points at random on "
+                "it are taken; datasets.py create -f makes even ones", path, len(vertices.points),
+                SAMPLES)
+    return meshes.sample_mesh(geometry, SAMPLES, np.random.default_rng(0))
+
+
+def _is_coarse(mesh: Geometry, vertices: int) -> bool:
+    """Do a mesh's vertices leave most of its surface without points, as a part's that was drawn?
+
+    They do where most of its area lies in triangles with a side of more than COARSE times the
+    distance that so many even points would have.
+    """
+    corners = mesh.points[mesh.faces]
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    area = np.linalg.norm(meshes.scaled_face_normals(corners), axis=1) / 2
+    if not area.sum() > 0 or not np.isfinite(area.sum()):
+        return False
+    long = sides > COARSE * np.sqrt(area.sum() / vertices)
+    return bool(vertices < FEW or area[long].sum() > area.sum() / 2)
 
 
 def note_of(path) -> str:
@@ -72,7 +135,7 @@ def _parsed(file: BinaryIO, suffix: str) -> Geometry:
     """What an open file holds, unchecked. Formats of large clouds are read without a copy of the
     file in memory."""
     if suffix in TABLES:
-        return tables.read_table(file)
+        return tables.read_table(file, TABLES[suffix])
     if suffix in MAPPED and isinstance(file, io.BufferedReader):
         return READERS[suffix](mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if suffix in READERS:
@@ -125,53 +188,86 @@ class _Unzipped(gzip.GzipFile):
         return data
 
 
+# ----------------------------------------------------------------------------------------- checking
+
+
 def _checked(geometry: Geometry) -> Geometry:
-    """The geometry with the types and shapes that Geometry promises. Raises UserError."""
-    points = _checked_points(geometry.points)
-    normals = geometry.normals
-    if normals is not None:
-        with np.errstate(invalid="ignore"):
-            normals = np.require(normals, np.float64, ["C", "W"])
-        if normals.shape != points.shape:
-            raise UserError(f"{len(points)} points but normals of shape {normals.shape}")
-        normals[~np.isfinite(normals).all(axis=1)] = 0  # refused where normals are needed
-    faces = geometry.faces
-    if faces is not None:
-        faces = np.asarray(faces, np.int64).reshape(-1, 3)
-        if len(faces) == 0:
-            faces = None
-        elif faces.min() < 0 or faces.max() >= len(points):
-            raise UserError(f"a face names a vertex outside 0..{len(points) - 1}")
-    return Geometry(points, normals, faces, _checked_rows(geometry.colors, points.shape, "colours"),
-                    _checked_rows(geometry.intensity, points.shape[:1], "intensities"),
-                    geometry.origins)
+    """The geometry with the types and shapes that Geometry promises, without points that are none.
+    Raises UserError where it has no points, or faces that name others."""
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):  # a damaged file's signalling NaNs
+            points = np.ascontiguousarray(geometry.points, np.float64)
+            faces = geometry.faces
+            faces = None if faces is None else np.asarray(faces, np.int64).reshape(-1, 3)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"its points or faces are no numbers ({reason_of(error)[:80]})") from None
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
+        raise UserError(f"holds no points (found an array of shape {points.shape})")
+    if faces is not None and len(faces) == 0:
+        faces = None
+    if faces is not None and (faces.min() < 0 or faces.max() >= len(points)):
+        raise UserError(f"a face names a vertex outside 0..{len(points) - 1}")
+    normals = _fitting(geometry.normals, points.shape, "normals", np.float64)
+    shape = Geometry(points, normals, faces, _fitting(geometry.colors, points.shape, "colours"),
+                     _fitting(geometry.intensity, points.shape[:1], "intensities"),
+                     geometry.origins)
+    shape = _without_echoless(shape)
+    if max(shape.points.max(), -shape.points.min()) > LARGEST:
+        raise UserError(f"coordinates beyond {LARGEST:g}: scale the shape down")
+    return shape
 
 
-def _checked_rows(values, shape: tuple, name: str):
-    """values as float32, 0 where they are not finite. Raises UserError where they have another
-    shape."""
+def _fitting(values, shape: tuple, name: str, dtype: type = np.float32) -> np.ndarray | None:
+    """Values of points as numbers, those of a point 0 where one is not finite; None, with a
+    warning, where they have another shape or are no numbers."""
     if values is None:
         return None
     if np.shape(values) != shape:
-        raise UserError(f"{shape[0]} points but {name} of shape {np.shape(values)}")
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.nan_to_num(np.asarray(values, np.float32), nan=0, posinf=0, neginf=0)
+        streams.warn(f"{shape[0]} points but {name} of shape {np.shape(values)}: left out")
+        return None
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = np.require(values, dtype, ["C", "W"])
+    except (TypeError, ValueError):
+        streams.warn(f"its {name} are no numbers: left out")
+        return None
+    bad = ~np.isfinite(values)
+    values[bad.any(axis=1) if bad.ndim > 1 else bad] = 0  # normals: refused where they are needed
+    return values
 
 
-def _checked_points(points) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # a damaged file's signalling NaNs; they are refused below
-        points = np.ascontiguousarray(points, np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
-        raise UserError(f"holds no points (found an array of shape {points.shape})")
-    bad = ~np.isfinite(points).all(axis=1)
-    if bad.any():
-        raise UserError(
-            f"{bad.sum()} of {len(points)} points are NaN or infinite (the first is point "
-            f"{bad.argmax()}); remove them"
-        )
-    if max(points.max(), -points.min()) > LARGEST:
-        raise UserError(f"coordinates beyond {LARGEST:g}: scale the shape down")
-    return points
+def _without_echoless(shape: Geometry) -> Geometry:
+    """The shape without points that are not finite, or are zeros again and again, as scanners
+    write where nothing came back, and without the faces that use them; a warning has their number.
+    Raises UserError where nothing is left."""
+    points = shape.points
+    with np.errstate(invalid="ignore"):
+        lost = np.zeros(len(points), bool)
+        for column in points.T:  # one after the other, to spare memory
+            lost |= ~((column < FAR) & (column > -FAR))
+    if lost.all() or shape.faces is not None:  # far away, but all of them, or a shape of their own
+        lost = ~np.isfinite(points).all(axis=1)
+    number = int(lost.sum())
+    if number == len(points):
+        raise UserError(f"all {number} points are NaN or infinite")
+    words = [f"{number} of {len(points)} points are NaN or infinite (no echo)"] * bool(number)
+    if shape.faces is None:
+        zeros = ~points.any(axis=1)
+        number = int(zeros.sum())
+        if ZEROS <= number < len(points) - lost.sum():
+            words.append(f"{number} of {len(points)} points are 0 0 0 (no echo)")
+            lost |= zeros
+    if not words:
+        return shape
+    faces = None
+    if shape.faces is not None:
+        whole = ~lost[shape.faces].any(axis=1)
+        if not whole.any():
+            raise UserError(f"{words[0]}: no face is left")
+        faces = (np.cumsum(~lost) - 1)[shape.faces[whole]]
+        words[0] += f", {(~whole).sum()} faces use them"
+    streams.warn(f"{'; '.join(words)}: left out")
+    return shape.part(~lost)._replace(faces=faces)
 
 
 # ------------------------------------------------------------------------------------------ writing
@@ -185,6 +281,7 @@ def write(path, geometry: Geometry, note: str = "") -> None:
     writers = CLOUD_WRITERS if geometry.faces is None else MESH_WRITERS
     path = check_writable(path, writers)
     suffix = path.suffix.lower()
+    check_digits(path, geometry.points)
     with replacing(path) as temporary:
         try:
             if note and suffix == ".ply":
@@ -216,12 +313,18 @@ def _write_off(path: Path, mesh: Geometry) -> None:
     path.write_text(f"OFF\n{len(mesh.points)} {len(mesh.faces)} 0\n{vertices}{faces}")
 
 
+def check_digits(path, points: np.ndarray) -> None:
+    """Raises UserError where the format of a path keeps too few digits for points (N, 3): known
+    before any work that takes minutes."""
+    suffix = Path(path).suffix.lower()
+    if suffix in SEVEN_DIGITS and not ply.fits_float32(points):
+        raise UserError(f"{path}: {suffix} keeps seven digits, too few so far from the origin; "
+                        "take .ply, .obj or .off")
+
+
 def _write_stl(path: Path, mesh: Geometry) -> None:
     import trimesh
 
-    if not ply.fits_float32(mesh.points):
-        raise UserError(".stl keeps seven digits, too few so far from the origin; take .ply, .obj "
-                        "or .off")
     made = trimesh.Trimesh(mesh.points, mesh.faces, process=False)
     made.export(path, file_type="stl")
 
@@ -229,9 +332,6 @@ def _write_stl(path: Path, mesh: Geometry) -> None:
 def _write_glb(path: Path, mesh: Geometry) -> None:
     import trimesh
 
-    if not ply.fits_float32(mesh.points):
-        raise UserError(".glb keeps seven digits, too few so far from the origin; take .ply, .obj "
-                        "or .off")
     colors = None if mesh.colors is None else np.round(255 * mesh.colors).astype(np.uint8)
     made = trimesh.Trimesh(mesh.points, mesh.faces, vertex_colors=colors, process=False)
     path.write_bytes(trimesh.Scene(made).export(file_type="glb"))
@@ -255,21 +355,29 @@ def _table(cloud: Geometry) -> np.ndarray:
 # ------------------------------------------------------------------------------------------ formats
 
 READERS = {  # suffix: bytes of a file -> Geometry, unchecked
-    ".ply": ply.read, ".obj": obj.read, ".pcd": pcd.read_pcd,
-    ".off": trimeshes.read_with_trimesh("off"), ".stl": trimeshes.read_with_trimesh("stl"),
-    ".npy": arrays.read_npy, ".npz": arrays.read_npz, ".vtk": vtk.read,
-    ".glb": trimeshes.read_glb, ".las": laser.read_las, ".laz": laser.read_las,
+    ".ply": ply.read, ".obj": obj.read, ".pcd": pcd.read_pcd, ".off": off.read, ".stl": stl.read,
+    ".npy": arrays.read_npy, ".npz": arrays.read_npz, ".vtk": vtk.read, ".ptx": ptx.read,
+    ".glb": gltf.read_glb, ".las": laser.read_las, ".laz": laser.read_las,
 }
-TABLES = (".xyz", ".pts")  # which tables.read_table() reads
+# which tables.read_table() reads: the columns' names where the file does not name them
+TABLES = {".xyz": "", ".pts": "", ".txt": "", ".csv": "", ".asc": "", ".xyzn": "x y z nx ny nz",
+          ".xyzrgb": "x y z r g b"}
 # whose readers also take the map of a file
-MAPPED = (".ply", ".obj", ".pcd", ".npy", ".npz", ".vtk", ".las", ".laz")
-PATH_READERS = {".e57": laser.read_e57, ".gltf": trimeshes.read_gltf}  # suffix: path -> Geometry
+MAPPED = (".ply", ".obj", ".pcd", ".npy", ".npz", ".vtk", ".ptx", ".stl", ".las", ".laz")
+PATH_READERS = {".e57": laser.read_e57, ".gltf": gltf.read_gltf}  # suffix: path -> Geometry
 FORMATS = (*READERS, *TABLES, *PATH_READERS)
 # how files of a format begin
-STARTS = {b"ply": ".ply", b"OFF": ".off", b"solid": ".stl", b"v ": ".obj", b"# .PCD": ".pcd",
-          b"VERSION": ".pcd", b"\x93NUMPY": ".npy", b"PK": ".npz",
-          b"# vtk": ".vtk", b"glTF": ".glb", b"LASF": ".las", b"ASTM-E57": ".e57", b"{": ".gltf"}
+STARTS = {b"ply": ".ply", b"OFF": ".off", b"COFF": ".off", b"NOFF": ".off", b"solid": ".stl",
+          b"v ": ".obj", b"# .PCD": ".pcd", b"VERSION": ".pcd", b"\x93NUMPY": ".npy",
+          b"PK": ".npz", b"# vtk": ".vtk", b"glTF": ".glb", b"LASF": ".las", b"ASTM-E57": ".e57",
+          b"{": ".gltf"}
+NUMPY = ("", ".npz", ".npy")  # an npz file is a zip archive
+OTHERS = {b"<!doctype html": "a web page, no shape: download the file itself",
+          b"<html": "a web page, no shape: download the file itself",
+          b"version https://": "a pointer of Git LFS, no shape: type git lfs pull",
+          b"pk\3\4": "a zip archive: unpack it"}
 # suffix: writes a Geometry to a path
 MESH_WRITERS = {".ply": _write_ply, ".obj": _write_obj, ".off": _write_off, ".stl": _write_stl,
                 ".glb": _write_glb}
 CLOUD_WRITERS = {".ply": _write_ply, ".xyz": _write_xyz, ".npy": _write_npy}
+SEVEN_DIGITS = (".stl", ".glb")

@@ -10,14 +10,17 @@ from types import ModuleType
 
 from helper import UserError, reason_of
 from igr.formats import streams
-from igr.formats.tables import unit_colors
+from igr.formats.columns import unit_colors
 from igr.geometry.frames import Geometry
 
 import numpy as np
 
 RECORD = 54  # bytes of a LAS file's variable length record, at least
+WHOLE = b"\1\0"  # of LASzip's compressors, that without chunks
 LAYERED = b"\3\0"  # of LASzip's compressors, that of the point formats from 6 on
 LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}  # of its items but the last kind, which has one a byte
+NOISE = (7, 18)  # classes of a LAS point: low noise, high noise
+SAME = 2  # points in one scanner that are no points: a surface may have one there
 BLOCK = 1_000_000  # points that are unpacked at a time, to spare memory
 
 
@@ -34,7 +37,7 @@ def needed(module: str, what: str) -> ModuleType:
 
 def read_las(data: bytes | mmap) -> Geometry:
     """A LAS or LAZ file's points, colours and intensities (colours and intensities that are all 0
-    are none)."""
+    are none), without those that the file itself calls withheld or noise."""
     laspy = needed("laspy", "a las or laz file")
     logging.getLogger("laspy").setLevel(logging.CRITICAL)  # it logs what it raises
     records = int.from_bytes(data[100:104], "little")
@@ -77,6 +80,9 @@ def _check_chunks(data: bytes | mmap, start: int, size: int, count: int) -> None
         table = int.from_bytes(data[-8:], "little", signed=True)
     record = data.find(b"laszip encoded") - 2 + RECORD  # as the LASzip specification has it
     at = start + 8
+    if data[record : record + 2] == WHOLE:
+        raise UserError("compressed in one piece, as LASzip wrote until 2010, which lazrs does not "
+                        "read; write it anew with a later LASzip")
     if data[record : record + 2] == LAYERED:
         number = int.from_bytes(data[record + 32 : record + 34], "little")
         items = np.frombuffer(data[record + 34 : record + 34 + 6 * number], "<u2").reshape(-1, 3)
@@ -94,6 +100,7 @@ def _las_points(file, count: int) -> Geometry:
     points = np.empty((count, 3))
     colors = np.empty((count, 3), np.uint16) if {"red", "green", "blue"} <= names else None
     intensity = np.empty(count, np.float32)
+    valid = np.empty(count, bool)
     done = 0
     for block in file.chunk_iterator(BLOCK):
         part = slice(done, done + len(block))
@@ -103,12 +110,21 @@ def _las_points(file, count: int) -> Geometry:
             for channel, name in enumerate(("red", "green", "blue")):
                 colors[part, channel] = block[name]
         intensity[part] = block["intensity"]
+        valid[part] = ~(np.asarray(block["withheld"], bool)
+                        | np.isin(block["classification"], NOISE))
         done += len(block)
     if done != count:
         raise UserError(f"cut short: {count} points were promised, {done} are there")
     colored = colors is not None and colors.any()
-    return Geometry(points, colors=unit_colors(colors) if colored else None,
-                    intensity=intensity if intensity.any() else None)
+    cloud = Geometry(points, colors=unit_colors(colors) if colored else None,
+                     intensity=intensity if intensity.any() else None)
+    if valid.all():
+        return cloud
+    if not valid.any():
+        raise UserError(f"all {count} points are flagged as withheld or noise")
+    streams.warn(f"{count - valid.sum()} of {count} points are flagged as withheld or noise (class "
+                 "7 or 18): left out")
+    return cloud.part(valid)
 
 
 # ---------------------------------------------------------------------------------------------- e57
@@ -129,9 +145,7 @@ def read_e57(path: Path) -> Geometry:
         raise
     except Exception as error:  # the library's own and Python's: any
         raise UserError(f"not a readable e57 file ({reason_of(error)[:80]})") from None
-    joined = (None if any(values is None for values in column) else np.concatenate(column)
-              for column in zip(*scans))
-    geometry = Geometry(*joined)
+    geometry = streams.joined(scans, "scans")
     return geometry if posed else geometry._replace(origins=None)
 
 
@@ -157,4 +171,10 @@ def _e57_scan(file, index: int, header) -> Geometry:
         colors = unit_colors(colors, top)
     intensity = data.get("intensity")
     origins = np.tile(file.scan_position(index), (len(points), 1))
-    return Geometry(points, None, None, colors, intensity, origins)
+    scan = Geometry(points, None, None, colors, intensity, origins)
+    echo = (points != origins).any(axis=1)  # without one, Leica writes zeros
+    if len(points) - echo.sum() < SAME:
+        return scan
+    streams.warn(f"{len(points) - echo.sum()} of {len(points)} points lie in the scanner itself, "
+                 "so they had no echo: left out")
+    return scan.part(echo)

@@ -7,7 +7,7 @@ import re
 from typing import BinaryIO, NamedTuple
 
 from helper import UserError
-from igr.formats import streams, tables
+from igr.formats import columns, lines, streams
 from igr.geometry.frames import Geometry
 
 import numpy as np
@@ -16,8 +16,13 @@ _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
     "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
     "int32": "i4", "uint32": "u4", "int64": "i8", "uint64": "u8", "float32": "f4", "float64": "f8",
+    "bool": "u1",
 }
+VERTEX = ("vertex", "vertices", "point", "points")  # names of elements, lower case
+FACE = ("face", "faces")
+INDICES = ("vertex_indices", "vertex_index")
 NOTE = "comment igr: "
+MOST = 0.0005  # that float32 may move a coordinate: those of a survey keep their millimetres
 ROWS = 1 << 18  # that are written together, to spare memory
 
 
@@ -39,43 +44,39 @@ class _Element(NamedTuple):
 def read(data: bytes | mmap) -> Geometry:
     """The cloud or mesh of a file's bytes, unchecked. Raises UserError where they are no ply."""
     data = memoryview(data)  # whose parts are no copies
-    encoding, elements, body = _header(data[3:] if data[:3] == b"\xef\xbb\xbf" else data)
-    kinds = {p.name: p.kind[-2:] for e in elements if e.name == "vertex" for p in e.properties}
-    if encoding == "ascii":  # an ascii body is a binary one in which every property is a double
-        body = memoryview(tables.parse_numbers(body).view(np.uint8))
-        elements = [_with_doubles(element) for element in elements]
-    columns_of = {}
+    encoding, elements, body = _header(data[3:] if data[:3] == lines.BOM else data)
+    read_element = _read_element
+    if encoding == "ascii":
+        read_element = _read_lines
+        body = lines.with_newlines(body)
+    vertex = face = None
     position = 0
     for element in elements:
-        columns_of[element.name], position = _read_element(body, position, element)
-        if {"vertex", "face"} <= columns_of.keys():
+        table, position = read_element(body, position, element)
+        vertex = table if vertex is None and element.name.lower() in VERTEX else vertex
+        face = table if face is None and element.name.lower() in FACE else face
+        if element.name == "tristrips" and table:
+            streams.warn("its triangle strips are not read, only its points")
+        if vertex is not None and face is not None:
             break  # nothing behind them is of use here
-    vertex = columns_of.get("vertex", {})
-    face = columns_of.get("face", {})
-    if not {"x", "y", "z"} <= vertex.keys():
-        raise UserError("the ply file has no vertices with x, y, z")
-    polygons = face.get("vertex_indices", face.get("vertex_index"))
-    faces = None if polygons is None else streams.split_polygons(polygons)
-    for name in ("red", "green", "blue"):
-        if name in vertex and kinds[name][0] != "f":  # an ascii file's were read as doubles, too
-            with np.errstate(invalid="ignore"):  # a damaged file's; refused where it is too large
-                vertex[name] = np.asarray(vertex[name]).astype(np.int64)
-    columns = {tables.NAMES.get(name.lower(), name): column for name, column in vertex.items()}
-    return tables.geometry_of(columns)._replace(faces=faces)
-
-
-def _with_doubles(element: _Element) -> _Element:
-    properties = [_Property(p.name, "<f8", p.length and "<f8") for p in element.properties]
-    return element._replace(properties=properties)
+    if not vertex:
+        held = ", ".join(f"{element.count} {element.name}" for element in elements)
+        raise UserError(f"the ply file has no points: it holds {held or 'no element'}")
+    cloud = columns.named(vertex, "the ply file's vertex")
+    polygons = next((face[name] for name in INDICES if name in (face or {})), None)
+    return cloud._replace(faces=None if polygons is None else streams.split_polygons(polygons))
 
 
 def _header(data: memoryview):
     """Returns (encoding, elements, the bytes behind the header)."""
     if data[:3] != b"ply":
         raise UserError("not a ply file: it does not begin with 'ply'")
-    end = re.search(rb"[\r\n]end_header[ \t]*(\r\n|\r|\n)", data[: 1 << 20])
+    first = re.match(rb"[^\r\n]*(\r\n|\r|\n)", data[:100])
+    # as the first line ends: \n may be the first byte of the data behind old Mac's \r
+    newline = rb"\r" if first and first[1] == b"\r" else rb"\r?\n"
+    end = re.search(rb"[\r\n]end_header[ \t]*" + newline, data[: 1 << 20])
     if end is None:
-        raise UserError("the ply header has no end_header")
+        raise UserError("the ply header has no end_header line, or its lines end in several ways")
     body = data[end.end() :]
     encoding = None
     order = "<"
@@ -97,8 +98,8 @@ def _header(data: memoryview):
     for name, count, properties in elements:
         if not 0 <= count <= len(body) or (count and not properties):
             raise UserError(f"the ply header promises {count} of '{name}', the file holds fewer")
-        if len({p.name for p in properties}) < len(properties):
-            raise UserError(f"the ply header names a property of '{name}' twice")
+        labels = columns.distinct_names([p.name for p in properties])
+        properties[:] = [p._replace(name=label) for p, label in zip(properties, labels)]
     return encoding, elements, body
 
 
@@ -107,6 +108,64 @@ def _property(words: list, order: str) -> _Property:
     if words[1:2] == ["list"]:
         return _Property(words[4], order + _TYPES[words[3]], order + _TYPES[words[2]])
     return _Property(words[2], order + _TYPES[words[1]], None)
+
+
+def _read_lines(body: memoryview, position: int, element: _Element):
+    """As _read_element(), of an ascii body: each line is a row. What stands in a line behind the
+    declared numbers is left out."""
+    name, count, properties = element
+    if not count:
+        return {}, position
+    values, starts, position = lines.take_rows(body, position, count, name)
+    at = starts[:-1].copy()
+    table = {}
+    for p in properties:
+        lengths = np.ones(count, np.int64)
+        if p.length is not None:
+            lengths = _lengths(values, at, starts, name)
+            at = at + 1
+        _check_rows(at + lengths, starts, name)
+        if p.length is None:
+            table[p.name] = values[at]
+            if p.kind[-2] != "f":
+                table[p.name] = _whole(table[p.name])
+        elif (lengths == lengths[0]).all():
+            table[p.name] = values[at[:, None] + np.arange(lengths[0])]
+        else:
+            table[p.name] = [values[i : i + k] for i, k in zip(at.tolist(), lengths.tolist())]
+        at = at + lengths
+    longer = np.count_nonzero(at < starts[1:])
+    if longer:
+        streams.warn(f"{longer} rows of '{name}' have more numbers than the header declares: these "
+                     "are left out")
+    return table, position
+
+
+def _lengths(values: np.ndarray, at: np.ndarray, starts: np.ndarray, name: str) -> np.ndarray:
+    """How many numbers a list has in each row; it begins at values[at]."""
+    _check_rows(at + 1, starts, name)
+    lengths = values[at]
+    bad = np.flatnonzero(~((lengths >= 0) & (lengths <= np.diff(starts))
+                           & (lengths == np.floor(lengths))))
+    if len(bad):
+        raise UserError(f"row {bad[0] + 1} of '{name}' has fewer numbers than its list's length "
+                        f"{lengths[bad[0]]:g} promises")
+    return lengths.astype(np.int64)
+
+
+def _check_rows(ends: np.ndarray, starts: np.ndarray, name: str) -> None:
+    """Raises UserError where a row of numbers ends before `ends`."""
+    short = np.flatnonzero(ends > starts[1:])
+    if len(short):
+        raise UserError(f"row {short[0] + 1} of '{name}' has only "
+                        f"{np.diff(starts)[short[0]]} numbers, fewer than the header declares")
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Numbers of an integer property; as they are where one is none."""
+    if np.isfinite(values).all() and np.abs(values).max(initial=0) < 2**53:
+        return values.astype(np.int64)
+    return values
 
 
 def _read_element(body: memoryview, position: int, element: _Element):
@@ -186,18 +245,18 @@ def write(file: BinaryIO, geometry: Geometry, note: str = "") -> None:
     """Write a cloud or mesh as binary ply, float32 or, where that loses, float64; colours are
     rounded to 8 bits. note: a line that the header keeps, see note_of."""
     points, faces = geometry.points, geometry.faces
-    number = ("float", "<f4") if fits_float32(points) else ("double", "<f8")
+    number = ("float", "<f4") if fits_float32(points, MOST) else ("double", "<f8")
     header = ["ply", "format binary_little_endian 1.0", *[f"{NOTE}{note}"] * bool(note),
               f"element vertex {len(points)}"]
     header += [f"property {word} {name}"
-               for name, word, _, _ in _columns(geometry.part(slice(0)), number)]
+               for name, word, _, _ in _fields(geometry.part(slice(0)), number)]
     if faces is not None:
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
     file.write("\n".join([*header, "end_header", ""]).encode())
     for start in range(0, len(points), ROWS):
-        columns = _columns(geometry.part(slice(start, start + ROWS)), number)
-        table = np.empty(len(columns[0][3]), [(name, kind) for name, _, kind, _ in columns])
-        for name, _, _, values in columns:
+        fields = _fields(geometry.part(slice(start, start + ROWS)), number)
+        table = np.empty(len(fields[0][3]), [(name, kind) for name, _, kind, _ in fields])
+        for name, _, _, values in fields:
             table[name] = values
         file.write(table.tobytes())
     for start in range(0, 0 if faces is None else len(faces), ROWS):
@@ -208,18 +267,18 @@ def write(file: BinaryIO, geometry: Geometry, note: str = "") -> None:
         file.write(rows.tobytes())
 
 
-def _columns(cloud: Geometry, number: tuple) -> list:
+def _fields(cloud: Geometry, number: tuple) -> list:
     """(name, ply's type, numpy's type, values) of what a cloud's rows hold; number: both types of
     coordinates."""
-    columns = [(name, *number, cloud.points[:, i]) for i, name in enumerate("xyz")]
+    fields = [(name, *number, cloud.points[:, i]) for i, name in enumerate("xyz")]
     if cloud.normals is not None:
-        columns += [(f"n{name}", *number, cloud.normals[:, i]) for i, name in enumerate("xyz")]
+        fields += [(f"n{name}", *number, cloud.normals[:, i]) for i, name in enumerate("xyz")]
     if cloud.colors is not None:
-        columns += [(name, "uchar", "u1", np.round(255 * cloud.colors[:, i]))
+        fields += [(name, "uchar", "u1", np.round(255 * cloud.colors[:, i]))
                     for i, name in enumerate(("red", "green", "blue"))]
     if cloud.intensity is not None:
-        columns.append(("intensity", "float", "<f4", cloud.intensity))
-    return columns
+        fields.append(("intensity", "float", "<f4", cloud.intensity))
+    return fields
 
 
 def note_of(data: bytes) -> str:
@@ -228,9 +287,17 @@ def note_of(data: bytes) -> str:
     return next((line[len(NOTE) :] for line in header if line.startswith(NOTE)), "")
 
 
-def fits_float32(points: np.ndarray) -> bool:
-    """Does float32 move no point of points (N, 3) by more than a millionth of the shape's size?"""
-    size = np.ptp(points, axis=0).max()
+def fits_float32(points: np.ndarray, most: float = np.inf) -> bool:
+    """Does float32 move no point of points (N, 3) by more than a millionth of the shape's size, or
+    `most`?
+
+    The size is that of the inner 90 % along the longest axis, twice the distance of its quarters
+    where that is less: one far point must not round all others.
+    """
+    some = points[:: -(-len(points) // ROWS)]
+    low, first, third, high = np.percentile(some, [5, 25, 75, 95], axis=0)
+    size = min((high - low).max(), 2 * (third - first).max()) or np.ptp(points, axis=0).max()
     blocks = (points[start : start + ROWS] for start in range(0, len(points), ROWS))
     with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite and does not fit
-        return all(np.abs(some.astype(np.float32) - some).max() <= 1e-6 * size for some in blocks)
+        return all(np.abs(some.astype(np.float32) - some).max() <= min(1e-6 * size, most)
+                   for some in blocks)

@@ -1,12 +1,37 @@
-"""Parts that several readers share: bytes as an open file, a limit of unpacking, polygons.
-"""
+"""Parts that several readers share: warnings, bytes as a file, a limit of unpacking, polygons."""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 import io
 from mmap import mmap
 
+from helper import log
+from igr.geometry.frames import Geometry
+
 import numpy as np
+
+READING = ContextVar("the file that is read", default="")
+
+
+def warn(text: str) -> None:
+    """Report what a reader leaves out of the file that files.read() reads now."""
+    name = READING.get()
+    log.warning("%s", f"{name}: {text}" if name else text)
+
+
+def joined(parts: list, what: str) -> Geometry:
+    """One cloud of several; what belongs to the points of some only is left out, with a warning.
+
+    what: the parts' name in it.
+    """
+    columns = []
+    for name, values in zip(Geometry._fields, zip(*parts)):
+        those = sum(some is not None for some in values)
+        if 0 < those < len(values):
+            warn(f"only {those} of {len(values)} {what} have {name}: left out")
+        columns.append(np.concatenate(values) if those == len(values) else None)
+    return Geometry(*columns)
 
 
 def unpacked_limit(size: int) -> int:

@@ -1,60 +1,50 @@
-"""Tables of points as text: what separates their numbers, and what their columns mean.
+"""Tables of points as text: what separates their numbers, and which columns are which.
 
-A row is x y z and whatever follows. Blanks, tabs, commas and semicolons separate; between digits a
-comma is a decimal point where the rows have another separator and all agree. A first line of words
-names the columns; a first line of one number counts the rows.
+A row is a line: x y z and whatever follows. Blanks, tabs, commas and semicolons separate; between
+digits a comma is a decimal point where the rows have another separator and all agree. Lines in
+front of the rows may name the columns, or count the rows; then only the columns that are named x,
+y, z, nx, ny, nz, r, g, b or intensity have to hold numbers.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 from itertools import islice
 import re
 from typing import BinaryIO, NamedTuple
-import warnings
 
 from helper import UserError
+from igr.formats import columns, lines, streams
 from igr.geometry.frames import Geometry
 
 import numpy as np
 
-MOST_COLUMNS = 16  # of a table that does not name them: a point has no more to it
-BLOCK = 1 << 22  # bytes that are read at a time, to spare memory
-COMMENT = re.compile(rb"^[ \t]*(?:#|//|;).*", re.MULTILINE)  # a line of
+MANY = 100  # rows whose numbers do not count up by chance
+PREAMBLE = 100  # lines in front of the rows, at most
+# lines that are no rows: comments and what programs write in front of them
+# (a semicolon beside a word separates: the first column of such a row is empty)
+COMMENT = re.compile(rb"^[ \t]*(?:(?:#|//|%|@|!).*|;+(?:[ \t][^;\n]*)?$)", re.MULTILINE)
+BLANK = re.compile(rb"\A(?:[ \t]*(?:\n|\Z))+")  # lines at the start of a block
+KEY = re.compile(r"[^:=,;\t]*[:=](?: [^:=,;\t]*)?")  # a line such as: Scanner: X30
+MARKER = re.compile(r"^[ \t]*(?:#+|/{2,}|[;%@!]+) *")  # of a comment
+LABEL = re.compile(r"^\w[\w ]*:\s+")  # in front of names: Columns: x y z
+IDENTIFIER = re.compile(r"[a-z_][\w.:/\[\]()]*")
+PROSE = {"the", "a", "is", "of", "by", "and", "my", "this", "with", "for", "in", "from", "file",
+         "cloud", "points", "point", "data", "scan", "created", "exported", "written"}
+COUNT = re.compile(r"[0-9]{1,15}")
 # between two words, or at the end of a line; a comma that is left separates if nothing else does
 SEPARATOR = re.compile(rb",[ \t]+|[,;][ \t]*$", re.MULTILINE)
-EMPTY = re.compile(rb"[,;][ \t]*[,;]|^[ \t]*,", re.MULTILINE)  # a column
+EMPTY = re.compile(rb"[,;][ \t]*[,;]|^[ \t]*[,;]|''|\"\"|\[\]|\(\)", re.MULTILINE)  # a column
 LEADING_ZERO = re.compile(rb"(?:^|[\s,])(?:-0|[+-]?0[0-9]+)(?=[\s,]|$)", re.MULTILINE)
 NOT_DECIMAL = re.compile(rb"\.|,[^\s,]*,|(?<!\S),|,(?!\S)")
-DECIMAL = bytes.maketrans(b",;", b". ")
-BLANKS = bytes.maketrans(b",;", b"  ")
-WORD = bytes(set(range(256)) - set(b" \t\n\r\v\f"))
-NAMES = {  # of columns in a file's header, lower case: what they are called here
-    "normal_x": "nx", "normal_y": "ny", "normal_z": "nz", "red": "r", "green": "g", "blue": "b",
-    "i": "intensity", "reflectance": "intensity", "scalar_intensity": "intensity",
-}
-
-
-def parse_numbers(text: bytes | memoryview) -> np.ndarray:
-    """All numbers (n,) of a text, float64, up to the first word that is no number."""
-    found = [np.empty(0)]
-    start = 0
-    stopped = []
-    while start < len(text) and not stopped:
-        block = bytes(text[start : start + BLOCK])
-        if start + BLOCK < len(text):  # its last word may go on behind it
-            block = block.rstrip(WORD) or bytes(text[start:])
-        start += len(block)
-        if block.strip():
-            with warnings.catch_warnings(record=True) as stopped:  # numpy's, about such a word
-                warnings.simplefilter("always")
-                found.append(np.fromstring(block, np.float64, sep=" "))
-    return np.concatenate(found)
-
-
-# ------------------------------------------------------------------------------------------- tables
-#
-# A file is read twice, in blocks of whole lines: its last row may be the one that says whether a
-# comma is a decimal point. All is done with bytes, of which numbers have no other than ASCII's.
+COMMA_BLANK = re.compile(rb",[ \t]+(?=[^\s])")
+QUOTED = re.compile(rb'"[^"\n]*"')
+MARKS = b"\"'[](){}"  # around numbers; they mean nothing
+DECIMAL = bytes.maketrans(b",;" + MARKS, b". " + b" " * len(MARKS))
+BLANKS = bytes.maketrans(b",;" + MARKS, b"  " + b" " * len(MARKS))
+ENCODINGS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+             codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 class _Style(NamedTuple):
@@ -62,32 +52,103 @@ class _Style(NamedTuple):
 
     lines: int  # at least as many as there are rows
     size: int  # bytes of them
-    separators: bool  # are there commas or semicolons?
+    separators: bool  # are there commas, semicolons, quotes or brackets?
     decimal: bool  # is a comma a decimal point? Else it separates, as a semicolon does
+    empty: str | None  # the first line with an empty column
+    footer: bytes  # the last line, if it is a word such as EOF
 
 
-def read_table(file: BinaryIO) -> Geometry:
-    """The points of an open file. Skips lines that begin with # or // or ;.
+class _Head(NamedTuple):
+    """What stands in front of the rows."""
 
-    Raises UserError where rows have unequal numbers of columns, or commas that can be read in two
-    ways.
+    skipped: int  # lines, without comments
+    count: int | None  # of the rows, as such a line promises
+    names: list  # lines that may name the columns
+    comments: list  # the same that are comments
+    first: str  # the first row
+
+
+class _Columns(NamedTuple):
+    """Which columns of the rows are which."""
+
+    number: int
+    places: dict  # {x, y, z, ..: place}; empty where no line names them
+    separator: str | None  # between the names; None: blanks
+
+
+# ---------------------------------------------------------------------------------------- the rows
+#
+# A file is read twice, in blocks of whole lines: its last row may be the one that says whether a
+# comma is a decimal point. All is done with bytes, of which numbers have no other than ASCII's.
+
+
+def read_table(file: BinaryIO, names: str = "") -> Geometry:
+    """The points of an open file. names: of the columns where the file does not name them.
+
+    Raises UserError where rows have unequal numbers of columns, commas can be read in two ways, or
+    a header names no x, y and z.
     """
-    head, count, names = _head(file)
+    file = _as_utf8(file)
+    head = _head(file)
     style = _style(file, head)
-    table = None
+    layout = _columns(head, style, names.split())
+    if style.empty is not None and not layout.places:
+        raise UserError(f"a row has an empty column: '{lines.shown(style.empty)}'")
+    table = np.empty((_most_rows(style, layout.number), layout.number))
+    promised = head.count
     rows = 0
-    for block in _blocks(file, [], head):
-        block = _with_blanks_only(block, style)
-        words = _words_of_lines(block)
-        if table is None:  # a number and what separates it are two bytes
-            table = np.empty((min(style.lines, (style.size + 1) // (2 * words[0])), words[0]))
-        table[rows : rows + len(words)] = _numbers(block, words, table.shape[1], rows)
-        rows += len(words)
-    if table is None:
+    for block in _blocks(file, [], head.skipped):
+        block, promised = _without_counts(_without_footer(block, style), promised, rows)
+        values = _numbers(block, style, layout, rows)
+        table[rows : rows + len(values)] = values
+        rows += len(values)
+    if promised not in (None, rows):
+        streams.warn(f"promises {promised} points, but has {rows}, which are taken; is it whole?")
+    return _cloud_of(table[:rows], layout)
+
+
+def _most_rows(style: _Style, number: int) -> int:
+    """How many rows of a number of columns there are at most: a column takes two bytes, but for
+    those that may be empty."""
+    return style.lines if style.empty else min(style.lines, (style.size + 1) // (2 * number))
+
+
+def _cloud_of(table: np.ndarray, layout: _Columns) -> Geometry:
+    if not len(table):
         raise UserError("holds no points")
-    if count not in (None, rows):
-        raise UserError(f"the first line promises {count} rows, the file has {rows}")
-    return split_columns(table[:rows], names)
+    if not layout.places:
+        return columns.split_columns(_without_numbering(table))
+    if layout.number == 3 and list(layout.places.items()) == [("x", 0), ("y", 1), ("z", 2)]:
+        return Geometry(table)  # no copy
+    return columns.geometry_of({name: table[:, i] for name, i in layout.places.items()})
+
+
+def _without_numbering(table: np.ndarray) -> np.ndarray:
+    """A table without a first line 0 1 2 ... that numbers the columns, as pandas writes it where
+    these have no names. Raises UserError where the first column numbers the rows."""
+    rows, number = table.shape
+    if number >= 3 and rows > MANY and (table[0] == np.arange(number)).all():
+        fractions = (table[1:] != np.round(table[1:])).any(axis=1)
+        if fractions.mean() > 0.9:
+            streams.warn("its first line numbers the columns: left out")
+            return table[1:]
+    if number > 3 and rows > MANY and (table[:, 0] - table[0, 0] == np.arange(rows)).all():
+        raise UserError("the first column numbers the rows: remove it, or name the columns in a "
+                        "first line")
+    return table
+
+
+def _as_utf8(file: BinaryIO) -> BinaryIO:
+    """The file, or its text where it is UTF-16 or UTF-32, as Windows' programs write them."""
+    file.seek(0)
+    start = file.read(4)
+    encoding = next((name for mark, name in ENCODINGS.items() if start.startswith(mark)), None)
+    if encoding is None:
+        return file
+    try:
+        return io.BytesIO((start + file.read()).decode(encoding).encode())
+    except UnicodeError:
+        raise UserError(f"the text is no {encoding}, as its byte order mark says") from None
 
 
 def _blocks(file: BinaryIO, comments: list, head: int = 0):
@@ -95,77 +156,265 @@ def _blocks(file: BinaryIO, comments: list, head: int = 0):
     start of a block, comments, and the first `head` of what is left. Comments are added to a list.
     """
     file.seek(0)
-    block = file.read(BLOCK) + file.readline()
-    block = block[3:] if block.startswith(b"\xef\xbb\xbf") else block
+    block = file.read(lines.BLOCK) + file.readline()
+    block = block[3:] if block.startswith(lines.BOM) else block
     while block:
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if any(mark in block for mark in (b"#", b"//", b";")):
+        if any(mark in block for mark in (b"#", b"//", b";", b"%", b"@", b"!")):
             comments += COMMENT.findall(block)
             block = COMMENT.sub(b"", block)
-        block = block.lstrip()
+        block = BLANK.sub(b"", block)
         while head and block:
-            block = block.partition(b"\n")[2].lstrip()
+            block = BLANK.sub(b"", block.partition(b"\n")[2])
             head -= 1
         if block:
             yield block
-        block = file.read(BLOCK) + file.readline()
+        block = file.read(lines.BLOCK) + file.readline()
 
 
-def _head(file: BinaryIO):
-    """(how many lines stand before the rows, the number of rows that one of them promises, or None,
-    the names of the columns, lower case, or [])."""
-    comments = []
-    lines = (line.strip() for block in _blocks(file, comments) for line in block.split(b"\n"))
-    lines = [line.decode(errors="replace") for line in islice(filter(None, lines), 2)]
-    found = len(lines)
-    count = int(lines.pop(0)) if lines and re.fullmatch(r"[0-9]{1,15}", lines[0]) else None
-    names = _column_names(lines, [line.strip().decode(errors="replace") for line in comments[:20]])
-    return found - len(lines), count, names
+def _without_footer(block: bytes, style: _Style) -> bytes:
+    end = block.rstrip()
+    footed = style.footer and end.rpartition(b"\n")[2] == style.footer
+    return end[: -len(style.footer)] if footed else block
 
 
-def _column_names(lines: list, comments: list) -> list:
-    """The names of the columns, lower case, or []. They are the first of `lines`, which is removed,
-    if none of its words is a number, or stand in a comment that names x, y and z."""
-    first = _words(lines[0]) if lines else []
-    if first and not any(len(parse_numbers(word.encode())) for word in first):
-        del lines[0]
-        return first
-    named = [_words(comment.lstrip("#/;")) for comment in comments]
-    return next((words for words in named if {"x", "y", "z"} <= set(words)), [])
+def _without_counts(block: bytes, promised: int | None, rows: int) -> tuple[bytes, int | None]:
+    """A block without lines that count the rows behind them, and how many rows are promised then:
+    a pts file may hold several clouds, and the first line of each counts its rows.
+
+    promised: how many are promised in front of the block, None: nothing counts them; rows: how
+    many are there.
+    """
+    if promised is None or not (lines.count_words(block)[0] == 1).any():
+        return block, promised
+    kept = []
+    for line in filter(bytes.strip, block.split(b"\n")):
+        counts = rows + len(kept) == promised
+        if counts and COUNT.fullmatch(line.strip().decode(errors="replace")):
+            promised += int(line)
+        else:
+            kept.append(line)
+    return b"\n".join(kept), promised
 
 
-def _words(line: str) -> list:
-    return [word.strip("\"'").lower() for word in re.split(r"[\s,;]+", line) if word]
+def _numbers(block: bytes, style: _Style, layout: _Columns, rows: int) -> np.ndarray:
+    """The numbers (n, columns) of a block's n rows. Raises UserError where a line is no row.
+
+    rows: in front of the block.
+    """
+    plain = _with_blanks_only(block, style)
+    words, _ = lines.count_words(plain) if plain else ([], [])
+    if not len(words):
+        return np.empty((0, layout.number))
+    if (style.empty is None and (words == layout.number).all()
+            and _separated(block, style, layout)):
+        values = lines.numbers_of(plain, len(words) * layout.number)
+        if values is not None:
+            return values.reshape(len(words), layout.number)
+    texts = [line for line in block.split(b"\n") if line.strip()]
+    if layout.places:
+        return _picked(texts, style, layout, rows)
+    for i, line in enumerate(texts, rows + 1):
+        found = _with_blanks_only(line, style)
+        if len(found.split()) != layout.number or lines.numbers_of(found, layout.number) is None:
+            raise UserError(f"data row {i} is not {layout.number} numbers: "
+                            f"'{lines.shown(found)}'{lines.why_not(found)}")
+        if not _separated(line, style, layout):
+            raise UserError(f"data row {i} mixes separators: '{lines.shown(line)}'")
+    raise UserError(f"data row {rows + 1} is not {layout.number} numbers")
 
 
-def _style(file: BinaryIO, head: int) -> _Style:
-    """How the rows behind the first `head` lines are written. Raises UserError where commas can be
-    read in two ways, or a column is empty."""
-    lines = size = 0
-    commas = semicolons = dots = inner = beside_blanks = False
+def _separated(block: bytes, style: _Style, layout: _Columns) -> bool:
+    """Has each line as many semicolons, commas that separate, and tabs where these separate the
+    names, as there are columns, or one less, or none? Else a number stands in two columns."""
+    marks = ["," if not style.decimal else "", ";", "\t" if layout.separator == "\t" else ""]
+    for mark in filter(None, marks):
+        if mark.encode() not in block:
+            continue
+        characters = np.frombuffer(block, np.uint8)
+        ends = np.append(np.flatnonzero(characters == ord("\n")), len(block))
+        places = np.flatnonzero(characters == ord(mark))
+        number = np.diff(np.searchsorted(places, ends), prepend=0)
+        if not np.isin(number, (0, layout.number - 1, layout.number)).all():
+            return False
+    return True
+
+
+def _picked(texts: list, style: _Style, layout: _Columns, rows: int) -> np.ndarray:
+    """As _numbers(), of lines that have numbers in the named columns only; nan elsewhere."""
+    picked = []
+    for i, line in enumerate(texts, rows + 1):
+        text = line.decode(errors="replace")
+        cells = _cells(text, layout.separator)
+        if len(cells) == layout.number + 1 and text.rstrip(" ").endswith(layout.separator or " "):
+            cells.pop()  # behind it
+        if len(cells) != layout.number:
+            raise UserError(f"data row {i} is not {layout.number} columns, as the header is: "
+                            f"'{lines.shown(line)}'")
+        picked.append(" ".join(cells[place] or "nan" for place in layout.places.values()))
+    text = "\n".join(picked)
+    text = (text.replace(",", ".") if style.decimal else text).encode()
+    values = lines.numbers_of(text, len(picked) * len(layout.places))
+    if values is None:
+        raise lines.not_numbers(text, "data row {}", rows)
+    table = np.full((len(picked), layout.number), np.nan)
+    table[:, list(layout.places.values())] = values.reshape(len(picked), -1)
+    return table
+
+
+def _cells(line: str, separator: str | None) -> list:
+    """The words of a line between separators (None: blanks), without quotes and brackets."""
+    cells = line.split(separator) if separator else line.split()
+    return [cell.strip(" \t\r\"'[](){}") for cell in cells]
+
+
+# ------------------------------------------------------------------------------- in front of them
+
+
+def _head(file: BinaryIO) -> _Head:
+    """What stands in front of the rows. The first row is the first line of three numbers or more,
+    or of nothing but numbers. Raises UserError where there is no row."""
+    comments, names = [], []
+    count = None
+    texts = (line for block in _blocks(file, comments) for line in block.split(b"\n"))
+    for skipped, line in enumerate(islice(filter(bytes.strip, texts), PREAMBLE)):
+        text = line.decode(errors="replace")
+        words = line.translate(BLANKS).split()
+        numbers = sum(lines.numbers_of(word, 1) is not None for word in words[:99])
+        if COUNT.fullmatch(text.strip()):
+            count = int(text) if count is None else count
+        elif numbers >= 3 or (numbers > 1 and numbers == len(words)):
+            comments = [line.strip(b" \n").decode(errors="replace") for line in comments[:20]]
+            return _Head(skipped, count, names, comments, text)
+        else:
+            names.append(text)
+    if names and not any(columns.plain_name(word) == "x" for word in _cells(names[0], None)):
+        raise UserError(f"has no row of numbers, but '{lines.shown(names[0])}'")
+    raise UserError("holds no points")
+
+
+def _columns(head: _Head, style: _Style, names: list) -> _Columns:
+    """Which columns are which, by the lines in front of the rows, or names. Raises UserError where
+    such a line names no x, y and z: a guess by their places would be another cloud."""
+    number = len(_with_blanks_only(head.first.encode(), style).split())
+    for i, text in enumerate(head.names, 1):
+        found = _named(text, head.first, number)
+        if found is not None:
+            _refuse(next(filter(_has_number, head.names[i:]), None), "no row of numbers")
+            return found  # what else is behind it are units
+    unknown = [text for text in head.names if not KEY.fullmatch(text)]
+    if unknown and unknown[0].lower().startswith(("ncols", "nrows")):
+        raise UserError("an Esri grid of heights, no table of points; write it as rows x y z")
+    if unknown:
+        raise UserError(f"the line '{lines.shown(unknown[0])}' names no x, y and z for "
+                        f"{number} columns; name each column, or remove it")
+    for text in head.comments:
+        found = _named_by_comment(text, head.first, number)
+        if found is not None:
+            return found
+    return _Columns(number, dict(zip(names, range(number))) if len(names) == number else {}, None)
+
+
+def _has_number(line: str) -> bool:
+    return any(lines.numbers_of(word, 1) is not None
+               for word in line.encode().translate(BLANKS).split())
+
+
+def _named_by_comment(text: str, first: str, number: int) -> _Columns | None:
+    """As _named(); a comment may also be prose, which names nothing. Raises UserError where it
+    seems to name columns in another way than the rows are read without it."""
+    text = LABEL.sub("", MARKER.sub("", text))
+    try:
+        found = _named(text, first, number) or _named(text.strip(), first, number)
+    except UserError:  # a word twice
+        found = None
+    if found is not None:
+        return found
+    words = re.split(r"[\s,;]+", columns.without_units(text).lower())
+    words = [word.strip("\"'") for word in words if word]
+    prose = not all(IDENTIFIER.fullmatch(word) for word in words) or PROSE & set(words)
+    separated = any(separator in text for separator in ",;\t")
+    ours = [columns.NAMES.get(columns.plain_name(word), columns.plain_name(word)) for word in words]
+    if {"x", "y", "z"} <= set(ours) and ours[:3] != ["x", "y", "z"] and not prose:
+        raise UserError(f"the comment '{lines.shown(text)}' names {len(words)} columns, the rows "
+                        f"have {number}")
+    if len(words) == number and not prose and (separated or number > 3):
+        raise UserError(f"the comment '{lines.shown(text)}' names no x, y and z for {number} "
+                        "columns; name them, or remove it")
+    return None
+
+
+def _named(text: str, first: str, number: int) -> _Columns | None:
+    """The columns of rows that a line names, or None where it does not. first: the first row, of
+    a number of words; empty columns count only where the line has a separator."""
+    for separator in (";", "\t", ",", None):
+        if separator and separator not in text:
+            continue
+        cells = text.split(separator) if separator else columns.without_units(text).split()
+        if len(cells) > 1 and not cells[-1].strip() and first[-1:] == separator:
+            cells.pop()
+        places = columns.places_of(cells)
+        between = len(_cells(first, separator)) if separator else number
+        if {"x", "y", "z"} <= places.keys() and len(cells) in (number, between):
+            return _Columns(len(cells), places, separator)
+        if not all(cell.strip() for cell in cells):
+            return None
+    return None
+
+
+# ------------------------------------------------------------------------------------- separators
+
+
+def _style(file: BinaryIO, head: _Head) -> _Style:
+    """How the rows behind the head are written. Raises UserError where commas can be read in two
+    ways."""
+    as_named = any("," in line and line.count(",") == head.first.count(",") for line in head.names)
+    number_of_lines = size = 0
+    commas = semicolons = marks = dots = inner = beside_blanks = False
     number = other = None  # the first line that cannot be where commas separate; are decimal
-    for block in _blocks(file, [], head):
-        lines += block.count(b"\n") + 1
+    both = empty = None  # with a comma that separates; with an empty column
+    last = b""
+    for block in _blocks(file, [], head.skipped):
+        number_of_lines += block.count(b"\n") + 1
         size += len(block)
         commas |= b"," in block
         semicolons |= b";" in block
         dots |= b"." in block
+        marks = marks or any(mark in block for mark in (b'"', b"'", b"[", b"(", b"{"))
+        if b'"' in block and b"," in block:
+            _refuse(_quoted_comma(block), "a comma in quotes; write decimal points")
+        if commas or semicolons or marks:
+            empty = empty or _line_with(EMPTY, block)
         if b"," in block or b";" in block:
-            _refuse(_line_with(EMPTY, block), "a row has an empty column")
+            both = both or _line_with(COMMA_BLANK, block)
             block = SEPARATOR.sub(b" ", block).replace(b";", b" ")
             inner |= b"," in block
-            beside_blanks = beside_blanks or _has_line_of_both(block)
+            beside_blanks = beside_blanks or (not as_named and _has_line_of_both(block))
             number = number or (None if dots else _line_with(LEADING_ZERO, block))
         if b"," in block or b"." in block:
             other = other or _line_with(NOT_DECIMAL, block)
+        last = block.rstrip().rpartition(b"\n")[2]
     decimal = semicolons or beside_blanks
     if commas and not decimal and not dots:  # as in 0,320,-0,919,-0,230
         _refuse(number, "commas both separate and stand in numbers; write decimal points")
+    if semicolons:
+        _refuse(both, "commas and semicolons both separate; write one of them")
     if inner and decimal:
         _refuse(other, "some numbers have a decimal comma, but not all rows agree; write decimal "
                 "points")
-    return _Style(lines, size, commas or semicolons, decimal)
+    footer = last if last.isalpha() and lines.numbers_of(last, 1) is None else b""
+    return _Style(number_of_lines, size, commas or semicolons or marks, decimal, empty, footer)
+
+
+def _quoted_comma(block: bytes) -> str | None:
+    """The first line with a comma within quotes and another one outside: it would separate."""
+    if not any(b"," in cell for cell in QUOTED.findall(block)):
+        return None
+    for line in block.split(b"\n"):
+        if b"," in QUOTED.sub(b"", line) and b"," in b"".join(QUOTED.findall(line)):
+            return line.decode(errors="replace")
+    return None
 
 
 def _line_with(pattern: re.Pattern, block: bytes) -> str | None:
@@ -181,7 +430,7 @@ def _line_with(pattern: re.Pattern, block: bytes) -> str | None:
 def _refuse(line: str | None, why: str) -> None:
     """Raises UserError where there is such a line."""
     if line is not None:
-        raise UserError(f"{why}: '{line[:60]}'")
+        raise UserError(f"{why}: '{lines.shown(line)}'")
 
 
 def _has_line_of_both(block: bytes) -> bool:
@@ -198,110 +447,3 @@ def _with_blanks_only(block: bytes, style: _Style) -> bytes:
     if style.decimal and b"," in block:
         block = SEPARATOR.sub(b" ", block)
     return block.translate(DECIMAL if style.decimal else BLANKS)
-
-
-def _words_of_lines(block: bytes) -> np.ndarray:
-    """The number of words in each line that has some."""
-    characters = np.frombuffer(block, np.uint8)
-    inside = (characters != ord(" ")) & (characters - np.uint8(ord("\t")) > ord("\r") - ord("\t"))
-    begins = np.flatnonzero(inside[1:] & ~inside[:-1]) + 1  # but for the first
-    ends = np.flatnonzero(characters == ord("\n"))
-    words = np.diff(np.searchsorted(begins, ends), prepend=0, append=len(begins))
-    words[0] += inside[0]
-    return words[words > 0]
-
-
-def _numbers(block: bytes, words: np.ndarray, columns: int, rows: int) -> np.ndarray:
-    """The numbers (lines, columns) of a block; words: of its lines. Raises UserError where a line
-    is not so many numbers; rows: lines before the block."""
-    values = parse_numbers(block)
-    if len(values) == len(words) * columns and (words == columns).all():
-        return values.reshape(len(words), columns)
-    lines = [line for line in block.split(b"\n") if line.strip()]
-    bad = next((i for i, line in enumerate(lines)
-                if len(line.split()) != columns or len(parse_numbers(line)) != columns), 0)
-    raise UserError(f"data row {rows + bad + 1} is not {columns} numbers: "
-                    f"'{lines[bad].strip().decode(errors='replace')[:60]}'")
-
-
-# ------------------------------------------------------------------------------------------ columns
-
-
-def split_columns(table: np.ndarray, names=()) -> Geometry:
-    """The cloud of a table (n, columns).
-
-    names: of its columns. Where they do not say which are x, y and z, these come first, and of the
-    rest the first three columns of length 1 (within 1 %) are normals, the first three of integers
-    from 0 to 255, or of numbers from 0 to 1, colours, and the first single one is the intensity.
-    """
-    if table.ndim != 2 or table.shape[1] < 3:
-        raise UserError(f"needs rows of x y z, found an array of shape {table.shape}")
-    names = [NAMES.get(name, name) for name in names]
-    if len(names) != table.shape[1] or not {"x", "y", "z"} <= set(names):
-        if table.shape[1] > MOST_COLUMNS:
-            raise UserError(f"{table.shape[1]} columns without a header that names x, y and z: "
-                            "which are they?")
-        names = _guessed_names(table)
-    if names == ["x", "y", "z"]:  # no copy
-        return Geometry(table)
-    return geometry_of({name: table[:, i] for i, name in enumerate(names)})
-
-
-def geometry_of(columns: dict) -> Geometry:
-    """The cloud of columns {name: (n,)}: x y z, and where they are there nx ny nz, r g b and
-    intensity."""
-    colors = _joined(columns, "r g b")
-    return Geometry(_joined(columns, "x y z", np.float64), _joined(columns, "nx ny nz", np.float64),
-                    colors=None if colors is None else unit_colors(colors),
-                    intensity=columns.get("intensity"))
-
-
-def unit_colors(colors: np.ndarray, top: float | None = None) -> np.ndarray:
-    """Colours (N, 3) of any numeric type as float32 from 0 to 1. top: the brightest value; None:
-    1, 255 or 65535, the first that is not exceeded, but no less than 255 for integers."""
-    if top is None:
-        peak = np.nanmax(colors, initial=0)
-        tops = (255, 65535) if colors.dtype.kind in "iu" else (1, 255, 65535)
-        top = next((value for value in tops if peak <= value), np.inf)
-        if not np.isfinite(top):
-            raise UserError(f"colours up to {peak:g}, more than 16 bits hold")
-    with np.errstate(invalid="ignore"):
-        return np.clip(np.asarray(colors, np.float32) / np.float32(top), 0, 1)
-
-
-def _joined(columns: dict, names: str, dtype: type | None = None):
-    """The columns of three names as (n, 3), or None where one is missing."""
-    names = names.split()
-    if not set(names) <= columns.keys():
-        return None
-    with np.errstate(invalid="ignore"):  # a damaged file's signalling NaNs
-        return np.stack([columns[name] for name in names], axis=1, dtype=dtype, casting="unsafe")
-
-
-def _guessed_names(table: np.ndarray) -> list:
-    """Names of a table's columns by their values, as split_columns() says; others are numbered."""
-    names = ["x", "y", "z"]
-    while len(names) < table.shape[1]:
-        i = len(names)
-        three = table[:, i : i + 3]
-        ahead = table[:, i + 1 : i + 4]  # behind one column, in tables of x y z intensity r g b
-        single = (table.shape[1] - i) % 3 == 1 and _is_color(ahead)
-        if "nx" not in names and _is_normal(three):
-            names += ["nx", "ny", "nz"]
-        elif "r" not in names and _is_color(three) and not single:
-            names += ["r", "g", "b"]
-        else:
-            names.append("intensity" if "intensity" not in names else str(i))
-    return names
-
-
-def _is_normal(table: np.ndarray) -> bool:
-    with np.errstate(over="ignore"):
-        return (table.shape[1] == 3
-                and np.allclose(np.linalg.norm(table, axis=1), 1, atol=0.01))
-
-
-def _is_color(table: np.ndarray) -> bool:
-    with np.errstate(invalid="ignore"):
-        inside = table.shape[1] == 3 and 0 <= table.min() and 0 < table.max() <= 255
-        return bool(inside and (table.max() <= 1 or (table == np.round(table)).all()))

@@ -10,7 +10,7 @@ from mmap import mmap
 import re
 
 from helper import UserError
-from igr.formats.tables import parse_numbers
+from igr.formats import lines
 from igr.geometry.frames import Geometry
 
 import numpy as np
@@ -34,9 +34,13 @@ def read(data: bytes | mmap) -> Geometry:
         raise UserError(f"the vtk file's points have an unknown type '{found[2].decode()[:20]}'")
     body = memoryview(data)[found.end() :]
     if head[1] == b"ASCII":
-        values = parse_numbers(body)  # up to the next keyword
+        values = lines.parse_numbers(body)  # up to the next keyword
     else:
         values = np.frombuffer(body, kind, min(3 * count, len(body) // np.dtype(kind).itemsize))
     if len(values) < 3 * count:
+        bad = bytes(body[:4096]).split()[len(values) : len(values) + 1]
+        if head[1] == b"ASCII" and bad and lines.why_not(bad[0]):
+            raise UserError(f"number {len(values) + 1} of {3 * count} is none"
+                            f"{lines.why_not(bad[0])}")
         raise UserError(f"cut short: {count} points were promised, the data ends earlier")
     return Geometry(values[: 3 * count].reshape(count, 3))

@@ -2,7 +2,7 @@
 
     grids       a regular grid: its points, its cells, a key for each
     values      f at grid points, each evaluated once
-    octree      drop the cells that cannot hold a zero
+    seeds       find cells on the surface, on lattices that get finer near it
     tracing     follow the surface from cell to cell
     marching    marching cubes block by block
     extraction  the level set as one mesh

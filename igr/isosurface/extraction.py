@@ -2,26 +2,21 @@
 
 The grid has n points along each axis, but f is evaluated only near the surface:
 
-1. An octree finds the cells that may hold a zero of f - level (octree.py).
-2. The surface is followed across every face with a sign change into cells that the octree dropped,
-   so a component that was touched is complete (tracing.py).
-3. At places all over the grid f's slope is measured. Where it is too steep for the octree, the
-   surface is looked for where value and slope say that it is, and followed from there.
-4. The cells with a sign change are marched, and the blocks' meshes are sewn to one (marching.py).
+1. Lattices that get finer near the surface give a few cells in each piece of it (seeds.py).
+2. From these seeds the surface is followed from cell to cell (tracing.py).
+3. The cells with a sign change are marched, and the blocks' meshes are sewn to one (marching.py).
 
 All of them take the values from one store (values.py), block by block. No array of the whole grid
 exists.
 
-The mesh is that of the whole grid if f is nowhere much steeper than a distance (or than
-`lipschitz`). No few values can vouch for that: a steep dent in which no place of 3. lies is not
-seen.
+The mesh is that of the whole grid, but for separate pieces that no seed lies in. If f is nowhere
+much steeper than a distance, these are pieces of less than four cells within four cells of another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import itertools
-import math
 import time
 from typing import NamedTuple
 
@@ -30,20 +25,18 @@ from igr.backend import memory
 from igr.geometry.frames import Geometry
 from igr.isosurface.grids import CORNERS, Grid
 from igr.isosurface.marching import Patch, march, sew
-from igr.isosurface.octree import Octree
+from igr.isosurface.seeds import find_seeds
 from igr.isosurface.tracing import Tracer
 from igr.isosurface.values import CHUNK, Blocks, ValueStore, in_chunks
 
 import numpy as np
 
-BLOCK = 32  # cells a side of the blocks that are refined and marched together
-STEEP = 1.5  # slopes above this, times `lipschitz`, are not left to the octree
-PLACES = 2048  # at least, where the slope is measured; fewer in a grid of few points
+BLOCK = 32  # cells a side of the blocks that are traced and marched together
+STEEP = 2.0  # slopes above this make a function that is not a distance
 MARGIN = 1e-4  # least |f - level| that scikit-image sees, in units of the grid's spacing
 COARSE = 64  # points a side of the grid that tells how much memory a finer one takes
 CELLS_PER_SQUARE = 1.5  # cells with a sign change for each square of a cell's side of the surface
-BYTES_PER_CELL = 150  # at the peak of extract, measured on a sphere at a grid of 1,025
-BYTES_PER_ROOT_POINT = 8  # values and masks of the octree's root
+BYTES_PER_CELL = 190  # at the peak of extract, measured on a sphere at a grid of 2,049
 
 
 class Stats(NamedTuple):
@@ -52,57 +45,46 @@ class Stats(NamedTuple):
     grid: tuple[int, int, int]  # points along each axis
     evaluations: int  # points at which f was evaluated
     dense: int  # points of the whole grid
-    levels: int  # of the octree; 0 if dense
     cells: int  # with a sign change
-    followed: int  # cells that were found only by following the surface
-    slope: float  # steepest change of f a unit of length that was seen
+    slope: float  # steepest change of f a unit of length between the seeds' lattice points
     open: bool  # the surface reaches a side of the box and is cut there
     seconds: float
 
 
-def warnings_of(stats: Stats, lipschitz: float = 1.0) -> list[str]:
-    """Warnings, a line each, where an extraction with this bound may not show the whole surface."""
+def warnings_of(stats: Stats) -> list[str]:
+    """Warnings, a line each, where an extraction may not show the whole surface."""
     found = []
     if stats.open:
         found.append("the surface reaches the side of the box and is open there; a larger "
                      "-vf (or --bounds) shows what lies beyond")
-    if stats.followed > 0.01 * stats.cells or stats.slope > 2 * lipschitz:
+    if stats.slope > STEEP:
         found.append(f"f is not a distance (it changes by up to {stats.slope:.2g} a unit of "
-                     f"length; {stats.followed} cells were found only by following the surface): "
-                     "small separate pieces may be missing; use --lipschitz "
-                     f"{max(2, math.ceil(stats.slope))} or --dense to find them")
+                     "length): small separate pieces may be missing; --dense finds them")
     return found
 
 
 def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.0, *,
-            dense: bool = False, lipschitz: float = 1.0,
-            outward: float | None = None, probe: bool = True) -> tuple[Geometry, Stats]:
+            dense: bool = False, outward: float | None = None) -> tuple[Geometry, Stats]:
     """The mesh of {f = level} over a grid, in f's coordinates, and what it took.
 
-    f maps float64 points (N, 3) to values (N,). The octree's coarse cells may reach up to a grid's
-    length beyond the grid, and f is evaluated there, too.
-    dense: evaluate every grid point (the reference). lipschitz: how much f may change a unit of
-    length. outward: +1 where f grows from the inside to the outside, -1 where it falls, None to
-    take the sign that f has on the grid's boundary. probe: look for the surface in steep places; a
-    training's coarse meshes do without.
+    f maps float64 points (N, 3) to values (N,). dense: evaluate every grid point (the reference).
+    outward: +1 where f grows from the inside to the outside, -1 where it falls, None to take the
+    sign that f has on the grid's boundary.
     Raises UserError where f is not finite or nowhere crosses the level.
     """
     start = time.perf_counter()
     iso_value = np.float32(level)  # as f's values, so that all comparisons agree
-    size = min(BLOCK, 1 << int(grid.shape.max() - 2).bit_length())
     store = ValueStore(f, grid)
-    octree = Octree(store, iso_value, lipschitz)
-    tracer = Tracer(store, iso_value, size)
+    tracer = Tracer(store, iso_value, BLOCK)
     slope = 0.0
-    if probe and not dense:
-        cells, slope = steep_places(store, iso_value, STEEP * lipschitz)
-        tracer.start_from(cells)
-    blocks = whole_grid(grid, size) if dense else near_surface(octree, size)
-    patches, crossed = _march_all(blocks, store, tracer, iso_value)
+    if not dense:
+        seeds, slope = find_seeds(store, iso_value)
+        tracer.start_from(seeds)
+    patches, crossed = _march_all(whole_grid(grid) if dense else (), tracer)
     if not patches:
         raise UserError(f"f does not cross {level:g} inside the grid: there is no surface. "
                         "Train longer, or take another --level")
-    points, faces = sew(patches, size)
+    points, faces = sew(patches, BLOCK)
     is_open = _reaches_side(points, grid)
     if outward is None:
         outward = sign_outside(f, grid, level)
@@ -112,65 +94,34 @@ def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.
     points += grid.low
     stats = Stats(
         grid=tuple(grid.shape.tolist()), evaluations=store.evaluations,
-        dense=int(grid.shape.prod()), levels=octree.levels, cells=crossed,
-        followed=tracer.followed, slope=max(octree.slope, slope), open=is_open,
+        dense=int(grid.shape.prod()), cells=crossed, slope=slope, open=is_open,
         seconds=time.perf_counter() - start,
     )
     return Geometry(points, None, faces), stats
 
 
-def whole_grid(grid: Grid, size: int) -> Iterator[tuple[Blocks, np.ndarray]]:
-    """Blocks that tile the grid, a chunk at a time, with all their cells (n, 4)."""
-    axes = [np.arange(0, points - 1, size) for points in grid.shape]
+def whole_grid(grid: Grid) -> Iterator[tuple[Blocks, np.ndarray]]:
+    """Blocks that tile the grid, a chunk at a time, with the places (n,) of all their cells."""
+    axes = [np.arange(0, points - 1, BLOCK) for points in grid.shape]
     origins = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    for blocks in in_chunks(origins, size, CHUNK // 16):  # the cells take 16 times the memory
-        yield blocks, blocks.cells(grid)
+    for blocks in in_chunks(origins, BLOCK, CHUNK // 16):  # the cells take 16 times the memory
+        yield blocks, np.flatnonzero(blocks.has_cells(grid))
 
 
-def near_surface(octree: Octree, size: int) -> Iterator[tuple[Blocks, np.ndarray]]:
-    """Blocks near the surface, a chunk at a time, with their cells (n, 4) that may hold a zero."""
-    for blocks in in_chunks(octree.candidate_blocks(size), size):
-        yield blocks, octree.candidate_cells(blocks, size)
-
-
-def steep_places(store: ValueStore, level: np.float32,
-                 limit: float) -> tuple[np.ndarray, float]:
-    """Grid cells (n, 3) where the surface should be by f at places where f is steeper than limit
-    (they may lie beyond the grid), and the steepest slope of all places.
-
-    From a place with value v and gradient g one step of Newton's method leads to the surface.
-    """
-    n = int(store.grid.shape.max())
-    count = max(n**2 // 32, min(PLACES, int(store.grid.shape.prod()) // 64))
-    # Roberts' sequence: evenly spread, for any number; powers of the root of x^4 = x + 1
-    steps = 1.2207440846 ** -np.arange(1.0, 4.0)
-    sites = (0.5 + np.arange(count)[:, None] * steps) % 1
-    sites = (sites * (store.grid.shape - 1)).astype(np.int64)
-    corners = sites[:, None] + np.concatenate([np.zeros((1, 3), int), np.eye(3, dtype=int)])
-    values = store.evaluate(corners.reshape(-1, 3)).reshape(-1, 4) - level
-    values = values.astype(np.float64)
-    gradient = values[:, 1:] - values[:, :1]  # a grid's spacing
-    slope = np.linalg.norm(gradient, axis=1) / store.grid.spacing
-    steep = slope > limit
-    gradient = gradient[steep]
-    feet = sites[steep] - values[steep, :1] * gradient / (gradient**2).sum(axis=1, keepdims=True)
-    lowest = np.floor(np.clip(feet, -2, n) - 0.5).astype(np.int64)
-    return (lowest[:, None] + CORNERS).reshape(-1, 3), float(slope.max(initial=0))
-
-
-def _march_all(chunks, store: ValueStore, tracer: Tracer,
-               iso_value: np.float32) -> tuple[list[Patch], int]:
-    """The patches of all chunks and of the cells to which the surface leads from there, and how
-    many cells have a sign change."""
+def _march_all(chunks: Iterable[tuple[Blocks, np.ndarray]],
+               tracer: Tracer) -> tuple[list[Patch], int]:
+    """The patches of all chunks and of the cells to which the surface leads, and how many cells
+    have a sign change."""
+    margin = MARGIN * tracer.store.grid.spacing
     patches = []
-    cells = 0
-    for blocks, block_cells in itertools.chain(chunks, tracer.remaining()):
-        crossed = tracer.crossed_cells(blocks, block_cells)
-        store.end_chunk()
-        cells += np.count_nonzero(crossed)
-        patches += march(blocks, crossed, iso_value, MARGIN * store.grid.spacing)
-        del blocks, block_cells, crossed  # else they are held while the next chunk is refined
-    return patches, cells
+    count = 0
+    for blocks, cells in itertools.chain(chunks, tracer.remaining()):
+        crossed = tracer.crossed_cells(blocks, cells)
+        tracer.store.end_chunk()
+        count += np.count_nonzero(crossed)
+        patches += march(blocks, crossed, tracer.level, margin)
+        del blocks, cells, crossed  # else they are held while the next chunk is traced
+    return patches, count
 
 
 def _reaches_side(points: np.ndarray, grid: Grid) -> bool:
@@ -196,9 +147,7 @@ def sign_outside(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float
 
 def memory_of_area(area: float, grid: Grid) -> float:
     """About how many bytes extract takes for a surface of so large an area, in f's units."""
-    blocks = 1 << int((grid.shape.max() - 2) // BLOCK).bit_length()  # along the octree's root
-    cells = CELLS_PER_SQUARE * area / grid.spacing**2
-    return BYTES_PER_ROOT_POINT * float(blocks) ** 3 + BYTES_PER_CELL * cells
+    return BYTES_PER_CELL * CELLS_PER_SQUARE * area / grid.spacing**2
 
 
 def memory_needed(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.0) -> float:

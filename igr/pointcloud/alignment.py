@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helper import UserError, existing_file, open3d
-from igr.formats import files, tables
+from igr.formats import files
+from igr.formats.lines import parse_numbers
 from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
 from igr.pointcloud import cleaning
@@ -89,7 +90,7 @@ def _read_conf(text: str, folder: Path) -> list[Placed]:
         words = line.split()
         if not words or words[0] not in ("bmesh", "mesh"):
             continue  # the camera, comments
-        values = tables.parse_numbers(" ".join(words[-7:]).encode())
+        values = parse_numbers(" ".join(words[-7:]).encode())
         if len(words) < 9 or len(values) != 7 or not np.isfinite(values).all():
             raise UserError(f"'{line[:60]}' is not: bmesh FILE tx ty tz qx qy qz qw")
         if abs(np.linalg.norm(values[3:]) - 1) > 0.01:
@@ -119,7 +120,7 @@ def _matrix(lines: list[str]) -> np.ndarray:
     """The matrix (4, 4) of lines of text. Raises UserError where they hold none that moves, turns
     and scales."""
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
-    rows = [tables.parse_numbers(line.encode()) for line in lines]
+    rows = [parse_numbers(line.encode()) for line in lines]
     if [len(row) for row in rows] != [4] * 4 or [len(line.split()) for line in lines] != [4] * 4:
         raise UserError("a matrix of 4 rows with 4 numbers is needed")
     matrix = np.array(rows)

@@ -36,7 +36,7 @@ class SurfaceMonitor(NamedTuple):
         low, high = [-self.half_side] * 3, [self.half_side] * 3
         try:
             grid = extraction.Grid.of(low, high, self.grid_size)
-            return extraction.extract(self.f, grid, probe=False)[0]
+            return extraction.extract(self.f, grid)[0]
         except UserError:
             return None
 

@@ -200,3 +200,72 @@ def test_a_missing_library_is_named(tmp_path, points, monkeypatch, suffix, modul
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=f"needs {module}: pip install -r requirements-formats.txt"):
         files.read(path)
+
+
+@pytest.mark.parametrize("suffix", [".las", ".laz"])
+@pytest.mark.parametrize("version", ["1.2", "1.4"])
+def test_points_that_the_file_flags_are_left_out(tmp_path, points, caplog, suffix, version):
+    header = laspy.LasHeader(version=version, point_format=3 if version == "1.2" else 7)
+    header.scales, header.offsets = np.full(3, 0.001), points[0]
+    made = laspy.LasData(header)
+    made.x, made.y, made.z = points.T
+    made.classification = np.where(np.arange(N) < 5, 7, np.where(np.arange(N) < 9, 18, 2))
+    made.withheld = np.arange(N) % 100 == 99
+    made.intensity = np.arange(N)
+    made.write(str(tmp_path / f"a{suffix}"))
+    cloud = files.read(tmp_path / f"a{suffix}")
+    assert "14 of 500 points are flagged as withheld or noise" in caplog.text
+    np.testing.assert_allclose(cloud.points[:3], points[9:12], atol=0.00051)
+    assert cloud.intensity[0] == 9 and len(cloud.points) == N - 14
+    made.withheld = np.ones(N, bool)
+    made.write(str(tmp_path / f"a{suffix}"))
+    with pytest.raises(UserError, match="all 500 points are flagged"):
+        files.read(tmp_path / f"a{suffix}")
+
+
+def test_a_laz_file_in_one_piece_is_named(points):
+    data = layered_laz(points)
+    record = data.find(b"laszip encoded") - 2 + laser.RECORD
+    data[record : record + 2] = laser.WHOLE
+    with pytest.raises(UserError, match="compressed in one piece"):
+        laser.read_las(bytes(data))
+
+
+def test_points_in_the_scanner_had_no_echo(tmp_path, rng, caplog):
+    points = rng.uniform(-1, 1, (N, 3))
+    points[::5] = 0
+    path = e57(tmp_path / "a.e57", [(points, None, [1.0, 0, 0, 0], [4e5, 5e6, 0.0])])
+    cloud = files.read(path)
+    assert len(cloud.points) == 400 and np.ptp(cloud.points, axis=0).max() < 2
+    assert "100 of 500 points lie in the scanner itself" in caplog.text
+
+
+def ptx(shift: float, rows: list) -> str:
+    pose = f"0 0 0\n1 0 0\n0 1 0\n0 0 1\n0 1 0 0\n-1 0 0 0\n0 0 1 0\n{shift} 0 0 1\n"
+    return f"{len(rows)}\n1\n{pose}" + "".join(f"{row}\n" for row in rows)
+
+
+def test_ptx_scans_are_placed_by_their_matrices(tmp_path):
+    """A quarter turn, x to y, and a shift."""
+    path = tmp_path / "a.ptx"
+    path.write_text(ptx(0, ["1 0 0 0.5", "0 0 0 0.5"]) + "\n" + ptx(10, ["0 2 0 0.25"]))
+    cloud = files.read(path)
+    assert cloud.points.tolist() == [[0, 1, 0], [8, 0, 0]]
+    assert cloud.intensity.tolist() == [0.5, 0.25] and cloud.colors is None
+    assert cloud.origins.tolist() == [[0, 0, 0], [10, 0, 0]]
+    path.write_text(ptx(0, ["1 0 0 0.5 255 0 51"]))
+    assert files.read(path).colors.tolist() == [[1, 0, np.float32(0.2)]]
+
+
+@pytest.mark.parametrize("text, message", [
+    ("1 2 3\n", "cut short: 10 rows of 'ptx header'"),
+    (ptx(0, ["1 0 0 0.5"]).replace("0 0 0\n", "0 0\n", 1), "not a ptx file: a scan begins with"),
+    (ptx(0, ["1 0 0 0.5"]).replace("0 0 1\n", "0 0 2\n").replace("0 1 0 0", "0 1 0 1"), "matrix"),
+    (ptx(0, ["0 0 0 0.5"]), "holds no points"),
+    (ptx(0, ["1 0 0 0.5"]).replace("1\n1\n", "9\n1\n", 1), "cut short: 9 rows of 'point'"),
+    (ptx(0, ["1 0 0 0.5"]).replace("1\n1\n", "99999999\n1\n", 1), "does not hold so many"),
+    (ptx(0, ["1 0 0 0.5", "1 0 0"]), "row 2 of 'point' has 3 numbers")])
+def test_ptx_files_that_are_none(tmp_path, text, message):
+    (tmp_path / "a.ptx").write_text(text)
+    with pytest.raises(UserError, match=message):
+        files.read(tmp_path / "a.ptx")
