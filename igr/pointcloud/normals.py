@@ -39,7 +39,8 @@ def estimated(measured: Measurements) -> tuple[np.ndarray, bool]:
     some = tree.data[: FEWER if scatter else ORIENTED]
     tree_of_some = tree if len(some) == tree.n else neighbours.tree_of(some)
     for iterations in ITERATIONS:
-        rough = winding.normals_of(some, winding.falling_widths(iterations, scatter))
+        widths = winding.falling_widths(iterations, measured.spacing, scatter)
+        rough = winding.normals_of(some, widths)
         if len(some) < tree.n:
             distance, index = neighbours.search(tree_of_some, tree.data, FOLLOWED)
             weight = 1 / np.maximum(distance, TINY)

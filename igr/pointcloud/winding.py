@@ -27,7 +27,8 @@ import numpy as np
 
 MARGIN = 1.1
 WIDEST = 0.1  # the wide ones tell inside from outside,
-NARROWEST = 0.002  # the narrow ones part the two faces of a thin wall
+NARROWEST = 0.002  # the narrow ones part the two faces of a thin wall;
+NARROWEST_GAP = 0.28  # spacings: narrower ones than that only make the normals rough
 SCATTERED = (0.01, 1.7)  # narrowest width of scattered points: so much and so many deviations
 LEAF = 48  # points of a leaf at most
 FAR = 2.0  # a cell is far from a leaf at more than so many of its longest sides
@@ -181,13 +182,15 @@ def _gradient(x, y, width2, out):
     out[0], out[1], out[2] = a, b, c
 
 
-def falling_widths(iterations: int = 12, scatter: float = 0.0) -> np.ndarray:
-    """Widths that fall by a factor: 12 find of most shapes what 40 by the authors' widths do.
+def falling_widths(iterations: int, spacing: float, scatter: float = 0.0) -> np.ndarray:
+    """Widths that fall by a constant factor: for most shapes 12 are as good as the authors' 40.
 
-    scatter: standard deviation of the points about the surface, unit frame; 0: exact points, whose
-    thin walls the narrowest width still parts. The authors' presets for noise, read as a rule.
+    spacing: of the points; scatter: their standard deviation about the surface, both in the unit
+    frame; 0: exact points. SCATTERED are the authors' presets for noise, read as a rule.
     """
-    narrowest = SCATTERED[0] + SCATTERED[1] * scatter / MARGIN if scatter else NARROWEST
+    narrowest = max(NARROWEST, NARROWEST_GAP * spacing / MARGIN)
+    if scatter:
+        narrowest = max(narrowest, SCATTERED[0] + SCATTERED[1] * scatter / MARGIN)
     return np.geomspace(max(WIDEST, 4 * narrowest), narrowest, iterations)
 
 
