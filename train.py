@@ -85,8 +85,8 @@ class Settings:
     with_normals: bool = flag(False, help="use the cloud's normals")
     winding: bool | None = flag(
         None, action=helper.Switch,
-        help="estimate normals by winding numbers; default: of "
-        f"{schedule.FEWEST} points or more, where neighbours agree on the sides")
+        help="estimate normals by winding numbers; default: of all but few points, where "
+        "neighbours agree on the sides")
     dims: int = flag(128, type=number(int, 8), help="width of the network; the paper has 512")
     knn: int = flag(
         10, "-k", type=number(int, 1),

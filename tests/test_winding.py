@@ -32,6 +32,6 @@ def test_sums_by_the_tree(rng, n):
 def test_winding_normals_look_outwards():
     """Of a solid that is not symmetric, with edges; the same in any place and size."""
     cloud = shapes.sample("letter", 4000)
-    found = winding.normals_of(1e3 + 20 * cloud.points, winding.falling_widths(12, 0.005))
+    found = winding.normals_of(1e3 + 20 * cloud.points, winding.widths(12, 0.005))
     cosine = (found * cloud.normals).sum(axis=1)
     assert (cosine < 0).mean() < 0.005 and np.degrees(np.arccos(cosine.clip(-1, 1))).mean() < 12

@@ -37,6 +37,11 @@ class Measurements(NamedTuple):
         return cls(tree, neighbours.spacing_of(float(np.median(sigma)), knn), scatter(tree))
 
     @property
+    def few(self) -> bool:
+        """Are the points so few that each one counts?"""
+        return self.tree.n < FEW
+
+    @property
     def scattered(self) -> bool:
         """Do the points lie beside the surface?"""
         return self.scatter > SCATTERED * self.spacing

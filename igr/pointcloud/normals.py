@@ -18,8 +18,8 @@ ORIENTED = 1 << 16  # points whose sides winding numbers tell; the others follow
 FEWER = 1 << 15  # of them, where points scatter and wider widths see no more in twice as many
 FOLLOWED = 4  # of them
 ITERATIONS = (12, 24)  # the second where neighbours do not agree after the first
-PER_SCATTER = 150  # neighbours of a quadric for a scatter of one spacing, beside QUADRIC
-SMOOTHED = (36, 96)  # fewest and most of them
+PER_SCATTER = 150  # neighbours of a quadric, beside QUADRIC, for a scatter of one spacing
+SMOOTHED = (36, 96)  # fewest and most of them, where points scatter
 SHEET = 8  # neighbours; those on one sheet with a point are compared with it
 SLOPE = 0.2  # of the way to such a neighbour over the tangent planes, at most
 MIXED = 0.3  # pairs of neighbours with opposite normals, in square roots of the number of points
@@ -29,35 +29,39 @@ def estimated(measured: Measurements) -> tuple[np.ndarray, bool]:
     """Unit normals (N, 3) float32, outwards, of a cloud's points in random order: those of
     quadrics, with the sides that winding numbers tell; and whether neighbours agree on the sides.
 
-    The more the points scatter, the wider are the winding numbers' widths and the more neighbours
-    has a quadric. Raises UserError where the points span no size.
+    Points are taken as exact unless they scatter, and as scattered where neighbours do not agree
+    on the sides of exact ones. Raises UserError where the points span no size.
     """
-    from igr.pointcloud import winding  # here: numba takes its time
-
-    tree = measured.tree
-    scatter = measured.scatter if measured.scattered else 0.0
-    some = tree.data[: FEWER if scatter else ORIENTED]
-    tree_of_some = tree if len(some) == tree.n else neighbours.tree_of(some)
-    for iterations in ITERATIONS:
-        widths = winding.falling_widths(iterations, measured.spacing, scatter)
-        rough = winding.normals_of(some, widths)
-        if len(some) < tree.n:
-            distance, index = neighbours.search(tree_of_some, tree.data, FOLLOWED)
-            weight = 1 / np.maximum(distance, TINY)
-            rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
-        normals = of_quadrics(tree, rough, neighbours_for(measured))
-        agree = sides_agree(tree_of_some, normals[: len(some)])
+    ways = [(iterations, True) for iterations in ITERATIONS]
+    if not measured.scattered:
+        ways = [(iterations, False) for iterations in ITERATIONS] + ways[:1]
+    for iterations, scattered in ways:
+        normals, agree = _estimated(measured, iterations, scattered)
         if agree:
             break
     return normals.astype(np.float32), agree
 
 
-def neighbours_for(measured: Measurements) -> int:
-    """How many neighbours a quadric has whose slopes are to be known in spite of the scatter."""
-    if not measured.scattered:
-        return QUADRIC
-    per_spacing = measured.scatter / measured.spacing
-    return int(np.clip(QUADRIC + PER_SCATTER * per_spacing, *SMOOTHED))
+def _estimated(measured: Measurements, iterations: int, scattered: bool):
+    """estimated() in one way. The more points scatter, the wider are the winding numbers' widths
+    and the more neighbours has a quadric."""
+    from igr.pointcloud import winding  # here: numba takes its time
+
+    tree = measured.tree
+    first = tree.data[: FEWER if scattered else ORIENTED]
+    tree_of_first = tree if len(first) == tree.n else neighbours.tree_of(first)
+    scatter = measured.scatter if scattered else None
+    rough = winding.normals_of(first, winding.widths(iterations, measured.spacing, scatter))
+    if len(first) < tree.n:
+        distance, index = neighbours.search(tree_of_first, tree.data, FOLLOWED)
+        weight = 1 / np.maximum(distance, TINY)
+        rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
+    count = QUADRIC
+    if scattered:
+        count += PER_SCATTER * measured.scatter / max(measured.spacing, TINY)
+        count = int(np.clip(count, *SMOOTHED))
+    normals = of_quadrics(tree, rough, count)
+    return normals, sides_agree(tree_of_first, normals[: len(first)])
 
 
 def sides_agree(tree: cKDTree, normals: np.ndarray) -> bool:

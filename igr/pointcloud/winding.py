@@ -29,7 +29,7 @@ MARGIN = 1.1
 WIDEST = 0.1  # the wide ones tell inside from outside,
 NARROWEST = 0.002  # the narrow ones part the two faces of a thin wall;
 NARROWEST_GAP = 0.28  # spacings: narrower ones than that only make the normals rough
-SCATTERED = (0.01, 1.7)  # narrowest width of scattered points: so much and so many deviations
+SCATTERED = (0.01, 1.7)  # of scattered points, so much and so many deviations: the authors' presets
 LEAF = 48  # points of a leaf at most
 FAR = 2.0  # a cell is far from a leaf at more than so many of its longest sides
 VALUE, ADJOINT, GRADIENT = range(3)
@@ -182,14 +182,14 @@ def _gradient(x, y, width2, out):
     out[0], out[1], out[2] = a, b, c
 
 
-def falling_widths(iterations: int, spacing: float, scatter: float = 0.0) -> np.ndarray:
+def widths(iterations: int, spacing: float, scatter: float | None = None) -> np.ndarray:
     """Widths that fall by a constant factor: for most shapes 12 are as good as the authors' 40.
 
-    spacing: of the points; scatter: their standard deviation about the surface, both in the unit
-    frame; 0: exact points. SCATTERED are the authors' presets for noise, read as a rule.
+    spacing: of the points; scatter: their standard deviation about the surface, None for exact
+    points; both in the unit frame.
     """
     narrowest = max(NARROWEST, NARROWEST_GAP * spacing / MARGIN)
-    if scatter:
+    if scatter is not None:
         narrowest = max(narrowest, SCATTERED[0] + SCATTERED[1] * scatter / MARGIN)
     return np.geomspace(max(WIDEST, 4 * narrowest), narrowest, iterations)
 

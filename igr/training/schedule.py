@@ -14,12 +14,11 @@ from igr.pointcloud import normals
 
 import numpy as np
 
-STEPS = {"draft": 1_000, "normal": 4_000, "fine": 20_000}  # of exact points
-SCATTERED_STEPS = {**STEPS, "normal": 2_000}  # more bring nothing; results/surfaces.md
+STEPS = {"draft": 1_000, "normal": 4_000, "fine": 20_000}
+SCATTERED_STEPS = {**STEPS, "normal": 2_000}  # of scattered ones: more bring nothing
 NOISY_STEPS = 2_000  # at most
 BATCH = {"draft": 256, "normal": 512, "fine": 512}
 NOISY = 0.5  # scatter in spacings of the points, above which they are noisy
-FEWEST = 1_000  # points of which winding numbers tell the sides
 TAU = 1.0
 WINDING_TAU = 0.3  # of exact points, whose quadrics are rough where the surface is
 RATE = 0.0025  # Muon's, at any length where the sides are known,
@@ -30,18 +29,19 @@ ADAM_RATE = 0.005  # results/study.md
 def normals_for(settings: Any, cloud: Any) -> np.ndarray | None:
     """Normals (N, 3) by winding numbers where train.Settings want them, else None.
 
-    Settings that leave it open want them of FEWEST points or more, where neighbours agree on the
-    sides. Raises UserError where given normals are wanted as well.
+    Settings that leave it open want them where neighbours agree on the sides, but not of few
+    points: their quadrics are coarser than what the network finds by itself. Raises UserError where
+    given normals are wanted as well.
     """
     if settings.with_normals and settings.winding:
         raise UserError("--winding finds normals for points without any: leave out --with-normals")
     left_open = settings.winding is None and not settings.with_normals
-    if not (settings.winding or (left_open and len(cloud.points) >= FEWEST)):
+    if not (settings.winding or (left_open and not cloud.measured.few)):
         return None
     estimated, agree = normals.estimated(cloud.measured)
     if not agree:
         log.info("sides: neighbours do not agree on what winding numbers say, as on an open sheet"
-                 + ("" if settings.winding else "; the training goes without normals"))
+                 + ("" if settings.winding else "; training without normals"))
     return estimated if settings.winding or agree else None
 
 
