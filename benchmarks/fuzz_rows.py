@@ -170,7 +170,9 @@ def separator_of(line: str) -> str | None:
 
 
 def split(line: str, separator: str | None) -> list:
-    """The words of a line; a unit in brackets belongs to the word in front of it."""
+    """The words of a line; a unit in brackets belongs to the word in front of it, and beside
+    semicolons a comma is a decimal point."""
+    line = line.replace(",", ".") if separator == ";" else line
     line = line if separator else re.sub(r" (?=[\[(])", "_", line)
     return [word.strip() for word in line.split(separator)]
 
