@@ -157,6 +157,7 @@ def test_tables_as_programs_write_them(written):
     ("# time range gain step\n1 2 3 4\n", "names no x, y and z for 4 columns"),
     ("# t x y z\n1 2 3\n4 5 6\n", "names 4 columns, the rows have 3"),
     ("3\n1 2 3\n1\n4 5 6\n", "row 2 is not 3 numbers: '1'"),
+    ("x y z\n5\n1 2 3\n", "no row of numbers: '5'"),
     (";a\n1;2;3\n", "';a' names no x, y and z"),
     ("ncols 2\nnrows 2\nxllcorner 0\n1 2\n3 4\n", "an Esri grid"),
     ("this is no table\nat all\n", "no row of numbers, but 'this is no table'")])

@@ -170,7 +170,9 @@ def separator_of(line: str) -> str | None:
 
 
 def split(line: str, separator: str | None) -> list:
-    """The words of a line; a unit in brackets belongs to the word in front of it."""
+    """The words of a line; a unit in brackets belongs to the word in front of it, and beside
+    semicolons a comma is a decimal point."""
+    line = line.replace(",", ".") if separator == ";" else line
     line = line if separator else re.sub(r" (?=[\[(])", "_", line)
     return [word.strip() for word in line.split(separator)]
 
@@ -188,23 +190,21 @@ def straight_table(text: str) -> list | None:
         lines.pop(0)
     if not lines:
         return None
+    for text in filter(None, (comment, comment.strip())):
+        separator = separator_of(text)
+        words = split(text, separator)
+        if places(words) is not None and len(words) == len(split(lines[0], separator)):
+            return straight_rows([without_last(split(line, separator), len(words))
+                                  for line in lines], places(words), len(words), True)
     separator = separator_of(lines[0])
     words = split(lines[0], separator)
+    where, width = [0, 1, 2], len(words)
     numbers = [word for word in words if is_number(word) and word.strip("'")]
     if not all(map(is_number, words)) and len(numbers) < 3:
-        where, width = places(words), len(words)
+        where = places(words)
         lines.pop(0)
-        if where is None:
-            return None
-    else:
-        where, width = [0, 1, 2], len(words)
-        for text in (comment.strip(), comment):
-            marked = separator_of(text)
-            named = split(text, marked)
-            if places(named) is not None and len(named) == len(split(lines[0], marked)):
-                where, width, separator = places(named), len(named), marked
-        if width < 3:
-            return None
+    if where is None or width < 3:
+        return None
     rows = [without_last(split(line, separator), width) for line in lines]
     return straight_rows(rows, where, width, True)
 

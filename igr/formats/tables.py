@@ -282,8 +282,8 @@ def _head(file: BinaryIO) -> _Head:
         text = line.decode(errors="replace")
         words = line.translate(BLANKS).split()
         numbers = sum(lines.numbers_of(word, 1) is not None for word in words[:99])
-        if COUNT.fullmatch(text.strip()):
-            count = int(text) if count is None else count
+        if skipped == 0 and COUNT.fullmatch(text.strip()):
+            count = int(text)
         elif numbers >= 3 or (numbers > 1 and numbers == len(words)):
             comments = [line.strip(b" \n").decode(errors="replace") for line in comments[:20]]
             return _Head(skipped, count, names, comments, text)
