@@ -99,8 +99,9 @@ def level_set(f: Callable[[np.ndarray], np.ndarray], grid: extraction.Grid, half
     extraction.check_memory(f, grid, level)
     mesh, stats = extraction.extract(f, grid, level, dense=dense,
                                     outward=outward or extraction.sign_outside(f, cube))
-    say(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer than "
-        f"the grid's points), the surface crosses {stats.cells} cells, {stats.seconds:.1f} s")
+    say(f"{stats.evaluations} evaluations for {stats.cells} cells on the surface "
+        f"({stats.dense / stats.evaluations:.0f} times fewer than the grid has points), "
+        f"{stats.seconds:.1f} s")
     for warning in extraction.warnings_of(stats):
         print(f"warning: {warning}", file=sys.stderr)
     if outward and not stats.open and meshes.signed_volume(mesh) < 0:

@@ -48,6 +48,7 @@ def find_seeds(store: ValueStore, level: np.float32) -> tuple[np.ndarray, float]
     while step and len(cells):
         finer = []
         for some in np.array_split(cells, -(-len(cells) // CELLS_AT_A_TIME)):
+            # corners beyond the grid are moved into its side, and so nearer to all eighths in it
             corners = np.minimum(some[:, None] + step * CORNERS, shape - 1)
             values = store.values_at(corners.reshape(-1, 3)).reshape(-1, 8) - level
             slope, refined = uncertain_eighths(values, step * store.grid.spacing)
