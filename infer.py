@@ -177,8 +177,8 @@ def level_set(work: Work, rows: int) -> tuple[Geometry, extraction.Stats]:
     extraction.check_memory(f, work.grid, options.level)
     mesh, stats = extraction.extract(f, work.grid, options.level, dense=options.dense,
                                      outward=outward or sign_outside(f, network.volume_factor))
-    log.info(f"{stats.evaluations} evaluations ({stats.dense / stats.evaluations:.0f} times fewer "
-             f"than the grid's points), the surface crosses {stats.cells} cells, "
+    log.info(f"{stats.evaluations} evaluations for {stats.cells} cells on the surface "
+             f"({stats.dense / stats.evaluations:.0f} times fewer than the grid has points), "
              f"{stats.seconds:.1f} s")
     for warning in extraction.warnings_of(stats):
         log.warning(warning)

@@ -9,8 +9,9 @@ The grid has n points along each axis, but f is evaluated only near the surface:
 All of them take the values from one store (values.py), block by block. No array of the whole grid
 exists.
 
-The mesh is that of the whole grid, but for separate pieces that no seed lies in. If f is nowhere
-much steeper than a distance, these are pieces of less than four cells within four cells of another.
+The mesh is that of the whole grid, but for separate pieces without a seed. If f is nowhere much
+steeper than a distance, these are small ones within four cells of another piece, between every
+fourth grid point. In a steeper f, other small pieces may be missed.
 """
 
 from __future__ import annotations

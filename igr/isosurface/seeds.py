@@ -4,7 +4,7 @@ f is evaluated on a coarse lattice, every 2^k-th grid point along each axis, and
 the surface. What its values at the corners of a lattice cell are decides:
 
 * They have two signs: the surface goes through. Down to a side of STRIDE, the cell is refined. Then
-  f is evaluated along the edges whose ends differ, and each change of sign is a seed.
+  f is evaluated along the edges whose ends differ, and the cells around a change of sign are seeds.
 * They have one sign: the surface may still pass between the corners, as a small piece or a thin
   sheet. Let f change by at most L a unit of length. Then there is no zero within |f(c)| / L of a
   corner c. An eighth of the cell that lies in one of these balls is dropped; the others are
@@ -30,11 +30,13 @@ TO_CORNERS = np.linalg.norm((CORNERS[:, None] + 0.5) / 2 - CORNERS, axis=2)
 # a cell's edges: the axis along which each lies, its lower and its upper corner
 EDGES = [(axis, low, low + 4 // 2**axis) for axis in range(3)
          for low in np.flatnonzero(CORNERS[:, axis] == 0)]
+# from the start of an edge along each axis back to the lowest corners of the four cells around it
+AROUND = np.stack([CORNERS[CORNERS[:, axis] == 0] for axis in range(3)])
 
 
 def find_seeds(store: ValueStore, level: np.float32) -> tuple[np.ndarray, float]:
-    """Grid cells (n, 3) that the surface crosses, some in each of its pieces, and the steepest
-    slope of f that was seen."""
+    """Cells (n, 3) that the surface crosses, some in each of its pieces, and the steepest slope of
+    f that was seen. Of the cells around an edge in a side of the grid, some lie beyond it."""
     shape = store.grid.shape
     step = STRIDE
     while shape.max() > 2 * COARSEST * step:
@@ -46,6 +48,7 @@ def find_seeds(store: ValueStore, level: np.float32) -> tuple[np.ndarray, float]
     while step and len(cells):
         finer = []
         for some in np.array_split(cells, -(-len(cells) // CELLS_AT_A_TIME)):
+            # corners beyond the grid are moved into its side, and so nearer to all eighths in it
             corners = np.minimum(some[:, None] + step * CORNERS, shape - 1)
             values = store.values_at(corners.reshape(-1, 3)).reshape(-1, 8) - level
             slope, refined = uncertain_eighths(values, step * store.grid.spacing)
@@ -75,7 +78,7 @@ def uncertain_eighths(values: np.ndarray, side: float) -> tuple[float, np.ndarra
 
 def crossed_on_edges(store: ValueStore, level: np.float32, cells: np.ndarray,
                      above: np.ndarray, step: int) -> np.ndarray:
-    """Grid cells (m, 3) with a change of sign on an edge of a lattice cell whose ends differ.
+    """Grid cells (m, 3) around each change of sign on an edge of a lattice cell whose ends differ.
 
     cells (n, 3): the lattice cells' lowest corners; above (n, 8): where f > level at their corners;
     step: their side in grid cells.
@@ -88,5 +91,5 @@ def crossed_on_edges(store: ValueStore, level: np.float32, cells: np.ndarray,
     along = np.arange(step + 1)[:, None] * np.eye(3, dtype=int)[axis[once], None]
     points = np.minimum(start[once, None] + along, store.grid.shape - 1)
     is_above = store.values_at(points.reshape(-1, 3)).reshape(-1, step + 1) > level
-    crossed = points[:, :-1][is_above[:, :-1] != is_above[:, 1:]]
-    return np.minimum(crossed, store.grid.shape - 2)
+    edge, place = np.nonzero(is_above[:, :-1] != is_above[:, 1:])
+    return (points[edge, place][:, None] - AROUND[axis[once[edge]]]).reshape(-1, 3)
