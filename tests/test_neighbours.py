@@ -75,7 +75,15 @@ def test_points_share_a_cube_and_a_direction(rng):
         cube = neighbours.cubes(points, 0.4, given)
         assert np.array_equal(cube, np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1))
     with pytest.raises(UserError, match="too small"):
-        neighbours.cubes(points, 1e-6)
+        neighbours.cubes(points, 1e-17)
+
+
+@pytest.mark.parametrize("far", [1e5, 1e12])
+def test_one_far_point_changes_no_cube_of_the_others(rng, far):
+    points = np.vstack([rng.uniform(-1, 1, (300, 3)), np.full((1, 3), far)])
+    alone = neighbours.cubes(points[:-1], 0.25)
+    cube = neighbours.cubes(points, 0.25)
+    assert np.array_equal(cube[:-1], alone) and cube[-1] == alone.max() + 1
 
 
 def test_means_of_groups(rng):

@@ -139,7 +139,7 @@ def bad_files(folder):
     ("datasets.py create --shape knot -o none/old.ply", "does not exist"),
     ("datasets.py clean -f nan.npy -o old.ply", "all 200 points are NaN"),
     ("datasets.py clean -f cloud.ply -o old.ply --radius 1e-9", "nothing would be left"),
-    ("datasets.py clean -f cloud.ply -o old.ply --voxel 1e-9", "too small for a cloud"),
+    ("datasets.py clean -f cloud.ply -o old.ply --voxel 1e-20", "too small for a cloud"),
     ("datasets.py clean -f cloud.ply -o old.ply --removed gone.doc", "cannot write"),
     ("infer.py -mlp what.doc -o old.ply", "not a checkpoint"),
     ("infer.py", "no param_"),

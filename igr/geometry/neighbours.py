@@ -6,6 +6,8 @@ as --threads allows.
 
 from __future__ import annotations
 
+import math
+
 from helper import UserError
 from igr.backend import threads
 from igr.geometry import meshes
@@ -14,7 +16,9 @@ from igr.geometry.frames import Geometry
 import numpy as np
 from scipy.spatial import cKDTree
 
-MOST_CUBES = 1 << 20  # along a side: three such numbers and a direction fit into an int64
+MOST_CUBES = 1 << 20  # along a side, above which those with points are numbered
+MOST_KEYS = 1 << 60  # three numbers below MOST_CUBES and a direction fit into an int64
+EXACT = 2.0**53  # numbers below it are exact as float64
 
 # ----------------------------------------------------------------------------------------- searches
 
@@ -95,11 +99,17 @@ def cubes(points: np.ndarray, side: float, normals: np.ndarray | None = None) ->
     Raises UserError where the side is too small for the points.
     """
     place = np.floor((points - points.min(axis=0)) / side)
-    if not place.max() < MOST_CUBES:
+    if not place.max() < EXACT:
         raise UserError(f"cubes of side {side:g} are too small for a cloud of size "
                         f"{np.ptp(points, axis=0).max():g}")
+    if place.max() >= MOST_CUBES:  # few of these have points: one far point makes so many
+        place = np.stack([numbered(along) for along in place.T], axis=1)
     place = place.astype(np.int64)
-    keys = (place[:, 0] << 40) | (place[:, 1] << 20) | place[:, 2]
+    sizes = place.max(axis=0) + 1
+    keys = place[:, 0] * sizes[1] + place[:, 1]
+    if math.prod(map(int, sizes)) >= MOST_KEYS:
+        keys = numbered(keys)
+    keys = keys * sizes[2] + place[:, 2]
     if normals is not None:
         axis = np.abs(normals).argmax(axis=1)
         keys = 6 * keys + 2 * axis + (normals[np.arange(len(axis)), axis] > 0)
