@@ -30,9 +30,9 @@ from igr.formats import files
 from igr.geometry import meshes, neighbours, supported_components
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface import extraction
-from igr.refinement import trimming
+from igr.refinement import detail, trimming
 from igr.refinement.coloring import NEIGHBOURS, carry_colors
-from igr.refinement.detail import NEAR, Detail, fit
+from igr.refinement.detail import NEAR, Detail
 from igr.refinement.orientation import normals_of
 from igr.refinement.simplification import FEWEST, simplified
 import networks
@@ -234,8 +234,8 @@ def detailed(mesh: Geometry, work: Work) -> tuple[Geometry, Detail | None]:
     rounds = None if options.detail == "auto" else int(options.detail)
     cells = len(mesh.points) / CELL**2  # a mesh has about one vertex for each cell of the grid
     cell = CELL * grid.spacing if len(cloud.points) > CROWD * cells else None
-    fitted = fit(work.network.mlp.evaluate_with_gradient, cloud.points, rounds, cloud.held_out,
-                cell=cell, group=work.group)
+    fitted = detail.fit(work.network.mlp.evaluate_with_gradient, cloud.points, rounds,
+                        cloud.held_out, cell=cell, group=work.group)
     log.info(fitted.report)
     moved = fitted.move(mesh.points, options.level)
     np.clip(moved, grid.low, grid.points(grid.shape - 1), out=moved)

@@ -330,7 +330,7 @@ def make_parser() -> argparse.ArgumentParser:
     presets = helper.add_flags(settings, Settings)["preset"]
     presets.add_argument("--paper", action="store_true",
                          help="the settings of the paper's authors: 8 x 512, Adam, 100,000 steps "
-                         "of 16,384 points, no term, encoding or detail of ours; other flags "
+                         "of 16,384 points, no encoding, normals or detail of ours; other flags "
                          "change them; days on a CPU")
     options = parser.add_argument_group("options, which may change when a run is resumed")
     helper.add_flags(options, Options)

@@ -189,10 +189,12 @@ def train(job: Job) -> Path:
         cleaned.unlink()
         finish(start("train.py", "--resume", "-m", job.folder))
     else:
+        for old in job.folder.glob("param_*.h5"):  # first: they are of another cloud or other flags
+            old.unlink()
         os.replace(cleaned, job.cloud)
         flags.write_text(" ".join(wanted) + "\n")
         finish(start("train.py", "-f", job.cloud, "-m", job.folder, *wanted, "--overwrite"))
-    return max(job.folder.glob("param_*.h5"))
+    return max(job.folder.glob("param_*.h5"), key=lambda path: int(path.stem[len("param_"):]))
 
 
 def mesh(job: Job, checkpoint: Path) -> None:

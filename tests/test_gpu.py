@@ -97,7 +97,7 @@ def test_solvers(gpu, rng, name):
         assert np.abs(moved[0][key] - array).max() < 1e-5, key
 
 
-# with waves and the surface-to-point term, train.py's default, and as the paper has it
+# with waves, train.py's default, and as the paper has it
 RUNS = [pytest.param("", id="default"), pytest.param("--frequencies 0", id="paper")]
 
 

@@ -1,5 +1,4 @@
-"""The terms of the loss where their values are known, and the gradient of the surface-to-point
-term."""
+"""The terms of the loss where their values are known, and their sum."""
 
 import losses
 from losses import Samples, Weights

@@ -137,7 +137,7 @@ def extension_library() -> list:
 
 def test_of_a_gpu(standin):
     """test_gpu.py: gradients, inference, samples, solvers, runs, and their second halves; but for
-    the runs with waves and the surface-to-point term, whose functions standin.cpp does not have."""
+    the runs with waves, whose functions standin.cpp does not have."""
     assert "SKIPPED" not in run(standin, "-m", "pytest", "-q", "-rs", "tests/test_gpu.py",
                                 "-k", "not default")
 

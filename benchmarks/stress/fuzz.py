@@ -5,7 +5,7 @@
 For each format a few good files are cut, flipped, spliced and given absurd numbers. A reader may
 return a geometry (finite points, faces within them) or raise UserError with one line of text.
 Anything else counts as a traceback. "detail" and "training" then use damaged clouds, a fiftieth as
-many: infer.py's detail of a cloud, and a short training with its coarse meshes. Prints a line a
+many: infer.py's detail of a cloud, and a short training. Prints a line a
 format: how many files were read and refused, tracebacks, the slowest file in seconds, and how far
 the process's memory grew in MiB.
 """
@@ -273,7 +273,7 @@ def add_detail(path: Path) -> None:
 
 
 def train_shortly(path: Path) -> None:
-    """Train ten steps, with a coarse mesh of the network before each of the last eight."""
+    """Train ten steps."""
     settings = train.Settings(train_iter=10, dims=8, batch_size=8, knn=3)
     train.fit(path, path.with_name("run"), settings, train.Options(quiet=True), overwrite=True)
 

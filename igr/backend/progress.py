@@ -1,5 +1,7 @@
-"""Show how far the work has come: a training by a bar, or by ten lines where there is no terminal;
-other long work by a line every 20 seconds."""
+"""Show how far a training or another long work is.
+
+A training has a bar, or ten lines where there is no terminal; other work a line every 20 seconds.
+"""
 
 from __future__ import annotations
 

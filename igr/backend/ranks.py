@@ -1,5 +1,6 @@
-"""Let several processes (ranks) work as one under Open MPI's mpirun: one for each GPU, or any
-number on CPUs.
+"""Let several processes (ranks) work as one under Open MPI's mpirun.
+
+There is one for each GPU, or any number on CPUs:
 
     mpirun -n 4 python train.py -f cloud.ply -m run
     mpirun -n 4 python infer.py --grid-size 512

@@ -1,5 +1,6 @@
-"""The encoding gamma(x) = [x, o_0 sin(x), o_0 cos(x), ..., o_{K-1} sin(2^{K-1} x), ...] of IDR
-(Yariv et al. 2020) in nnabla's functions. igr/field/passes.py has the same in compiled code.
+"""Encode x by sines and cosines, in nnabla's functions; passes.py has the same in compiled code.
+
+gamma(x) = [x, o_0 sin(x), o_0 cos(x), ..., o_{K-1} sin(2^{K-1} x), ...] (IDR, Yariv et al. 2020).
 
 Departure from IDR: the amplitude o_k is 2^-k times BARF's window (Lin et al. 2021, eq. 14), so that
 every wave has slope 1, as x itself has. With equal amplitudes a step of the solver changes the

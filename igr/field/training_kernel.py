@@ -1,5 +1,7 @@
-"""The network's value and spatial gradient on the CPU as one nnabla function, with a closed double
-backward: the passes of igr/field/passes.py over shards of the points, one shard a thread.
+"""Compute f and its spatial gradient on the CPU as one nnabla function.
+
+Its double backward is in closed form: the passes of passes.py over shards of the points, one shard
+a thread.
 
 Each thread runs its shard through all layers in compiled code that does not hold the GIL, with
 single-threaded BLAS and in work buffers made once.

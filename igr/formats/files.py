@@ -1,4 +1,4 @@
-"""Reading and writing the files of clouds and meshes.
+"""Read or write the file of a cloud or mesh, in the format that its suffix names.
 
 Reads .ply .obj .off .stl .glb .gltf .vtk .pcd .ptx .npy .npz .las .laz .e57, tables of points as
 .xyz .pts .txt .csv .asc .xyzn .xyzrgb, and any of them with .gz added; writes meshes as .ply .obj

@@ -5,7 +5,7 @@
     seeds       find cells on the surface, on lattices that get finer near it
     tracing     follow the surface from cell to cell
     marching    marching cubes block by block
-    extraction  the level set as one mesh
+    extraction  the level set as one mesh, and the memory that it needs
 
 It may import geometry, backend.
 """

@@ -3,7 +3,7 @@
     checks     warn about clouds that train badly
     cleaning   remove duplicates and outliers, thin
     alignment  several scans as one cloud
-    noise      scatter of the points
+    noise      scatter and spacing of the points: are they few or scattered?
     winding    normals by winding numbers
     normals    given normals checked, missing ones estimated
 

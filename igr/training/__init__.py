@@ -6,7 +6,7 @@
     monitoring       evaluate the surface during training
     locks            one training at a time in a folder
     runs             the run folder: checkpoints, log, resuming
-    loop             one step, the plan of all steps, the loop
+    loop             one step, the plan of all steps with their rates, the loop
 
 It may import pointcloud, field, isosurface, geometry, backend.
 """

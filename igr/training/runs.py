@@ -43,7 +43,7 @@ class Checkpoint(NamedTuple):
     path: Path
     parameters: dict  # name -> float32 array
     info: dict  # what save_checkpoint was given
-    state: dict  # arrays by name: the solver's (solvers.state_of), the pool's
+    state: dict  # arrays by name: the solver's, see solvers.state_of
 
 
 class RunFolder:

@@ -1,5 +1,6 @@
-"""Draw the samples of a training step: x (B, 3) on the surface with their normals n (B, 3), and
-y (U + B, 3) in free space.
+"""Draw the samples of a training step: points on the surface and points of free space.
+
+x (B, 3) are points of the cloud, n (B, 3) their normals, y (U + B, 3) lie in free space.
 
 HostSamples draws with numpy for the CPU's kernel, GraphSamples within the graph for a GPU. Both
 give a resumed run the samples that it would have had without the stop. All lengths are in the unit

@@ -1,5 +1,4 @@
-"""Step the weights by Adam (Kingma & Ba 2015) and Muon (Jordan 2024),
-on the CPU's kernel or in nnabla's graph.
+"""Step the weights by Adam (Kingma & Ba 2015) or Muon (Jordan 2024), compiled or in the graph.
 
 Muon steps a hidden matrix W (in, out) with gradient G along its momentum, orthogonalised:
 

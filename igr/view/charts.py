@@ -1,5 +1,7 @@
-"""Charts drawn by matplotlib into arrays of pixels: a training's curves, slices of a field, the
-legend of a coloured mesh. No display is needed."""
+"""Draw charts into arrays of pixels: a training's curves, slices of a field, legends.
+
+matplotlib draws them; no display is needed.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Colours of shapes: one by its name, the file's own, the directions of normals, or distances on a
-scale. They are sRGB in [0, 1]."""
+"""Choose the colours of a shape: a name's, the file's, its normals' or its distances'.
+
+They are sRGB in [0, 1].
+"""
 
 from __future__ import annotations
 
