@@ -80,8 +80,8 @@ class Settings:
         "at most 8, and 0 for noisy points")
     tau: float | None = flag(
         None, type=number(float, 0, MOST_WEIGHT),
-        help=f"weight of the normals term; default: {schedule.TAU:g}, for normals of exact points "
-        f"by winding numbers {schedule.WINDING_TAU:g}")
+        help=f"weight of the normals term; default: {schedule.TAU:g}, for normals by winding "
+        f"numbers {schedule.EXACT_TAU:g} of exact and {schedule.NOISY_TAU:g} of noisy points")
     with_normals: bool = flag(False, help="use the cloud's normals")
     winding: bool | None = flag(
         None, action=helper.Switch,

@@ -174,7 +174,8 @@ def clean(job: Job, scan: Path) -> None:
 
     cleaned = job.folder / "cleaned.ply"
     finish(start("datasets.py", "clean", "-f", scan, "-o", cleaned))
-    files.check_digits(job.mesh, files.read(cleaned).points)
+    if job.mesh.suffix.lower() in files.SEVEN_DIGITS:
+        files.check_digits(job.mesh, files.read(cleaned).points)
 
 
 def train(job: Job) -> Path:

@@ -1,8 +1,9 @@
 """Normals of a cloud against those of the surface that it was made from."""
 
 from igr.geometry import regression, shapes
-from igr.geometry.neighbours import tree_of
+from igr.geometry.neighbours import kth_distance, tree_of
 from igr.pointcloud import normals
+from igr.pointcloud.noise import Measurements
 from igr.refinement import detail, orientation
 
 import numpy as np
@@ -49,25 +50,46 @@ def test_quadrics_mend_rough_normals_and_leave_the_other_side_alone(rng):
     assert degrees(got[:20_000], truth).mean() < 3 and degrees(-got[20_000:], truth).mean() < 3
 
 
+def measured(points):
+    tree = tree_of(points)
+    return Measurements.of(tree, kth_distance(tree, 10)[:, None], 10)
+
+
 @pytest.mark.parametrize("oriented", [20_000, 3_000])
 def test_estimated_normals_look_outwards(monkeypatch, oriented):
     """Of a bent solid with edges and a thin stroke; and where most follow some."""
     monkeypatch.setattr(normals, "ORIENTED", oriented)
     cloud = shapes.sample("letter", 12_000)
-    got, agree = normals.estimated(tree_of(cloud.points.astype(np.float32)))
+    got, agree = normals.estimated(measured(cloud.points.astype(np.float32)))
     assert agree and got.dtype == np.float32
     assert np.linalg.norm(got, axis=1) == pytest.approx(1, abs=1e-5)
     off = degrees(got, cloud.normals)
     assert np.median(off) < 0.5 and (off > 90).mean() < 0.005
 
 
-def test_more_iterations_where_the_sides_do_not_agree(monkeypatch):
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_scattered_points_get_normals_of_more_neighbours(rng, share):
+    """Of two spheres that nearly touch; share: of the spacing, the scatter."""
+    directions = rng.standard_normal((16_000, 3))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    spacing = (4 * np.pi * 0.5**2 / 8_000) ** 0.5
+    points = 0.5 * directions + share * spacing * rng.standard_normal(directions.shape)
+    points[::2] += [1.05, 0, 0]
+    cloud = measured(points)
+    assert cloud.scattered
+    got, agree = normals.estimated(cloud)
+    off = degrees(got, directions)
+    assert agree and (off > 90).mean() < 0.005 and off.mean() < 9
+    exact = regression.of_quadrics(cloud.tree, got)
+    assert degrees(exact, directions).mean() > 2 * off.mean()
+
+
+def test_more_iterations_where_the_sides_do_not_agree():
     """A cube with tunnels takes more than 12."""
     cloud = shapes.sample("sponge", 20_000)
-    got, agree = normals.estimated(tree_of(cloud.points))
+    got, agree = normals.estimated(measured(cloud.points))
     assert agree and ((got * cloud.normals).sum(axis=1) < 0).mean() < 0.005
-    monkeypatch.setattr(normals, "ITERATIONS", (12,))
-    assert not normals.estimated(tree_of(cloud.points))[1]
+    assert not normals._estimated(measured(cloud.points), 12, False)[1]
 
 
 def test_sides_that_do_not_agree_are_noticed(rng):

@@ -322,7 +322,7 @@ def test_normals_are_set_to_length_one_and_it_is_said(script, tmp_path):
     cloud = shapes.sample("sphere", 300)
     files.write(tmp_path / "c.ply", cloud._replace(normals=3 * cloud.normals))
     line = "train.py -f c.ply -m run --dims 16 -b 32 -k 5 -ti 5 --with-normals"
-    assert "normals of length 3 to 3, set to 1" in script(line).stdout
+    assert "normals of length 3 to 3, set to 1" in script(line).stderr
     normals = cloud.normals.copy()
     normals[7] = 0
     files.write(tmp_path / "c.ply", cloud._replace(normals=normals))
@@ -333,7 +333,7 @@ def test_inward_normals_are_turned_and_it_is_said(script, tmp_path):
     cloud = shapes.sample("sphere", 800)
     files.write(tmp_path / "c.ply", cloud._replace(normals=-cloud.normals))
     line = "train.py -f c.ply -m run --dims 64 -b 128 -k 10 -ti 200 --with-normals --quiet"
-    assert "look inwards, turned round" in script(line).stdout
+    assert "look inwards, turned round" in script(line).stderr
     script("infer.py --grid-size 32 -o mesh.ply --quiet")
     mesh = files.read(tmp_path / "mesh.ply")
     corners = mesh.points[mesh.faces]

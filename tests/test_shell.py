@@ -205,10 +205,10 @@ def test_reconstruct_fails_where_a_script_does(calls_of, script):
 
 
 def test_reconstruct_merges_scans_and_names_the_mesh(calls_of):
-    calls = calls_of("a.ply b.ply -o out.glb --quality draft")[0]
+    calls = calls_of("a.ply b.ply -o out.obj --quality draft")[0]
     assert calls[0] == "datasets.py merge -f a.ply b.ply -o out_run/merged.ply"
     assert calls[1] == "datasets.py clean -f out_run/merged.ply -o out_run/cleaned.ply"
-    assert "-o out.glb --grid-size 256" in calls[3]
+    assert "-o out.obj --grid-size 256" in calls[3]
 
 
 def test_reconstruct_names_the_mesh_of_a_packed_scan(calls_of, tmp_path):

@@ -88,6 +88,6 @@ def test_damaged_clouds_are_used_or_refused(tmp_path, use):
 
 def test_a_cloud_too_far_for_detail_is_refused(tmp_path):
     path = tmp_path / "far.xyz"
-    path.write_text("1e90 0 0\n0 1 0\n0 0 1\n" * 20)
+    path.write_text("1e20 0 0\n0 1 0\n0 0 1\n" * 20)
     with pytest.raises(UserError, match="times farther away"):
         fuzz.add_detail(path)

@@ -23,6 +23,7 @@ SMOOTHED = (36, 96)  # fewest and most of them, where points scatter
 SHEET = 8  # neighbours; those on one sheet with a point are compared with it
 SLOPE = 0.2  # of the way to such a neighbour over the tangent planes, at most
 MIXED = 0.3  # pairs of neighbours with opposite normals, in square roots of the number of points
+MIXED_SCATTERED = 1.0  # the same of points that scatter, some of which stand on their heads
 
 
 def estimated(measured: Measurements) -> tuple[np.ndarray, bool]:
@@ -61,11 +62,13 @@ def _estimated(measured: Measurements, iterations: int, scattered: bool):
         count += PER_SCATTER * measured.scatter / max(measured.spacing, TINY)
         count = int(np.clip(count, *SMOOTHED))
     normals = of_quadrics(tree, rough, count)
-    return normals, sides_agree(tree_of_first, normals[: len(first)])
+    most = MIXED_SCATTERED if scattered else MIXED
+    return normals, sides_agree(tree_of_first, normals[: len(first)], most)
 
 
-def sides_agree(tree: cKDTree, normals: np.ndarray) -> bool:
-    """Do normals (N, 3) at a tree's points look to one side of each sheet?
+def sides_agree(tree: cKDTree, normals: np.ndarray, most: float = MIXED) -> bool:
+    """Do normals (N, 3) at a tree's points look to one side of each sheet, but for `most` pairs of
+    neighbours, in square roots of N?
 
     An open sheet without much of an inside, such as a terrain, has parts that winding numbers turn
     one way and parts that they turn the other; where these meet, neighbours have opposite normals.
@@ -78,11 +81,11 @@ def sides_agree(tree: cKDTree, normals: np.ndarray) -> bool:
     rise = np.maximum(np.abs(np.einsum("nki,ni->nk", away, normals)),
                       np.abs(np.einsum("nki,nki->nk", away, normals[index])))
     opposite = (rise < SLOPE * distance) & (cosine < -AGREEMENT)
-    return bool(opposite.sum() <= MIXED * len(points) ** 0.5)
+    return bool(opposite.sum() <= most * len(points) ** 0.5)
 
 
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
-    """Normals (N, 3) of points (N, 3) at length 1 and looking outwards; says what it changed.
+    """Normals (N, 3) of points (N, 3) at length 1 and looking outwards; warns of what it changed.
 
     Raises UserError for normals that are zero or not finite.
     """
@@ -92,10 +95,10 @@ def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
         raise UserError(f"{path}: {bad.sum()} of {len(normals)} normals are zero or not finite; "
                         "leave out --with-normals or mend them")
     if np.abs(length - 1).max() > 0.01:
-        log.info(f"{path}: normals of length {length.min():.3g} to {length.max():.3g}, set to 1")
+        log.warning(f"{path}: normals of length {length.min():.3g} to {length.max():.3g}, set to 1")
     normals = normals / length
     # over a closed surface the integral of <x, n> is three times the volume
     if ((points - points.mean(axis=0)) * normals).sum(axis=1).mean() < 0:
-        log.info(f"{path}: the normals look inwards, turned round")
+        log.warning(f"{path}: the normals look inwards, turned round")
         return -normals
     return normals
