@@ -5,7 +5,7 @@
     neighbours            search trees, spacing, distinct points, cubes, distance to a surface
     regression            local polynomial fits of heights over a surface
     supported_components  which pieces of a mesh the points support
-    metrics               Chamfer, Hausdorff and the other distances of the tables
+    metrics               Chamfer, Hausdorff, F-score: the protocols of the tables
     tubes                 tubes around closed curves
     shapes                built-in shapes with exact surfaces
 

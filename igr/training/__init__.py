@@ -2,7 +2,7 @@
 
     solvers          Adam and Muon
     sampling         the points that a step sees
-    schedule         steps, batch, rate and frequencies by the cloud
+    schedule         steps, batch, largest rate and frequencies by the cloud
     monitoring       evaluate the surface during training
     locks            one training at a time in a folder
     runs             the run folder: checkpoints, log, resuming
