@@ -15,7 +15,6 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 ORIENTED = 1 << 16  # points whose sides winding numbers tell; the others follow these
-FEWER = 1 << 15  # of them, where points scatter and wider widths see no more in twice as many
 FOLLOWED = 4  # of them
 ITERATIONS = (12, 24)  # the second where neighbours do not agree after the first
 PER_SCATTER = 150  # neighbours of a quadric, beside QUADRIC, for a scatter of one spacing
@@ -49,7 +48,7 @@ def _estimated(measured: Measurements, iterations: int, scattered: bool):
     from igr.pointcloud import winding  # here: numba takes its time
 
     tree = measured.tree
-    first = tree.data[: FEWER if scattered else ORIENTED]
+    first = tree.data[:ORIENTED]
     tree_of_first = tree if len(first) == tree.n else neighbours.tree_of(first)
     scatter = measured.scatter if scattered else None
     rough = winding.normals_of(first, winding.widths(iterations, measured.spacing, scatter))
