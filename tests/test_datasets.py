@@ -19,6 +19,7 @@ import train
 
 import numpy as np
 import pytest
+import scipy.spatial
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
@@ -61,7 +62,7 @@ def test_a_default_start_builds_few_trees_and_measures_the_scatter_once(tmp_path
     files.write(tmp_path / "a.ply", Geometry(shapes.sample("sphere", 8000).points))
     trees, measured = [], []
     scatter = noise.scatter
-    monkeypatch.setattr(neighbours, "cKDTree", lambda points, **options: (
+    monkeypatch.setattr(scipy.spatial, "cKDTree", lambda points, **options: (
         trees.append(len(points)) or cKDTree(points, **options)))
     monkeypatch.setattr(noise, "scatter", lambda tree: measured.append(tree.n) or scatter(tree))
     for oriented, sizes in ((normals.ORIENTED, [6000]), (3000, [6000, 3000])):

@@ -7,6 +7,7 @@ as --threads allows.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from helper import UserError
 from igr.backend import threads
@@ -14,7 +15,9 @@ from igr.geometry import meshes
 from igr.geometry.frames import Geometry
 
 import numpy as np
-from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 MOST_CUBES = 1 << 20  # along a side, above which those with points are numbered
 MOST_KEYS = 1 << 60  # three numbers below MOST_CUBES and a direction fit into an int64
@@ -25,6 +28,8 @@ EXACT = 2.0**53  # numbers below it are exact as float64
 
 def tree_of(points: np.ndarray) -> cKDTree:
     """The search tree of points (N, 3), which it keeps as float64 in tree.data."""
+    from scipy.spatial import cKDTree  # here: its import takes 0.2 s
+
     # plain splits: built in half the time, and in a compact tree queries far from the cloud take
     # 30 times as long
     return cKDTree(points, compact_nodes=False, balanced_tree=False)

@@ -13,14 +13,16 @@ off samples whose normal disagrees: so the two sides of a thin sheet do not mix.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from igr.backend import threads
 from igr.geometry import neighbours
 from igr.geometry.meshes import TINY, unit_vectors
 
 import numpy as np
-from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 BLOCK = 1 << 13  # places that are fitted together: bounds the memory for their neighbours
 PATCH = (1 << 12, 1 << 16)  # fewest and most samples of a patch, without its rings

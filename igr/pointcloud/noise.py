@@ -8,13 +8,15 @@ Lengths are in the unit of the points.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from igr.geometry import neighbours
 from igr.geometry.meshes import TINY
 
 import numpy as np
-from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 NEIGHBOURS = 12  # through which scatter fits a quadric, in the frame of the next
 FRAME_NEIGHBOURS = 64

@@ -5,6 +5,8 @@ Lengths are in the unit frame. igr/refinement/orientation.py has the normals aft
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from helper import UserError, log
 from igr.geometry import neighbours
 from igr.geometry.meshes import TINY, unit_vectors
@@ -12,7 +14,9 @@ from igr.geometry.regression import AGREEMENT, QUADRIC, of_quadrics
 from igr.pointcloud.noise import Measurements
 
 import numpy as np
-from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 ORIENTED = 1 << 16  # points whose sides winding numbers tell; the others follow these
 FOLLOWED = 4  # of them
