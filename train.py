@@ -81,7 +81,7 @@ class Settings:
     tau: float | None = flag(
         None, type=number(float, 0, MOST_WEIGHT),
         help=f"weight of the normals term; default: {schedule.TAU:g}, for normals by winding "
-        f"numbers {schedule.EXACT_TAU:g} of exact and {schedule.NOISY_TAU:g} of noisy points")
+        f"numbers of exact points {schedule.EXACT_TAU:g}")
     with_normals: bool = flag(False, help="use the cloud's normals")
     winding: bool | None = flag(
         None, action=helper.Switch,

@@ -51,7 +51,7 @@ def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
     assert (found.train_iter, found.learning_rate) == (steps, rate)
     assert (found.frequencies == 0) == (noise == 0.02)
     assert found.winding == (n > 2_000)
-    assert found.tau == {0.0: 0.3, 0.002: 0.3, 0.006: 1.0, 0.02: 0.02}[noise] or n == 2_000
+    assert found.tau == {0.0: 0.3, 0.002: 0.3, 0.006: 1.0, 0.02: 1.0}[noise] or n == 2_000
 
 
 @pytest.mark.parametrize("quality, clean, noisy, batch", [
@@ -60,12 +60,6 @@ def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, c
     for deviation, steps in ((0, clean), (0.05, noisy)):
         found = completed(sphere(6_000, rng, deviation), quality=quality)
         assert (found.train_iter, found.batch_size) == (steps, batch)
-
-
-def test_the_weight_of_noisy_normals_is_small(rng):
-    noisy = completed(sphere(6_000, rng, 0.03))
-    assert noisy.winding and (noisy.tau, noisy.frequencies) == (schedule.NOISY_TAU, 0)
-    assert completed(sphere(6_000, rng, 0.03), with_normals=True).tau == schedule.TAU
 
 
 def test_what_is_given_stays(rng):

@@ -11,7 +11,6 @@ from typing import Any
 from helper import UserError, log
 from igr.field.encoding import frequencies_for
 from igr.pointcloud import normals
-from igr.pointcloud.noise import Measurements
 
 import numpy as np
 
@@ -22,7 +21,6 @@ BATCH = {"draft": 256, "normal": 512, "fine": 512}
 NOISY = 0.5  # scatter in spacings of the points, above which they are noisy
 TAU = 1.0  # of normals that are given, or of quadrics over many scattered points
 EXACT_TAU = 0.3  # of exact points, whose quadrics are rough where the surface is
-NOISY_TAU = 0.02  # the normals tell the sides; more teaches their noise
 RATE = 0.0025  # Muon's, at any length where the sides are known,
 SHORT = 4_000  # and up to so many steps where they are not; beyond, half of it
 ADAM_RATE = 0.005  # results/study.md
@@ -51,7 +49,7 @@ def choose(settings: Any, cloud: Any, ranks: int) -> dict[str, Any]:
     """The entries of train.Settings that are None, by the cloud: {name: value}. train_epoch may
     stay None, and one of train_iter and train_epoch is enough."""
     measured = cloud.measured
-    noisy = is_noisy(measured)
+    noisy = measured.scatter > NOISY * measured.spacing
     batch = settings.batch_size or BATCH[settings.quality]
     if settings.train_epoch or settings.train_iter:
         iterations = settings.train_iter
@@ -64,23 +62,11 @@ def choose(settings: Any, cloud: Any, ranks: int) -> dict[str, Any]:
     chosen = {
         "batch_size": batch,
         "train_iter": iterations,
-        "tau": tau_for(measured) if settings.winding else TAU,
+        "tau": EXACT_TAU if settings.winding and not measured.scattered else TAU,
         "frequencies": 0 if noisy else frequencies_for(measured.spacing),
         "learning_rate": rate_for(settings.solver, steps, sides_known),
     }
     return {name: value for name, value in chosen.items() if getattr(settings, name) is None}
-
-
-def is_noisy(measured: Measurements) -> bool:
-    """Do the points scatter so much that detail would be noise?"""
-    return measured.scatter > NOISY * measured.spacing
-
-
-def tau_for(measured: Measurements) -> float:
-    """The weight of normals by winding numbers."""
-    if is_noisy(measured):
-        return NOISY_TAU
-    return TAU if measured.scattered else EXACT_TAU
 
 
 def rate_for(solver: str, steps: int, sides_known: bool) -> float:
