@@ -319,7 +319,8 @@ def summary(job: Job, folder: Path) -> str:
 def make_parser() -> argparse.ArgumentParser:
     parser = helper.parser(__doc__)
     add = parser.add_argument
-    add("-f", "--fpath", help="point cloud to fit, or a mesh, of which the vertices are taken")
+    add("-f", "--fpath", help="point cloud to fit; of a mesh the vertices are taken, or points "
+        "on it where these are few")
     add("-m", "--monitor-path", default=FOLDER, help="run folder; made if missing")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true",
