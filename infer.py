@@ -41,7 +41,8 @@ from networks import Network
 import numpy as np
 
 FAR = 1.5  # spacings of the points: farther from them than that, the surface is the network's own
-HINT_POINTS = 1_000_000  # of larger clouds nobody is told that --trim auto may serve
+TRIM_POINTS = 1_000_000  # of a larger cloud so many tell where the points end
+HOLE = 0.2  # diameter of the largest hole that is closed, in parts of the cloud's longest side
 CELL = 0.5  # side of the cells in which points are averaged, in parts of the grid's
 CROWD = 2.0  # points for each of the surface's cells from which on they are averaged
 NOISY_SPACING = 3.0  # the least spacing of noisy points, in standard deviations of their noise
@@ -94,10 +95,17 @@ class Extraction:
     min_component: float | None = flag(
         None, type=number(float, 0, 1), metavar="F", alternatives="components",
         help="drop components with less than this share of the area")
+    fill: float | None = flag(
+        None, type=number(float, 0), metavar="D", alternatives="ends",
+        help="close holes in the points up to this diameter, in the cloud's units; where the "
+        "points end otherwise, the surface ends; default: "
+        f"{HOLE:g} of the cloud's longest side")
+    closed: bool = flag(False, alternatives="ends", help="cut off nothing, however far from the "
+                        "points the surface runs to close itself")
     trim: str | float | None = flag(
-        None, type=trim_distance, metavar="{auto,D}",
-        help="for open scans: cut off what is farther from the cloud than D, in its units; auto: "
-        "than its points suggest")
+        None, type=trim_distance, metavar="{auto,D}", alternatives="ends",
+        help="cut off all that is farther from the cloud than D, in its units; auto: than its "
+        "points suggest, so that no hole is closed")
     smooth_rims: bool = flag(False, help="smooth the rims of an open mesh")
     faces: int | None = flag(
         None, type=number(int, FEWEST), metavar="N",
@@ -152,7 +160,7 @@ def extracted(network: Network, options: Extraction, device: Device, group: Rank
     log.info(f"grid {' x '.join(map(str, grid.shape))}")
     if network.info.get("paper") and options.detail == "auto":
         log.info("detail: off, the paper has none; --detail with a number adds it")
-        options = replace(options, detail="off", keep_all=True)
+        options = replace(options, detail="off", keep_all=True, closed=not options.trim)
     work = Work(network, options, grid, group, known_cloud(network, options))
     mesh, stats = level_set(work, options.sub_batch_size or device.rows)
     fitted = None
@@ -250,28 +258,33 @@ def on_side(mesh: Geometry, grid: extraction.Grid) -> np.ndarray:
 
 
 def trimmed(mesh: Geometry, work: Work, noise: float) -> Geometry:
-    """Cut off what is far from the cloud, if --trim asks for it; else log a hint where much is far.
+    """Cut off what is far from the cloud and closes no hole, or what --trim says.
 
     noise: standard deviation of the points around the surface; all in the unit frame.
     """
-    cloud, trim = work.cloud, work.options.trim
-    if trim not in (None, "auto"):
-        values = neighbours.nearest(mesh.points, cloud.points)[0] * work.network.frame.scale
-        mesh, report = trimming.trim(mesh, values, float(trim))
-        log.info(f"--trim {trim:g}: {report}")
+    cloud, options = work.cloud, work.options
+    if cloud is None or options.closed or (options.level and not options.trim):
+        return mesh  # another level is meant to be away from the points
+    points = cloud.points
+    if len(points) > TRIM_POINTS:
+        points = points[np.random.default_rng(0).permutation(len(points))[:TRIM_POINTS]]
+    distance = neighbours.nearest(mesh.points, points)[0]
+    scale = work.network.frame.scale
+    if options.trim not in (None, "auto"):
+        mesh, report = trimming.trim(mesh, distance * scale, float(options.trim))
+        log.info(f"--trim {options.trim:g}: {report}")
         return mesh
-    # another level is meant to be away from the points; the hint must cost little
-    if trim is None and (cloud is None or work.options.level or len(cloud.points) > HINT_POINTS):
-        return mesh
-    values = trimming.distance_ratio(mesh.points, cloud.points, least=NOISY_SPACING * noise)
-    if trim == "auto":
+    values = trimming.distance_ratio(mesh.points, points, least=NOISY_SPACING * noise)
+    if options.trim is None:
+        hole = 2 * HOLE if options.fill is None else options.fill / scale
+        values, holes = trimming.closing_holes(mesh, values, FAR, distance, hole)
+        if holes:
+            log.info(f"closed where points are missing: up to {2 * scale * max(holes):.3g} across "
+                     "(--fill 0 cuts it off)")
+    if (values > FAR).any():
         mesh, report = trimming.trim(mesh, values, FAR)
-        log.info(f"--trim auto: {report}")
-        return mesh
-    share = trimming.far_share(mesh, values, FAR)
-    if share > 0.01:
-        log.info(f"{100 * share:.2g} % of the surface is far from all points; --trim auto cuts it "
-                 "off")
+        log.info(f"the surface ends where the points end: {report}"
+                 + ("" if options.trim else " (--closed keeps it)"))
     return mesh
 
 

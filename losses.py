@@ -1,8 +1,9 @@
 """The loss of IGR (Gropp et al. 2020, eq. 2), each term a mean.
 
-    L = mean |f(x)|  +  lam mean (|grad f(y)| - 1)^2  [ +  tau mean |grad f(x) - n| ]
+    L = mean |f(x)|  +  lam mean (|grad f(y)| - 1)^2  [ +  tau mean max(0, |grad f(x) - n| - t) ]
 
-x surface points, n their unit normals, y points of free space, f the network. The paper takes means
+x surface points, n their unit normals, y points of free space, f the network, t a tolerance: 0 in
+the paper. Normals of noisy points tell the sides; their directions are the noise's. The paper takes means
 too (1/|I| sum over the points, an expectation over y), and so does the authors' code
 (amosgropp/IGR, code/reconstruction/run.py). nnabla-examples differs: it sums f(x)^2 and
 |grad f(x) - n| over the batch, so its lam and tau depend on the batch size. Ours do not.
@@ -25,6 +26,7 @@ class Weights(NamedTuple):
 
     lam: float = 0.1  # of the eikonal term
     tau: float = 1.0  # of the normals term
+    tolerance: float = 0.0  # of the normals term, which differences up to it do not raise
 
 
 class Samples(NamedTuple):
@@ -51,9 +53,11 @@ def eikonal_loss(grad_y: nn.Variable) -> nn.Variable:
     return reductions.mean((norm(grad_y) - 1) ** 2)
 
 
-def normals_loss(grad_x: nn.Variable, n: nn.Variable) -> nn.Variable:
-    """mean |grad f(x) - n| of grad_x and n (B, 3): the surface faces as the points' normals do."""
-    return reductions.mean(norm(grad_x - n))
+def normals_loss(grad_x: nn.Variable, n: nn.Variable, tolerance: float = 0.0) -> nn.Variable:
+    """mean |grad f(x) - n| of grad_x and n (B, 3): the surface faces as the points' normals do;
+    only what is above a tolerance counts."""
+    away = norm(grad_x - n)
+    return reductions.mean(F.relu(away - tolerance) if tolerance else away)
 
 
 def igr_loss(mlp, samples: Samples, weights: Weights) -> dict:
@@ -69,6 +73,6 @@ def igr_loss(mlp, samples: Samples, weights: Weights) -> dict:
     eikonal = eikonal_loss(grad if n is None else grad[batch:])
     if n is None:
         return {"points": points, "eikonal": eikonal, "loss": points + weights.lam * eikonal}
-    normals = normals_loss(grad[:batch], n)
+    normals = normals_loss(grad[:batch], n, weights.tolerance)
     loss = points + weights.lam * eikonal + weights.tau * normals
     return {"points": points, "eikonal": eikonal, "normals": normals, "loss": loss}

@@ -82,11 +82,15 @@ class Settings:
         None, type=number(float, 0, MOST_WEIGHT),
         help=f"weight of the normals term; default: {schedule.TAU:g}, for normals by winding "
         f"numbers of exact points {schedule.EXACT_TAU:g}")
+    tolerance: float | None = flag(
+        None, type=number(float, 0, 2),
+        help="of the normals term: what |grad f - n| has up to this costs nothing; default: "
+        f"{schedule.TOLERANCE:g} for estimated normals of noisy points, else 0")
     with_normals: bool = flag(False, help="use the cloud's normals")
     winding: bool | None = flag(
         None, action=helper.Switch,
-        help="estimate normals by winding numbers; default: of all but few points, where "
-        "neighbours agree on the sides")
+        help="estimate normals: by winding numbers, or by neighbours where the surface is open; "
+        "default: of all but few points, where neighbours agree on the sides")
     dims: int = flag(128, type=number(int, 8), help="width of the network; the paper has 512")
     knn: int = flag(
         10, "-k", type=number(int, 1),
@@ -237,7 +241,7 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start, group: rank
         samples = HostSamples(cloud, sizes, settings.seed, start.step, group.rank, group.size)
     else:
         samples = GraphSamples(cloud, sizes, settings.seed, start.step, group.rank)
-    weights = losses.Weights(settings.lam, settings.tau)
+    weights = losses.Weights(settings.lam, settings.tau, settings.tolerance)
     solver = solvers.make(settings.solver, mlp.kernel)
     trainer = Trainer(losses.igr_loss(mlp, samples, weights), mlp, solver, samples, group)
     if checkpoint:

@@ -64,7 +64,11 @@ class Options:
 
     quality: str = helper.flag("normal", choices=("draft", "normal", "fine"),
                                help="of train.py; a draft is meshed on a grid of 256, else 512")
-    trim: bool = helper.flag(False, help="cut the mesh where it is far from the points")
+    closed: bool = helper.flag(False, alternatives="ends",
+                               help="close the mesh also where the scan is open")
+    trim: bool = helper.flag(False, alternatives="ends",
+                             help="cut the mesh wherever it is far from the points, at small "
+                             "holes, too")
     faces: int | None = helper.flag(None, type=helper.number(int, 4), metavar="N",
                                     help="simplify the mesh to about N faces")
     with_normals: bool = helper.flag(False, help="use the normals of the cloud's file")
@@ -77,6 +81,7 @@ class Options:
     def of_meshing(self) -> list[str]:
         """infer.py's flags."""
         return ["--grid-size", "256" if self.quality == "draft" else "512",
+                *(["--closed"] if self.closed else []),
                 *(["--trim", "auto"] if self.trim else []),
                 *(["--faces", str(self.faces)] if self.faces else [])]
 
@@ -141,8 +146,8 @@ def job_of(words: list[str]) -> Job:
     helper.add_flags(parser, Options)
     args, unknown = parser.parse_known_args(words)
     if unknown:
-        refuse(f"there is no flag {unknown[0]}; there are -o, --quality, --trim, --faces and "
-               "--with-normals. The scripts have more: see docs/guide.md")
+        refuse(f"there is no flag {unknown[0]}; there are -o, --quality, --closed, --trim, "
+               "--faces and --with-normals. The scripts have more: see docs/guide.md")
     if not args.clouds:
         refuse("it needs a cloud, or several scans")
     here = Path(args.folder).absolute()

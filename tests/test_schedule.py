@@ -50,6 +50,7 @@ def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
     found = completed(sphere(n, rng, noise))
     assert (found.train_iter, found.learning_rate) == (steps, rate)
     assert (found.frequencies == 0) == (noise == 0.02)
+    assert found.tolerance == (schedule.TOLERANCE if noise == 0.02 else 0)
     assert found.winding == (n > 2_000)
     assert found.tau == {0.0: 0.3, 0.002: 0.3, 0.006: 1.0, 0.02: 1.0}[noise] or n == 2_000
 
@@ -65,7 +66,7 @@ def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, c
 def test_what_is_given_stays(rng):
     noisy = sphere(5_000, rng, 0.05)
     flags = {"train_iter": 70, "frequencies": 3, "learning_rate": 0.01, "batch_size": 40,
-             "winding": True, "tau": 2.0}
+             "winding": True, "tau": 2.0, "tolerance": 0.1}
     assert completed(noisy, **flags) == train.Settings(test_rate=0.25, **flags)
     assert completed(noisy, train_epoch=2).train_iter is None
     assert completed(noisy, solver="adam").learning_rate == schedule.ADAM_RATE

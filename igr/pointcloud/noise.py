@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 NEIGHBOURS = 12  # through which scatter fits a quadric, in the frame of the next
 FRAME_NEIGHBOURS = 64
 SAMPLE = 1_000  # points at which scatter is measured
+UNKNOWNS = 6  # of a quadric
+TWO_SHEETS = 1.5  # kurtosis of heights about a quadric, below which they are those of two sheets
 
 SCATTERED = 0.2  # scatter in spacings, above which points lie beside the surface; clean: below 0.16
 FEW = 5_000  # points; of fewer, each one counts
@@ -54,17 +56,24 @@ def scatter(tree: cKDTree, seed: int = 0) -> float:
     standard deviation of their nearest neighbours from a quadric.
 
     The quadric is a height over the plane of more neighbours, for where the scatter is as large as
-    the spacing, the nearest ones have no plane. Outliers do not count, since they are few. 0 where
-    the points are too few to tell.
+    the spacing, the nearest ones have no plane. Where these lie on two sheets, as the faces of a
+    thin plate are, only those on the place's own sheet count. Outliers do not count, since they
+    are few. 0 where the points are too few to tell.
     """
     if tree.n < 2 * NEIGHBOURS:
         return 0.0
     places = tree.data[np.random.default_rng(seed).permutation(tree.n)[:SAMPLE]]
     wide = min(FRAME_NEIGHBOURS, tree.n - 1)
     index = neighbours.search(tree, places, wide + 1)[1]
-    heights, x, y = _over_plane(tree.data[index] - places[:, None])
-    near = slice(0, NEIGHBOURS + 1)
-    return float(np.median(_deviations(heights[:, near], x[:, near], y[:, near])))
+    around = _over_plane(tree.data[index] - places[:, None])
+    near = np.broadcast_to(np.arange(NEIGHBOURS + 1), (len(places), NEIGHBOURS + 1))
+    beside = _residuals(*around)
+    two = _kurtosis(beside) < TWO_SHEETS
+    own = (beside > 0) == (beside[:, :1] > 0)  # on the sheet of the place itself
+    near = np.where(two[:, None], np.argsort(~own, axis=1, kind="stable")[:, : near.shape[1]], near)
+    heights, x, y = (np.take_along_axis(values, near, axis=1) for values in around)
+    freedom = near.shape[1] - UNKNOWNS
+    return float(np.median(np.sqrt((_residuals(heights, x, y) ** 2).sum(axis=1) / freedom)))
 
 
 def _over_plane(around: np.ndarray) -> np.ndarray:
@@ -74,12 +83,17 @@ def _over_plane(around: np.ndarray) -> np.ndarray:
     return np.moveaxis(around @ axes, 2, 0)
 
 
-def _deviations(heights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Standard deviations (N,) of heights (N, K) from the quadrics in x and y through them."""
+def _residuals(heights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Heights (N, K) over the quadrics in x and y (N, K) through them."""
     size = np.maximum(np.abs([x, y]).max(axis=(0, 2)), TINY)[:, None]
     x = x / size
     y = y / size
     basis, _ = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2))
-    fitted = np.einsum("nki,nji,nj->nk", basis, basis, heights)
-    unknowns = basis.shape[2]
-    return np.sqrt(((heights - fitted) ** 2).sum(axis=1) / (heights.shape[1] - unknowns))
+    return heights - np.einsum("nki,nji,nj->nk", basis, basis, heights)
+
+
+def _kurtosis(values: np.ndarray) -> np.ndarray:
+    """The mean fourth power over the squared mean square (N,) of values (N, K) of mean 0: 3 of a
+    normal distribution, 1 of two values."""
+    square = values**2
+    return (square**2).mean(axis=1) / np.maximum(square.mean(axis=1) ** 2, TINY)

@@ -5,13 +5,14 @@ Lengths are in the unit frame. igr/refinement/orientation.py has the normals aft
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from helper import UserError, log
 from igr.geometry import neighbours
 from igr.geometry.meshes import TINY, unit_vectors
-from igr.geometry.regression import AGREEMENT, QUADRIC, of_quadrics
+from igr.geometry.regression import QUADRIC, of_quadrics
 from igr.pointcloud.noise import Measurements
+from igr.pointcloud.sheets import Sheets, pairs_on_sheets
 
 import numpy as np
 
@@ -23,50 +24,80 @@ FOLLOWED = 4  # of them
 ITERATIONS = (12, 24)  # the second where neighbours do not agree after the first
 PER_SCATTER = 150  # neighbours of a quadric, beside QUADRIC, for a scatter of one spacing
 SMOOTHED = (36, 96)  # fewest and most of them, where points scatter
-SHEET = 8  # neighbours; those on one sheet with a point are compared with it
-SLOPE = 0.2  # of the way to such a neighbour over the tangent planes, at most
+PLANE = 48  # neighbours of a plane at most, by which sheets are followed
 MIXED = 0.3  # pairs of neighbours with opposite normals, in square roots of the number of points
-MIXED_SCATTERED = 1.0  # the same of points that scatter, some of which stand on their heads
+MIXED_SCATTERED = 2.0  # the same of points that scatter, some of which stand on their heads
 
 
-def estimated(measured: Measurements) -> tuple[np.ndarray, bool]:
-    """Unit normals (N, 3) float32, outwards, of a cloud's points in random order: those of
-    quadrics, with the sides that winding numbers tell; and whether neighbours agree on the sides.
+class Estimate(NamedTuple):
+    """Normals of a cloud without any, and how their sides were told."""
 
-    Points are taken as exact unless they scatter, and as scattered where neighbours do not agree
-    on the sides of exact ones. Raises UserError where the points span no size.
+    normals: np.ndarray  # (N, 3) float32, unit
+    agree: bool  # neighbours agree on the sides
+    report: str  # how the sides were told, in a line
+    view: np.ndarray | None = None  # (3,), unit: all of an open cloud faces this direction
+
+
+def estimated(measured: Measurements) -> Estimate:
+    """Normals, outwards, of a measured cloud's points in random order: those of quadrics, with
+    sides that are told by the first of these that neighbours agree on:
+
+    - a direction that the whole cloud faces, as a height field or a depth image does;
+    - winding numbers, with points taken as exact unless they scatter, and as scattered where
+      neighbours do not agree on the sides of exact ones;
+    - neighbours along each sheet, of which winding numbers tell to which side most of it looks.
+
+    Raises UserError where the points span no size.
     """
+    tree = measured.tree
+
+    def judged(sides: np.ndarray, scattered: bool, report: str, view=None) -> Estimate:
+        found = of_quadrics(tree, sides, quadric_size(measured, scattered))
+        agree = sides_agree(tree, found, MIXED_SCATTERED if scattered else MIXED)
+        return Estimate(found.astype(np.float32), agree, report, view)
+
+    sheets = Sheets.of(tree, min(quadric_size(measured, measured.scattered), PLANE))
+    view = sheets.view(measured)
+    if view is not None:
+        toward = " ".join(f"{x:.2g}" for x in view)
+        estimate = judged(sheets.turned_to(view), True, f"all points face ({toward})", view)
+        if estimate.agree:
+            return estimate
     ways = [(iterations, True) for iterations in ITERATIONS]
     if not measured.scattered:
         ways = [(iterations, False) for iterations in ITERATIONS] + ways[:1]
     for iterations, scattered in ways:
-        normals, agree = _estimated(measured, iterations, scattered)
-        if agree:
-            break
-    return normals.astype(np.float32), agree
+        sides = _by_winding(measured, iterations, scattered)
+        estimate = judged(sides, scattered, "by winding numbers")
+        if estimate.agree:
+            return estimate
+        estimate = judged(sheets.turned_to(sides), scattered, "by neighbours on each sheet")
+        if estimate.agree:
+            return estimate
+    return estimate._replace(report="neighbours do not agree on them")
 
 
-def _estimated(measured: Measurements, iterations: int, scattered: bool):
-    """estimated() in one way. The more points scatter, the wider are the winding numbers' widths
-    and the more neighbours has a quadric."""
+def quadric_size(measured: Measurements, scattered: bool) -> int:
+    """The number of neighbours that a quadric is fitted to."""
+    if not scattered:
+        return QUADRIC
+    wider = PER_SCATTER * measured.scatter / max(measured.spacing, TINY)
+    return int(np.clip(QUADRIC + wider, *SMOOTHED))
+
+
+def _by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.ndarray:
+    """Rough unit normals (N, 3) with the sides that winding numbers tell. The more points scatter,
+    the wider are the widths."""
     from igr.pointcloud import winding  # here: numba takes its time
 
-    tree = measured.tree
-    first = tree.data[:ORIENTED]
-    tree_of_first = tree if len(first) == tree.n else neighbours.tree_of(first)
+    first = measured.tree.data[:ORIENTED]
     scatter = measured.scatter if scattered else None
     rough = winding.normals_of(first, winding.widths(iterations, measured.spacing, scatter))
-    if len(first) < tree.n:
-        distance, index = neighbours.search(tree_of_first, tree.data, FOLLOWED)
-        weight = 1 / np.maximum(distance, TINY)
-        rough = unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
-    count = QUADRIC
-    if scattered:
-        count += PER_SCATTER * measured.scatter / max(measured.spacing, TINY)
-        count = int(np.clip(count, *SMOOTHED))
-    normals = of_quadrics(tree, rough, count)
-    most = MIXED_SCATTERED if scattered else MIXED
-    return normals, sides_agree(tree_of_first, normals[: len(first)], most)
+    if len(first) == measured.tree.n:
+        return rough
+    distance, index = neighbours.search(neighbours.tree_of(first), measured.tree.data, FOLLOWED)
+    weight = 1 / np.maximum(distance, TINY)
+    return unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
 
 
 def sides_agree(tree: cKDTree, normals: np.ndarray, most: float = MIXED) -> bool:
@@ -76,15 +107,7 @@ def sides_agree(tree: cKDTree, normals: np.ndarray, most: float = MIXED) -> bool
     An open sheet without much of an inside, such as a terrain, has parts that winding numbers turn
     one way and parts that they turn the other; where these meet, neighbours have opposite normals.
     """
-    points = tree.data
-    distance, index = neighbours.search(tree, points, min(SHEET, tree.n - 1) + 1)
-    distance, index = distance[:, 1:], index[:, 1:]  # the first is the point itself
-    away = points[index] - points[:, None]
-    cosine = np.einsum("nki,ni->nk", normals[index], normals)
-    rise = np.maximum(np.abs(np.einsum("nki,ni->nk", away, normals)),
-                      np.abs(np.einsum("nki,nki->nk", away, normals[index])))
-    opposite = (rise < SLOPE * distance) & (cosine < -AGREEMENT)
-    return bool(opposite.sum() <= most * len(points) ** 0.5)
+    return pairs_on_sheets(tree, normals).opposite() <= most * len(normals) ** 0.5
 
 
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:

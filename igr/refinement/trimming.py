@@ -1,9 +1,10 @@
 """Cut a mesh where it is far from its cloud: open ends, and what no point supports.
 
-A network's surface is closed, or runs on to the side of the box, even where the scan is open. Here
-each vertex has a value that says how far it is from the cloud, and the mesh is cut through its
-faces along the line {value = limit}. The value is a distance, or distance_ratio(), which needs no
-number from the user. Mesh and cloud are in the same frame; any frame will do.
+A network's surface is closed, or runs on to the side of the box, even where the scan is open. What
+closes a hole may stay. Each vertex has a value that says how far it is from the cloud, and the mesh
+is cut through its faces along the line {value = limit}. The value is a distance, or
+distance_ratio(), which needs no number from the user. Mesh and cloud are in the same frame; any
+frame will do.
 """
 
 from __future__ import annotations
@@ -44,6 +45,25 @@ def distance_ratio(vertices: np.ndarray, cloud: np.ndarray, neighbour: int = 10,
     lengths, index = neighbours.search(tree, cloud, [*range(1, k + 1)])
     spacing = np.median(lengths[index, -1], axis=1)
     return distance / np.maximum(spacing, max(least, TINY))[nearest]
+
+
+def closing_holes(mesh: Geometry, values: np.ndarray, limit: float, distance: np.ndarray,
+                  hole: float) -> tuple[np.ndarray, list[float]]:
+    """Tell what closes a hole in the points from what runs on where they end.
+
+    mesh: with values (N,), as trim() takes them, and distances (N,) to the cloud; hole: diameter of
+    the largest hole that is closed, in the distances' unit. A region above the limit closes a hole
+    if none of it is farther from the points than half of that: a flat lid over a round hole is so
+    far in its middle.
+
+    Returns the values, at most `limit` in these regions, and how far from the points each is.
+    """
+    region = _regions(mesh.faces, values > limit)
+    deepest = np.zeros(len(values))
+    np.maximum.at(deepest, region, distance)
+    closes = (values > limit) & (deepest[region] <= hole / 2)
+    return (np.where(closes, limit, values),
+            [float(depth) for depth in np.unique(deepest[region[closes]])])
 
 
 def far_share(mesh: Geometry, values: np.ndarray, limit: float) -> float:

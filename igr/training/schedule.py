@@ -1,4 +1,4 @@
-"""Choose steps, batch, rate and frequencies from the cloud's size, spacing and noise.
+"""Choose steps, batch, weights, rate and frequencies from the cloud's size, spacing and noise.
 
 Many steps and high frequencies bring detail, and where the points are noisy they bring the noise.
 results/surfaces.md has what chose the figures. A cloud is a datasets.PointCloud.
@@ -21,13 +21,14 @@ BATCH = {"draft": 256, "normal": 512, "fine": 512}
 NOISY = 0.5  # scatter in spacings of the points, above which they are noisy
 TAU = 1.0  # of normals that are given, or of quadrics over many scattered points
 EXACT_TAU = 0.3  # of exact points, whose quadrics are rough where the surface is
+TOLERANCE = 0.3  # of estimated normals of noisy points, 17 degrees: directions teach their noise
 RATE = 0.0025  # Muon's, at any length where the sides are known,
 SHORT = 4_000  # and up to so many steps where they are not; beyond, half of it
 ADAM_RATE = 0.005  # results/study.md
 
 
 def normals_for(settings: Any, cloud: Any) -> np.ndarray | None:
-    """Normals (N, 3) by winding numbers where train.Settings want them, else None.
+    """Estimated normals (N, 3) where train.Settings want them, else None.
 
     Settings that leave it open want them where neighbours agree on the sides, but not of few
     points: their quadrics are coarser than what the network finds by itself. Raises UserError where
@@ -38,11 +39,10 @@ def normals_for(settings: Any, cloud: Any) -> np.ndarray | None:
     left_open = settings.winding is None and not settings.with_normals
     if not (settings.winding or (left_open and not cloud.measured.few)):
         return None
-    estimated, agree = normals.estimated(cloud.measured)
-    if not agree:
-        log.info("sides: neighbours do not agree on what winding numbers say, as on an open sheet"
-                 + ("" if settings.winding else "; training without normals"))
-    return estimated if settings.winding or agree else None
+    estimate = normals.estimated(cloud.measured)
+    used = bool(settings.winding or estimate.agree)
+    log.info(f"sides: {estimate.report}" + ("" if used else "; training without normals"))
+    return estimate.normals if used else None
 
 
 def choose(settings: Any, cloud: Any, ranks: int) -> dict[str, Any]:
@@ -63,6 +63,7 @@ def choose(settings: Any, cloud: Any, ranks: int) -> dict[str, Any]:
         "batch_size": batch,
         "train_iter": iterations,
         "tau": EXACT_TAU if settings.winding and not measured.scattered else TAU,
+        "tolerance": TOLERANCE if settings.winding and noisy else 0.0,
         "frequencies": 0 if noisy else frequencies_for(measured.spacing),
         "learning_rate": rate_for(settings.solver, steps, sides_known),
     }
