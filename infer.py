@@ -42,7 +42,7 @@ import numpy as np
 
 FAR = 1.5  # spacings of the points: farther from them than that, the surface is the network's own
 TRIM_POINTS = 1_000_000  # of a larger cloud so many tell where the points end
-HOLE = 0.2  # diameter of the largest hole that is closed, in parts of the cloud's longest side
+HOLE = 0.25  # diameter of the largest hole that is closed, in parts of the cloud's longest side
 CELL = 0.5  # side of the cells in which points are averaged, in parts of the grid's
 CROWD = 2.0  # points for each of the surface's cells from which on they are averaged
 NOISY_SPACING = 3.0  # the least spacing of noisy points, in standard deviations of their noise
