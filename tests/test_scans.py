@@ -155,15 +155,22 @@ def test_share_of_far_points(tmp_path):
     assert clouds.far_share(tmp_path / "c.ply", tmp_path / "m.ply") == 0.01
 
 
-def test_a_truth_in_the_frame_of_its_scan(tmp_path):
-    """p_truth = M p_scan, by an asymmetric solid; and the shape's measures take that truth."""
+def test_a_truth_in_the_frame_of_its_scan(tmp_path, monkeypatch):
+    """p_truth = M p_scan, by an asymmetric solid."""
     turn = np.array([[0.0, -1, 0, 3], [1, 0, 0, 4], [0, 0, 1, 5], [0, 0, 0, 1]])
     mesh = shapes.mesh("letter")
     moved = mesh._replace(points=mesh.points @ turn[:3, :3].T + turn[:3, 3])
     files.write(tmp_path / "truth.off", moved)
+    files.write(tmp_path / "scan.ply", shapes.sample("letter", 100))
+    monkeypatch.setattr(settings, "DATA", (tmp_path,))
+    monkeypatch.setitem(settings.SHAPES, "it", settings.Shape(
+        ("scan.ply",), ("scan",), truth="truth.off", pose="pose.txt"))
+    with pytest.raises(driver.UserError, match=r"but not pose\.txt$"):
+        driver.sources("it", tmp_path, None)
     np.savetxt(tmp_path / "pose.txt", turn)
-    clouds.move_to_scan(tmp_path / "truth.off", tmp_path / "pose.txt", tmp_path / "back.ply")
-    assert files.read(tmp_path / "back.ply").points == pytest.approx(mesh.points, abs=1e-5)
+    truth, cloud = driver.sources("it", tmp_path, None)
+    assert cloud == tmp_path / "scan.ply"
+    assert files.read(truth).points == pytest.approx(mesh.points, abs=1e-5)
 
 
 def test_an_archive_of_scans(tmp_path):

@@ -93,13 +93,13 @@ def real_scan(name: str, scan: Path, folder: Path, lock):
     """The (truth in the scan's frame, cloud) of a shape whose file is a scan or an archive of them.
     Raises UserError where the truth is missing."""
     shape = SHAPES[name]
+    missing = [file for file in (shape.truth, shape.pose) if file and find(file) is None]
+    if missing:
+        raise UserError(f"the scan is here, but not {' and '.join(missing)}")
     truth = find(shape.truth)
-    pose = find(shape.pose) if shape.pose else None
-    if truth is None or (shape.pose and pose is None):
-        raise UserError(f"{shape.truth} or {shape.pose} is not here")
-    if pose:
+    if shape.pose:
         moved = folder / f"{name}_truth.ply"
-        in_own_process(move_to_scan, truth, pose, moved)
+        in_own_process(move_to_scan, truth, find(shape.pose), moved)
         truth = moved
     if scan.suffix == ".gz":
         merged = folder / f"{name}-{helper.sha256_of_file(scan)[:8]}_merged.ply"
@@ -164,8 +164,7 @@ def measure_shape(name: str, work: Path, results: Path, only, cases=None) -> lis
             helper.write_json(path, result)
         try:
             if "clean" in shape.cases:
-                pictures.write(name, folder, reference, bool(about["topology"]), results,
-                               lock)
+                pictures.write(name, folder, reference, bool(about["topology"]), results, lock)
         except Failed as error:
             failed.append(f"{name}, picture")
             print(f"{name}, picture: {error}", flush=True)
