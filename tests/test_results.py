@@ -247,15 +247,16 @@ def test_an_unreadable_shape_does_not_stop_the_others(counted, tmp_path, monkeyp
     assert "bunny: " in said and "sphere, clean, ours: truth to mesh 0.10000" in said
 
 
-@pytest.mark.parametrize("peer", settings.PEERS)
-def test_peers(tmp_path, peer):
+@pytest.mark.parametrize("peer", peers.PEERS)
+def test_peers(tmp_path, monkeypatch, peer):
     """Each makes a mesh on the cloud's surface. Those that need no normals make it without them."""
     cloud = shapes.sample("sphere", 2000)
-    if "meshlab" in peer:
+    if peer in ("poisson-meshlab", "apss"):
         pytest.importorskip("pymeshlab", reason="see benchmarks/requirements-peers.txt")
-    needs = peer in settings.NEED_NORMALS
+    needs = peer in peers.NEED_NORMALS
     files.write(tmp_path / "c.ply", cloud if needs else cloud._replace(normals=None))
     args = peers.parse_args([peer, "-f", str(tmp_path / "c.ply"), "-o", str(tmp_path / "m.ply")])
+    monkeypatch.setitem(peers.APSS, "resolution", 64)
     peers.main(args)
     points = files.read_mesh(tmp_path / "m.ply").points
     assert np.abs(np.linalg.norm(points, axis=1) - 1).max() < 0.05
@@ -268,7 +269,8 @@ def test_peers(tmp_path, peer):
 def test_a_peer_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymeshlab", None)  # as where it is missing
     with pytest.raises(driver.UserError, match=r"^pymeshlab cannot.*requirements-peers.txt$"):
-        peers.reconstruct("poisson-meshlab", shapes.sample("sphere", 9), 6, 3, None)
+        peers.reconstruct(peers.parse_args(["poisson-meshlab", "-f", "c.ply", "-o", "m.ply"]),
+                          shapes.sample("sphere", 9))
 
 
 def test_time_and_memory_are_those_of_the_process(tmp_path):

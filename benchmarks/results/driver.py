@@ -3,6 +3,7 @@
     python -m benchmarks.results.driver             all; what is done already is not done again
     python -m benchmarks.results.driver bunny knot  some shapes
     python -m benchmarks.results.driver --only poisson-estimated ball-pivoting    some methods
+    python -m benchmarks.results.driver --cases light hand rough scan left-out    the scans
     python -m benchmarks.results.driver --tables    the READMEs' tables from results/*.json alone
 
 A shape's reference is a mesh or a scan. A case makes one cloud of it, a file that every method is
@@ -29,10 +30,25 @@ import signal
 import subprocess
 
 from benchmarks.results import curves, pictures, settings, tables
-from benchmarks.results.clouds import describe_reference, write_clouds
+from benchmarks.results.clouds import (
+    describe_reference,
+    move_to_scan,
+    unpack_scans,
+    write_clouds,
+)
 from benchmarks.results.jobs import jobs
 from benchmarks.results.process import Failed, in_own_process, run_checked
-from benchmarks.results.settings import OURS, PEERS, ROOT, SHAPES, find_reference
+from benchmarks.results.settings import (
+    ALL_CASES,
+    OURS,
+    PEERS,
+    ROOT,
+    SCANS,
+    SHAPES,
+    VIRTUAL_SCANS,
+    find,
+    find_reference,
+)
 
 # modules that need little memory: a child's peak memory begins with that of its parent
 import helper
@@ -62,6 +78,8 @@ def sources(name: str, folder: Path, lock):
         run_checked(command, lock)
         return folder / f"{name}.ply", cloud
     reference = find_reference(shape)
+    if shape.truth:
+        return real_scan(name, reference, folder, lock)
     if in_own_process(describe_reference, reference)["topology"] is None:
         return reference, reference
     cloud = folder / f"{name}-{helper.sha256_of_file(reference)[:8]}-{points}_pcd.ply"
@@ -71,19 +89,62 @@ def sources(name: str, folder: Path, lock):
     return reference, cloud
 
 
-def measure_shape(name: str, work: Path, results: Path, only) -> list:
+def real_scan(name: str, scan: Path, folder: Path, lock):
+    """The (truth in the scan's frame, cloud) of a shape whose file is a scan or an archive of them.
+    Raises UserError where the truth is missing."""
+    shape = SHAPES[name]
+    missing = [file for file in (shape.truth, shape.pose) if file and find(file) is None]
+    if missing:
+        raise UserError(f"the scan is here, but not {' and '.join(missing)}")
+    truth = find(shape.truth)
+    if shape.pose:
+        moved = folder / f"{name}_truth.ply"
+        in_own_process(move_to_scan, truth, find(shape.pose), moved)
+        truth = moved
+    if scan.suffix == ".gz":
+        merged = folder / f"{name}-{helper.sha256_of_file(scan)[:8]}_merged.ply"
+        if not merged.is_file():
+            conf = in_own_process(unpack_scans, scan, folder / "scans")
+            run_checked(["datasets.py", "merge", "-f", conf, "-o", merged], lock)
+        scan = merged
+    return truth, scan
+
+
+def scanned_surface(reference: Path, is_mesh: bool, folder: Path, lock) -> Path:
+    """The mesh that virtual scans are made of: the reference; Poisson's of a reference that is a
+    cloud."""
+    if is_mesh:
+        return reference
+    stem = f"surface-{helper.sha256_of_file(reference)[:8]}"
+    oriented, surface = folder / f"{stem}-oriented.ply", folder / f"{stem}.ply"
+    if not surface.is_file():
+        run_checked(["benchmarks.results.steps", "normals", "-f", reference, "-o", oriented], lock)
+        run_checked(["benchmarks.results.peers", "poisson", "--depth", "10", "-f", oriented,
+                     "-o", surface], lock)
+    return surface
+
+
+def measure_shape(name: str, work: Path, results: Path, only, cases=None) -> list:
     """Measure what <results>/<name>.json does not have yet; returns the labels of what failed.
 
-    only: the methods to take, None for all.
+    only, cases: the methods and cases to take, None for all.
     """
     shape = SHAPES[name]
+    shape = shape._replace(cases=[c for c in shape.cases if cases is None or c in cases])
+    if not shape.cases:
+        return []
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
     with locked(folder, name) as lock:
         reference, cloud = sources(name, folder, lock)
         about = in_own_process(describe_reference, reference)
-        clouds = in_own_process(write_clouds, cloud, folder, shape.cases)
+        surface = None
+        if set(shape.cases) & set(VIRTUAL_SCANS):
+            surface = scanned_surface(reference, bool(about["topology"]), folder, lock)
+        clouds = in_own_process(write_clouds, cloud, folder, shape.cases, surface)
+        if shape.pose and "scan" in clouds:
+            clouds["scan"]["unmoved"] = find(shape.truth)
         path = results / f"{name}.json"
         old = json.loads(path.read_text()) if path.is_file() else {}
         result = {"shape": name, "reference": about, "cases": old.get("cases", {})}
@@ -102,7 +163,8 @@ def measure_shape(name: str, work: Path, results: Path, only) -> list:
                 failed.append(label)  # a peer may fail: that is a result
             helper.write_json(path, result)
         try:
-            pictures.write(name, folder, reference, bool(about["topology"]), results, lock)
+            if "clean" in shape.cases:
+                pictures.write(name, folder, reference, bool(about["topology"]), results, lock)
         except Failed as error:
             failed.append(f"{name}, picture")
             print(f"{name}, picture: {error}", flush=True)
@@ -160,6 +222,8 @@ def parse_args(argv=None):
                         help=f"default: all of {', '.join(SHAPES)}")
     parser.add_argument("--only", nargs="+", choices=methods, metavar="METHOD",
                         help=f"methods to measure: {', '.join(methods)}")
+    parser.add_argument("--cases", nargs="+", choices=[*ALL_CASES, *SCANS], metavar="CASE",
+                        help=f"cases to measure: {', '.join([*ALL_CASES, *SCANS])}")
     parser.add_argument("--tables", action="store_true", help="write the tables, measure nothing")
     parser.add_argument("--work", default=ROOT / "runs" / "results", type=Path,
                         help="folder of clouds, checkpoints and meshes")
@@ -185,7 +249,8 @@ def main(args) -> None:
             print(f"{name}: no file of it here, skipped ({hint})")
             continue
         try:
-            failed += measure_shape(name, args.work.resolve(), args.results.resolve(), args.only)
+            failed += measure_shape(name, args.work.resolve(), args.results.resolve(), args.only,
+                                    args.cases)
         except (Failed, UserError) as error:
             failed.append(name)
             print(f"{name}: {error}", flush=True)

@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.results import settings, tables
-from benchmarks.results.process import command_line, run_checked, total_cost
-from benchmarks.results.settings import CASES_OF, NEED_NORMALS, OURS, PEERS, SEEDS, Shape
+from benchmarks.results.clouds import far_share
+from benchmarks.results.process import command_line, in_own_process, run_checked, total_cost
+from benchmarks.results.settings import (
+    CASES_OF,
+    NEED_NORMALS,
+    OURS,
+    PEERS,
+    SCANS,
+    SEEDS,
+    STEPS,
+    Shape,
+)
 import helper
 from igr.field import checkpoints
 from igr.training import schedule
@@ -35,11 +45,17 @@ class Job(NamedTuple):
             return self.reference
         return self.folder / f"{self.case}-{self.method}.ply"
 
+    @property
+    def cloud(self) -> Path:
+        return self.folder / f"{self.case}.ply"
+
     def commands(self) -> list:
         """The command lines that make the mesh, each a list of words; [] for the truth itself."""
         if self.method == "truth":
             return []
-        cloud = self.folder / f"{self.case}.ply"
+        cloud = self.cloud
+        if self.method in STEPS:
+            return self.step_commands()
         if self.method in PEERS:
             return [["benchmarks.results.peers", self.method, "-f", cloud, "-o", self.mesh,
                      *self.peer_flags()]]
@@ -60,6 +76,27 @@ class Job(NamedTuple):
                  "-sie", str(max(1, settings.SAVE_STEPS // epoch)), "--quiet", "-m", folder],
                 ["infer.py", "-mlp", folder / "param_NNNNN.h5", *settings.INFER_FLAGS.split(),
                  *self.infer_flags.split(), *alone.split(), "-o", self.mesh, "--quiet"]]
+
+    def step_commands(self) -> list:
+        """The command lines of a rival that takes several steps. Their outputs but the last are
+        files that other methods with the same first steps share."""
+        steps = STEPS[self.method]
+        cloud, mesh, commands = self.cloud, None, []
+        for i, step in enumerate(steps):
+            program, *flags = step.split()
+            if program == "poisson":
+                flags += settings.PEER_CASE_FLAGS.get(self.case, "").split()
+            key = [settings.RECIPE, self.info["cloud_sha256"], steps[: i + 1], flags]
+            key = helper.fingerprint(repr(key))
+            output = self.folder / f"{self.case}-{program}-{key[:8]}.ply"
+            output = self.mesh if i == len(steps) - 1 else output
+            module = "steps" if program in ("normals", "detail") else "peers"
+            command = [f"benchmarks.results.{module}", program, "-f", cloud, "-o", output, *flags]
+            if program == "detail":
+                command += ["--mesh", mesh]
+            cloud, mesh = (output, mesh) if program == "normals" else (cloud, output)
+            commands.append(command)
+        return commands
 
     def peer_flags(self) -> list:
         """The words of peers.py's flags for method and case."""
@@ -83,9 +120,10 @@ class Job(NamedTuple):
     def make(self, lock) -> dict:
         """Make the mesh and measure it: the entry's figures. Raises Failed."""
         costs = []
-        parts = {}  # CPU seconds of each script
+        parts = {}  # CPU seconds of each script or program of a rival
         folder = checkpoint = None
-        for command in self.commands():
+        commands = self.commands()
+        for command in commands:
             if command[0] == "train.py":
                 folder = command[-1]
                 costs.append(train(command, folder, lock))
@@ -93,12 +131,13 @@ class Job(NamedTuple):
                 checkpoint = newest_checkpoint(folder)
                 command = ["infer.py", "-mlp", checkpoint, *command[3:]]
                 costs.append(run_checked(command, lock).cost())
+            elif self.method in STEPS and command is not commands[-1]:
+                costs.append(kept_step(command, lock))
             else:
                 costs.append(run_checked(command, lock, settings.PEER_SECONDS).cost())
-            parts[command[0]] = costs[-1].get("cpu_seconds")
-        found = {**total_cost(costs), **self.measure(lock, checkpoint)}
+            parts[program_of(command)] = costs[-1].get("cpu_seconds")
+        found = {**total_cost(costs), "parts": parts, **self.measure(lock, checkpoint)}
         if self.method in OURS:
-            found["parts"] = parts
             found["steps"] = checkpoints.load_checkpoint(checkpoint)[1]["step"]
             found["flags"] = f"{self.flags} {self.infer_flags}".strip()
         if self.course:
@@ -106,15 +145,24 @@ class Job(NamedTuple):
         return found
 
     def measure(self, lock, checkpoint) -> dict:
-        """Evaluate the mesh, and the field where there is a `checkpoint`, by evaluate.py."""
-        output = self.folder / f"{self.case}-{self.method}.json"
-        command = ["evaluate.py", "-f", self.reference, "-mdp", self.mesh, "-o", output, "--json",
-                   "--protocol", *self.protocols]
-        if checkpoint and self.field:
-            command += ["-mlp", checkpoint]
-        run_checked(command, lock)
-        result = json.loads(output.read_text())
+        """Evaluate the mesh, and the field where there is a `checkpoint`, by evaluate.py; "far":
+        see far_share. The benchmark's protocol takes the truth of a scan as it lies, unmoved."""
+        field = ["-mlp", checkpoint] if checkpoint and self.field else []
+        unmoved = self.info.get("unmoved")
+        apart = [name for name in self.protocols if unmoved and name == "srb"]
+        together = [name for name in self.protocols if name not in apart]
+        result = self.evaluated(self.reference, together, field, lock)
+        if apart:
+            result.update(srb=self.evaluated(unmoved, apart, [], lock)["srb"])
+        result["far"] = in_own_process(far_share, self.cloud, self.mesh)
         return {key: value for key, value in result.items() if key not in ("mesh", "reference")}
+
+    def evaluated(self, reference: Path, protocols: list, more: list, lock) -> dict:
+        """What evaluate.py says of the mesh. more: words of its command line."""
+        output = self.folder / f"{self.case}-{self.method}.json"
+        run_checked(["evaluate.py", "-f", reference, "-mdp", self.mesh, "-o", output, "--json",
+                     "--protocol", *protocols, *more], lock)
+        return json.loads(output.read_text())
 
     def measure_course(self, lock, folder: Path) -> list:
         """Evaluate the surfaces of at most COURSE checkpoints of the training in `folder`, the last
@@ -144,7 +192,8 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
     reference's, None for a cloud.
     """
     for case in shape.cases:
-        methods = [m for m in shape.methods if case in shape.seeded or m not in SEEDS[1:]]
+        methods = settings.SCAN_METHODS if case in SCANS else shape.methods
+        methods = [m for m in methods if case in shape.seeded or m not in SEEDS[1:]]
         methods = [m for m in methods if case in CASES_OF.get(m, shape.cases)]
         if case == "clean" and topology and "upstream" in shape.protocols:
             methods.append("truth")
@@ -153,13 +202,29 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
                 continue
             if method in NEED_NORMALS and not clouds[case]["normals"]:
                 continue
-            protocols = shape.protocols if case == "clean" else ("default",)
+            protocols = shape.protocols if case in ("clean", "scan") else ("default",)
             if method in PEERS:
                 protocols = tuple(p for p in protocols if p != "upstream")
             course = shape.course and (case, method) == ("clean", "ours")
-            yield Job(method, case, folder, reference, clouds[case], protocols,
+            yield Job(method, case, folder, clouds[case].get("reference", reference),
+                      clouds[case], protocols,
                       field=bool(topology), flags=shape.flags,
                       infer_flags=shape.infer_flags, course=course)
+
+
+def program_of(command: list) -> str:
+    """The script of a command, or the rival or step that it asks a module for."""
+    return str(command[0] if str(command[0]).endswith(".py") else command[1])
+
+
+def kept_step(command: list, lock) -> dict:
+    """Run a step whose output other methods use too, unless it is there; returns the cost, which is
+    kept beside it, and which each of them pays."""
+    output = command[command.index("-o") + 1]
+    kept = output.with_suffix(".json")
+    if not (kept.is_file() and output.is_file()):
+        helper.write_json(kept, run_checked(command, lock, settings.PEER_SECONDS).cost())
+    return json.loads(kept.read_text())
 
 
 def train(command: list, folder: Path, lock) -> dict:

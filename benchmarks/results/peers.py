@@ -8,6 +8,8 @@
                         planes; the cloud's own normals are not used
     poisson-winding     the same with winding-number normals (igr/pointcloud/winding.py)
     poisson-meshlab     with the cloud's normals, by MeshLab (requirements-peers.txt)
+    apss                algebraic point set surfaces (Guennebaud and Gross 2007) with the cloud's
+                        normals, by MeshLab
     ball-pivoting       Bernardini et al. 1999 with estimated normals, radii 1, 2 and 4 mean
                         spacings; it only connects the points, so it shows the least distance to
                         expect
@@ -27,9 +29,12 @@ from igr.geometry.frames import Geometry
 
 import numpy as np
 
-NEED_NORMALS = ("poisson", "poisson-meshlab")
+PEERS = ("poisson", "poisson-estimated", "poisson-winding", "poisson-meshlab", "apss",
+         "ball-pivoting")
+NEED_NORMALS = ("poisson", "poisson-meshlab", "apss")
 NEIGHBOURS = 30
 RADII = (1, 2, 4)  # of the balls, in mean distances to the nearest neighbour
+APSS = {"filterscale": 2, "resolution": 512}
 
 
 def to_open3d(cloud: Geometry):
@@ -61,8 +66,8 @@ def ball_pivoting(cloud):
         cloud, o3d.utility.DoubleVector(spacing * np.array(RADII)))
 
 
-def meshlab_poisson(cloud: Geometry, depth: int) -> Geometry:
-    """Reconstruct a mesh by MeshLab's Poisson. Raises UserError where pymeshlab is missing."""
+def by_meshlab(name: str, cloud: Geometry, **parameters) -> Geometry:
+    """Reconstruct a mesh by a filter of MeshLab. Raises UserError where pymeshlab is missing."""
     try:
         import pymeshlab
     except ImportError as error:
@@ -70,33 +75,37 @@ def meshlab_poisson(cloud: Geometry, depth: int) -> Geometry:
                         "install -r benchmarks/requirements-peers.txt") from None
     shapes = pymeshlab.MeshSet(verbose=False)
     shapes.add_mesh(pymeshlab.Mesh(vertex_matrix=cloud.points, v_normals_matrix=cloud.normals))
-    shapes.generate_surface_reconstruction_screened_poisson(depth=depth, threads=1)
+    shapes.apply_filter(name, **parameters)
     mesh = shapes.current_mesh()
     return Geometry(mesh.vertex_matrix(), None, mesh.face_matrix().astype(np.int64))
 
 
-def reconstruct(peer: str, cloud: Geometry, depth: int, neighbours: int, widths) -> Geometry:
-    """Reconstruct a cloud's mesh by a peer. Raises UserError where the cloud lacks normals."""
+def reconstruct(args: argparse.Namespace, cloud: Geometry) -> Geometry:
+    """Reconstruct a cloud's mesh by the peer of the flags. Raises UserError where the cloud lacks
+    normals."""
+    peer = args.peer
     if peer in NEED_NORMALS and cloud.normals is None:
         raise UserError(f"{peer} needs a cloud with normals; poisson-estimated does not")
     if peer == "poisson-meshlab":
-        return meshlab_poisson(cloud, depth)
+        return by_meshlab("generate_surface_reconstruction_screened_poisson", cloud, threads=1,
+                          depth=args.depth, samplespernode=args.samples_per_node)
+    if peer == "apss":
+        return by_meshlab("generate_marching_cubes_apss", cloud, **APSS)
     if peer == "poisson-winding":
         from igr.pointcloud import winding  # here: numba takes memory, which is measured
 
-        normals = winding.normals_of(cloud.points, winding.authors_widths(*widths))
+        normals = winding.normals_of(cloud.points, winding.authors_widths(*args.widths))
         cloud = cloud._replace(normals=normals)
     made = to_open3d(cloud)
     if peer in ("poisson-estimated", "ball-pivoting"):
-        estimate_normals(made, neighbours)
-    mesh = ball_pivoting(made) if peer == "ball-pivoting" else poisson(made, depth)
+        estimate_normals(made, args.neighbours)
+    mesh = ball_pivoting(made) if peer == "ball-pivoting" else poisson(made, args.depth)
     return Geometry(np.asarray(mesh.vertices), None, np.asarray(mesh.triangles, np.int64))
 
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
-    parser.add_argument("peer", choices=["poisson", "poisson-estimated", "poisson-winding",
-                                         "poisson-meshlab", "ball-pivoting"])
+    parser.add_argument("peer", choices=PEERS)
     parser.add_argument("-f", "--fpath", required=True, help="cloud")
     parser.add_argument("-o", "--output", required=True, help="mesh to write")
     parser.add_argument("--depth", type=helper.number(int, 1, 12), default=9,
@@ -106,12 +115,15 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--widths", nargs=2, type=helper.number(float, above=0), default=(),
                         metavar=("LAST", "FIRST"),
                         help="of winding.authors_widths, for poisson-winding")
+    parser.add_argument("--samples-per-node", type=helper.number(float, above=0), default=1.5,
+                        help="points in a cell of the octree at least, for poisson-meshlab; 15 to "
+                        "20 for noise")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> None:
     helper.check_writable(args.output, files.MESH_WRITERS, [args.fpath])
-    mesh = reconstruct(args.peer, files.read(args.fpath), args.depth, args.neighbours, args.widths)
+    mesh = reconstruct(args, files.read(args.fpath))
     if len(mesh.faces) == 0:
         raise UserError(f"{args.fpath}: {args.peer} makes no face of it")
     files.write(args.output, mesh)

@@ -16,7 +16,8 @@ OURS = {"ours": "--threads 1", "ours-network": "--threads 1",  # the same traini
 SEEDS = ("ours", "ours-seed-1", "ours-seed-2")  # the same but for chance
 # of Poisson: 30 neighbours of 2,000 points span a limb, and great depths learn noise
 PEER_CASE_FLAGS = {"sparse": "--neighbours 10", "noisy": "--depth 6",
-                   "noisy-outliers": "--depth 6"}
+                   "noisy-outliers": "--depth 6", "scan": "--depth 8", "light": "--depth 8",
+                   "hand": "--depth 7", "rough": "--depth 7"}
 # of winding-number normals: the authors' widths for sparse points and for noise of .25 and .5 %
 WINDING_CASE_FLAGS = {"sparse": "--widths 0.05 0.2", "slightly-noisy": "--widths 0.02 0.08",
                       "noisy": "--widths 0.03 0.12", "noisy-outliers": "--widths 0.03 0.12"}
@@ -36,7 +37,13 @@ PEER_SECONDS = 900  # a peer that takes longer is killed
 COURSE = 12  # checkpoints of a training whose surface is measured, at most
 COURSE_GRID = 512
 
-PEERS = ("poisson-estimated", "poisson", "poisson-winding", "poisson-meshlab", "ball-pivoting")
+# the steps of a rival that takes several: programs of steps.py and peers.py with their flags
+STEPS = {"poisson-same": ("normals", "poisson"),
+         "poisson-meshlab-scan": ("normals", "poisson-meshlab --samples-per-node 15"),
+         "apss": ("normals", "apss"),
+         "detail-over-poisson": ("normals", "poisson", "detail")}
+ONE_STEP = ("poisson-estimated", "poisson", "poisson-winding", "poisson-meshlab", "ball-pivoting")
+PEERS = (*ONE_STEP, *STEPS)
 NEED_NORMALS = ("ours-normals", "poisson", "poisson-meshlab")
 
 
@@ -55,44 +62,69 @@ class Shape(NamedTuple):
     hint: str = ""  # where to get the reference if downloads.sh does not have it
     course: bool = False  # measure the clean surface during the training of "ours"
     seeded: tuple = ()  # cases in which SEEDS are compared
+    truth: str = ""  # the true mesh, below a folder of DATA, where the file is a scan or an
+    #                  archive of scans with their .conf
+    pose: str = ""  # a 4 x 4 matrix M beside it, p_truth = M p_scan; "": they have one frame
 
 
 DATA = (ROOT.parent / "shared" / "data", ROOT / "stanford_3d_scanning_datasets", ROOT)
 ALL_CASES = ("clean", "noisy", "sparse", "holes", "slightly-noisy", "outliers",
              "noisy-outliers")
-ALL_METHODS = ("ours", "ours-network", *PEERS)
+# virtual scans of the shape (scanner.py), a real scan with its truth, a real scan without one
+VIRTUAL_SCANS = ("light", "hand", "rough")
+SCANS = (*VIRTUAL_SCANS, "scan", "left-out")
+LEFT_OUT = 0.1  # share of a scan's points that no method is given, to measure the meshes against
+ALL_METHODS = ("ours", "ours-network", *ONE_STEP)
+SCAN_METHODS = ("ours", "ours-normals", "poisson-same", "poisson", "poisson-meshlab-scan", "apss",
+                "detail-over-poisson")  # of SCANS, for every shape
 # the only cases of a method; others have all of a shape
-CASES_OF = {"ours-cleaned": ("outliers", "noisy-outliers"), "ours-normals": ("clean",)}
+CASES_OF = {"ours-cleaned": ("outliers", "noisy-outliers"), "ours-normals": ("clean", "scan")}
 UPSTREAM = ("default", "upstream")
+SCANS_HINT = "results/README.md says whose scan it is"
 SHAPES = {
-    "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"), ALL_CASES,
+    "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"),
+                   (*ALL_CASES, *VIRTUAL_SCANS),
                    (*ALL_METHODS, "ours-normals", "ours-cleaned", *SEEDS[1:]), UPSTREAM,
                    course=True, seeded=("clean", "noisy")),
     "knot": Shape((), ALL_CASES[:4], ALL_METHODS),
-    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"),
+    "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), cases=("clean", *VIRTUAL_SCANS),
                   methods=(*Shape().methods, "ours-normals", *SEEDS[1:]), protocols=UPSTREAM,
                   up="z", course=True, seeded=("clean",)),
     "armadillo": Shape(("armadillo/Armadillo_fullres_points.pcd", "Armadillo.ply"),
-                       protocols=UPSTREAM,
+                       cases=("clean", *VIRTUAL_SCANS), protocols=UPSTREAM,
                        azimuth=200),  # at 20 it turns its back
     "dragon": Shape(("dragon/dragon_vrip_res2.ply.gz", "dragon_recon/dragon_vrip.ply"),
-                    protocols=UPSTREAM),
+                    cases=("clean", *VIRTUAL_SCANS), protocols=UPSTREAM),
     "drill": Shape(("drill/drill_shaft_vrip.ply", "drill/reconstruction/drill_shaft_vrip.ply"),
                    methods=(*Shape().methods, *SEEDS[1:]), protocols=UPSTREAM,
                    infer_flags="--trim auto", seeded=("clean",)),  # an open tube
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
                         protocols=UPSTREAM),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
-                      methods=ALL_METHODS, protocols=("default", "srb"), up="-y",
+                      cases=("clean", "left-out"), methods=ALL_METHODS,
+                      protocols=("default", "srb"), up="-y",
                       hint="docs/guide.md says where it is", course=True),
     "sphere": Shape(),
     "torus": Shape(),
     "sponge": Shape(),
     "letter": Shape(),
+    "anchor": Shape(("scans/srb_anchor.ply",), ("scan",), protocols=("default", "srb"),
+                    hint=SCANS_HINT, truth="scans/srb_anchor_truth.off",
+                    pose="scans/srb_anchor_scan_to_truth.txt"),
+    "dc": Shape(("scans/srb_dc.ply",), ("scan",), protocols=("default", "srb"), hint=SCANS_HINT,
+                truth="scans/srb_dc_truth.off", pose="scans/srb_dc_scan_to_truth.txt"),
+    "dragon_stand": Shape(("scans/dragon_stand.tar.gz",), ("scan",), hint=SCANS_HINT,
+                          truth="scans/dragon_stand_truth.ply.gz"),
+    "dog": Shape(("scans/dog.xyz",), ("left-out",), hint=SCANS_HINT),
 }
 
 
 def find_reference(shape: Shape):
     """Path of the file of a shape's reference, or None."""
-    places = [folder / file for file in shape.files for folder in DATA]
+    return find(*shape.files)
+
+
+def find(*names):
+    """Path of the first file that is there, names below the folders of DATA; None without one."""
+    places = [folder / name for name in names for folder in DATA]
     return next((place for place in places if place.is_file()), None)

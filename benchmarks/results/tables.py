@@ -11,7 +11,7 @@ from pathlib import Path
 import re
 from typing import NamedTuple
 
-from benchmarks.results.settings import SEEDS
+from benchmarks.results.settings import SCAN_METHODS, SCANS, SEEDS, STEPS
 import helper
 
 NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "ours, with normals",
@@ -20,7 +20,13 @@ NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "o
          "poisson-estimated": "Poisson, estimated normals", "poisson": "Poisson, true normals",
          "poisson-winding": "Poisson, winding-number normals",
          "poisson-meshlab": "MeshLab's Poisson, true normals",
+         "poisson-same": "Poisson, the same normals as ours",
+         "poisson-meshlab-scan": "MeshLab's Poisson for scans", "apss": "APSS",
+         "detail-over-poisson": "our detail over Poisson",
          "ball-pivoting": "ball pivoting", "truth": "the truth itself"}
+# of SCANS: what is true of a scan's normals is that they are its own
+SCAN_NAMES = {**NAMES, "ours-normals": "ours, the scan's own normals",
+              "poisson": "Poisson, the scan's own normals"}
 NONE = "–"
 NORMALS = Path(__file__).with_name("normals.json")
 # the exact distances of an entry's default protocol: truth to mesh, mesh to truth
@@ -171,6 +177,8 @@ def shapes(results: dict) -> str:
     """Each clean shape by ours, beside Poisson without true normals."""
     rows = []
     for name, result in results.items():
+        if "clean" not in result["cases"]:
+            continue
         ours = entry(result, "clean", "ours")
         rows.append([
             name, f"{result['cases']['clean']['points']:,}", *settings_cells(ours),
@@ -203,11 +211,12 @@ def references(results: dict) -> str:
 
 
 def cases(results: dict) -> str:
-    """All methods in each case, for shapes with several; the least mean is bold."""
-    methods = [m for m in NAMES if m not in ("truth", *SEEDS[1:])]
+    """All methods in each case but scans, for shapes with several; the least mean is bold."""
+    methods = [m for m in NAMES if m not in ("truth", *SEEDS[1:], *STEPS)]
     rows = []
     for name, result in results.items():
-        for case in result["cases"] if len(result["cases"]) > 1 else ():
+        there = [case for case in result["cases"] if case not in SCANS]
+        for case in there if len(there) > 1 else ():
             found = {method: entry(result, case, method) for method in methods}
             least = min((mean_both_ways(f) for f in found.values() if f), default=None)
             cells = []
@@ -216,6 +225,50 @@ def cases(results: dict) -> str:
                 cells.append(f"**{text}**" if one and mean_both_ways(one) == least else text)
             rows.append([name, case, *settings_cells(found["ours"]), *cells])
     return table(f"shape | case | steps | flags | {' | '.join(NAMES[m] for m in methods)}", rows)
+
+
+def scans(results: dict) -> str:
+    """All methods on each scan, in thousandths; the least mean of a row is bold."""
+    rows = []
+    for name, result in results.items():
+        for case in SCANS:
+            found = {method: entry(result, case, method) for method in SCAN_METHODS}
+            least = min((mean_both_ways(f) for f in found.values() if f), default=None)
+            if least is not None:
+                rows.append([name, case, f"{result['cases'][case]['points']:,}",
+                             *(scan_cell(one, least) for one in found.values())])
+    return table(f"shape | scan | points | {' | '.join(SCAN_NAMES[m] for m in SCAN_METHODS)}", rows)
+
+
+def scan_cell(found: dict, least: float) -> str:
+    """An entry of a scan in one cell: distances in thousandths, bold where they are the least;
+    pieces, Euler number, share of the points that are far; core seconds."""
+    if not found:
+        return NONE
+    text = " / ".join(f"{1000 * mean:.2f}" for mean in means(found) if mean is not None)
+    text = f"**{text}**" if mean_both_ways(found) == least else text
+    topology = found["topology"]
+    far = f"{100 * found['far']:.2f} %" if "far" in found else NONE
+    seconds = " + ".join(NONE if spent is None else f"{spent:.0f}"
+                         for spent in found.get("parts", {}).values())
+    return (f"{text}; {topology['components']}, {topology['euler_characteristic']}, {far}; "
+            f"{seconds or NONE} s")
+
+
+def srb_scans(results: dict) -> str:
+    """Scans with a truth by the Surface Reconstruction Benchmark's protocol, d_C / d_H."""
+    rows = []
+    for name, result in results.items():
+        found = {method: entry(result, "scan", method) for method in SCAN_METHODS}
+        if any("srb" in one for one in found.values()):
+            rows.append([name, *(srb_text(one) for one in found.values())])
+    return table(f"scan | {' | '.join(SCAN_NAMES[m] for m in SCAN_METHODS)}", rows)
+
+
+def srb_text(found: dict) -> str:
+    """'d_C / d_H' of an entry by the benchmark's protocol."""
+    figures = found.get("srb")
+    return f"{figures['chamfer']:.3f} / {figures['hausdorff']:.2f}" if figures else NONE
 
 
 def seeds(results: dict) -> str:
@@ -346,7 +399,8 @@ def targets(results: dict) -> str:
 
 TABLES = {"summary": summary_table, "shapes": shapes, "cases": cases, "srb": srb,
           "upstream": upstream, "everything": everything, "field": field, "targets": targets,
-          "references": references, "seeds": seeds, "normals": normals}
+          "references": references, "seeds": seeds, "normals": normals, "scans": scans,
+          "srb_scans": srb_scans}
 
 
 # -------------------------------------------------------------------------------------- the READMEs
