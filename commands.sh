@@ -74,32 +74,31 @@ find_python() { # prints a Python that nnabla has a wheel for; brings one where 
 }
 
 bring_python() { # uv installs Python 3.10 into .python, for this project only; prints it
-    local uv
+    local uv said
     [ "$(uname -sm)" = "Linux x86_64" ] || die_without_python "nnabla has no wheel for $(uname -sm) either"
     mkdir -p "$BROUGHT" || die_without_python "$PWD cannot be written to"
     echo "no Python 3.10 here: uv brings one into $PWD/$BROUGHT (once, 30 MB)" >&2
     uv=$(command -v uv) || uv=$(bring_uv) || exit 1
-    UV_NO_CACHE=1 UV_PYTHON_INSTALL_BIN=0 UV_PYTHON_INSTALL_DIR=$PWD/$BROUGHT \
-        "$uv" python install 3.10 >"$BROUGHT/log" 2>&1 ||
-        die_without_python "uv could not install one ($(reason))"
+    said=$(UV_NO_CACHE=1 UV_PYTHON_INSTALL_BIN=0 UV_PYTHON_INSTALL_DIR=$PWD/$BROUGHT \
+        "$uv" python install 3.10 2>&1) || die_without_python "uv could not install one ($(reason "$said"))"
     rm -rf "$BROUGHT/uv"
     ls -d "$PWD/$BROUGHT"/cpython-3.10.*/bin/python3.10
 }
 
 bring_uv() { # pip installs uv into .python; prints it
+    local said
     if ! python3 -m pip --version >/dev/null 2>&1; then
         apt_install python3-pip || die_without_python "there is no uv, and no pip to install it" \
             "(sudo apt-get install python3-pip)"
     fi
-    python3 -m pip install --quiet --disable-pip-version-check --retries 2 \
-        --target "$BROUGHT/uv" "$UV" >"$BROUGHT/log" 2>&1 ||
-        die_without_python "pip could not install uv ($(reason))"
+    said=$(python3 -m pip install --quiet --disable-pip-version-check --retries 2 \
+        --target "$BROUGHT/uv" "$UV" 2>&1) || die_without_python "pip could not install uv ($(reason "$said"))"
     echo "$BROUGHT/uv/bin/uv"
 }
 
-reason() { # what went wrong, from what pip or uv wrote, in one line
+reason() { # reason TEXT: what went wrong, from what pip or uv wrote, in one line
     local cause="\[Errno[^']*|verify failed[^']*|[^:']*timed out[^']*|[^:]*\(os error.*"
-    { grep -oE "$cause" "$BROUGHT/log" || grep -iE 'error:|cause' "$BROUGHT/log" || echo unknown; } |
+    { echo "$1" | grep -oE "$cause" || echo "$1" | grep -iE "error:|cause" || echo unknown; } |
         tail -n 1 | sed 's/^ *//'
 }
 
