@@ -29,7 +29,10 @@ run() {
     "$@"
 }
 
-# ------------------------------------------------------------------------------------------ set-up
+# ------------------------------------------------------------------------------------------ Python
+
+BROUGHT=.python # where uv puts the Python 3.10 that it brings
+UV=uv==0.13.9   # what pip installs where there is no uv
 
 is_any_python() { # is_any_python PROGRAM: is it one that nnabla has a wheel for?
     is_python "$1" 3.10 || is_python "$1" 3.9 || is_python "$1" 3.8
@@ -46,9 +49,10 @@ python_candidates() { # python_candidates VERSION: programs that may be it, one 
     if command -v conda >/dev/null; then
         ls -d "$(conda info --base 2>/dev/null)"/{,envs/*/}bin/python"$1" 2>/dev/null || true
     fi
+    ls -d "$PWD/$BROUGHT/cpython-$1".*/bin/"python$1" 2>/dev/null || true
 }
 
-find_python() { # prints a Python that nnabla has a wheel for
+find_python() { # prints a Python that nnabla has a wheel for; brings one where there is none
     local version candidate
     if [ -n "${PYTHON:-}" ]; then
         if is_any_python "$PYTHON"; then
@@ -59,15 +63,60 @@ find_python() { # prints a Python that nnabla has a wheel for
     fi
     for version in 3.10 3.9 3.8; do
         while read -r candidate; do
-            if is_python "$candidate" "$version"; then
+            # Debian's Python has ensurepip, which makes .venv, in a package of its own
+            if is_python "$candidate" "$version" && "$candidate" -c 'import ensurepip' 2>/dev/null; then
                 echo "$candidate"
                 return
             fi
         done < <(python_candidates "$version")
     done
-    die "no Python 3.10, 3.9 or 3.8 found, and nnabla has no wheel for newer ones. Install one" \
-        "(pyenv install 3.10, uv python install 3.10, or conda create -n py310 python=3.10)," \
-        "or name it: PYTHON=/path/to/python3.10 bash commands.sh ..."
+    bring_python
+}
+
+bring_python() { # uv installs Python 3.10 into .python, for this project only; prints it
+    local uv said
+    [ "$(uname -sm)" = "Linux x86_64" ] || die_without_python "nnabla has no wheel for $(uname -sm) either"
+    mkdir -p "$BROUGHT" || die_without_python "$PWD cannot be written to"
+    echo "no Python 3.10 here: uv brings one into $PWD/$BROUGHT (once, 30 MB)" >&2
+    uv=$(command -v uv) || uv=$(bring_uv) || exit 1
+    said=$(UV_NO_CACHE=1 UV_PYTHON_INSTALL_BIN=0 UV_PYTHON_INSTALL_DIR=$PWD/$BROUGHT \
+        "$uv" python install 3.10 2>&1) || die_without_python "uv could not install one ($(reason "$said"))"
+    rm -rf "$BROUGHT/uv"
+    ls -d "$PWD/$BROUGHT"/cpython-3.10.*/bin/python3.10
+}
+
+bring_uv() { # pip installs uv into .python; prints it
+    local said
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        apt_install python3-pip || die_without_python "there is no uv, and no pip to install it" \
+            "(sudo apt-get install python3-pip)"
+    fi
+    said=$(python3 -m pip install --quiet --disable-pip-version-check --retries 2 \
+        --target "$BROUGHT/uv" "$UV" 2>&1) || die_without_python "pip could not install uv ($(reason "$said"))"
+    echo "$BROUGHT/uv/bin/uv"
+}
+
+reason() { # reason TEXT: what went wrong, from what pip or uv wrote, in one line
+    local cause="\[Errno[^']*|verify failed[^']*|[^:']*timed out[^']*|[^:]*\(os error.*"
+    { echo "$1" | grep -oE "$cause" || echo "$1" | grep -iE "error:|cause" || echo unknown; } |
+        tail -n 1 | sed 's/^ *//'
+}
+
+die_without_python() { # die_without_python WHY: none was brought
+    die "no Python 3.10, 3.9 or 3.8 found (nnabla has no wheel for newer ones): $*." \
+        "By hand: pyenv install 3.10, uv python install 3.10, or conda create -n py310 python=3.10;" \
+        "or name one: PYTHON=/path/to/python3.10 bash commands.sh ..."
+}
+
+# ------------------------------------------------------------------------------------------ set-up
+
+apt_install() { # apt_install PACKAGE...: on Debian and Ubuntu, where no password is asked for
+    local sudo=""
+    [ "$(id -u)" = 0 ] || sudo="sudo -n"
+    command -v apt-get >/dev/null && { [ -z "$sudo" ] || $sudo true 2>/dev/null; } || return
+    echo "installing by apt-get: $*" >&2
+    { $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends "$@"; } \
+        >/dev/null 2>&1
 }
 
 install() { # install FILE: pip install -r FILE unless this very file is installed already
@@ -81,18 +130,12 @@ install() { # install FILE: pip install -r FILE unless this very file is install
 }
 
 # open3d's system libraries on Debian and Ubuntu
-LIBRARIES=(libusb-1.0-0 libgl1 libgomp1 libx11-6)
+LIBRARIES=(libegl1 libgl1 libgomp1 libusb-1.0-0 libx11-6)
 
 check_libraries() { # open3d imports, if need be after apt has brought its libraries
     if [ -e .venv/open3d-imports ]; then return; fi
     if ! .venv/bin/python -c 'import open3d' >/dev/null 2>&1; then
-        local sudo=""
-        [ "$(id -u)" = 0 ] || sudo="sudo -n"
-        if command -v apt-get >/dev/null && { [ -z "$sudo" ] || $sudo true 2>/dev/null; }; then
-            echo "installing open3d's system libraries: ${LIBRARIES[*]}"
-            { $sudo apt-get update -qq && $sudo apt-get install -y -qq "${LIBRARIES[@]}"; } \
-                >/dev/null 2>&1 || true
-        fi
+        apt_install "${LIBRARIES[@]}" || true
         .venv/bin/python -c 'import open3d' >/dev/null 2>&1 ||
             die "open3d does not import; it needs system libraries: sudo apt-get install ${LIBRARIES[*]}"
     fi

@@ -5,7 +5,9 @@ import gzip
 import hashlib
 import http.server
 import io
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -49,21 +51,196 @@ def test_unknown_and_missing_commands(copy):
     assert all(f"bash commands.sh {name}" in said for name in ("demo", "results", "bunny", "all"))
 
 
-def test_a_missing_python_is_reported(copy, tmp_path):
-    """With a PATH that has only the shell's own tools, and a home without pyenv."""
+# --- bringing Python 3.10
+
+TOOLS = ("bash", "sed", "cut", "dirname", "ls", "tr", "cmp", "id", "rm", "grep", "tail", "mkdir",
+         "uname", "cp", "touch")
+BY_HAND = "By hand: pyenv install 3.10"
+
+
+@pytest.fixture
+def bare(copy, tmp_path):
+    """A function: runs commands.sh with a PATH of the shell's own tools and what the test adds, in
+    a home without pyenv; add(name, text) adds a program."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for tool in ("bash", "sed", "cut", "dirname", "ls", "tr", "cmp", "id", "rm", "grep"):
+    for tool in TOOLS:
         os.symlink(shutil.which(tool), tools / tool)
-    error = bash(copy, "commands.sh setup", status=1, PATH=str(tools), HOME=str(tmp_path),
-                 PYENV_ROOT=str(tmp_path / "none"), PYTHON="").stderr
-    assert "no Python 3.10, 3.9 or 3.8 found" in error and "no wheel" in error
-    fake = tools / "python3.12"
-    fake.write_text("#!/bin/bash\necho 3.12\n")
-    fake.chmod(0o755)
-    error = bash(copy, "commands.sh setup", status=1, PATH=str(tools), PYTHON=str(fake)).stderr
-    assert "is not Python 3.10" in error
 
+    def add(name, text):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+
+    def setup(status=1, **environment):
+        return bash(copy, "commands.sh setup", status, **{
+            "PATH": str(tools), "HOME": str(tmp_path), "PYENV_ROOT": str(tmp_path / "none"),
+            "PYTHON": "", **environment})
+
+    setup.add, setup.tools = add, tools
+    return setup
+
+
+def one_line_by_hand(error):
+    """The error after the line that says what is tried."""
+    *_, line = error.splitlines()
+    assert "no Python 3.10, 3.9 or 3.8 found" in line and "no wheel" in line and BY_HAND in line
+    assert len(error.splitlines()) <= 2
+    return line
+
+
+def test_a_wrong_python_is_refused(bare):
+    bare.add("python3.12", "#!/bin/bash\necho 3.12\n")
+    error = bare(PYTHON=str(bare.tools / "python3.12")).stderr
+    assert "is not Python 3.10" in error and not (bare.tools.parent / ".python").exists()
+
+
+def test_without_uv_and_pip_it_says_what_to_do(bare):
+    assert "sudo apt-get install python3-pip" in one_line_by_hand(bare().stderr)
+    bare.add("python3", "#!/bin/bash\necho 'No module named pip' >&2\nexit 1\n")
+    assert "no uv, and no pip" in one_line_by_hand(bare().stderr)
+
+
+def test_no_python_is_brought_where_nnabla_has_no_wheel(bare):
+    (bare.tools / "uname").unlink()
+    bare.add("uname", "#!/bin/bash\necho Darwin arm64\n")
+    bare.add("uv", "#!/bin/bash\nexit 0\n")
+    assert "no wheel for Darwin arm64" in one_line_by_hand(bare().stderr)
+
+
+FULL = "[Errno 28] No space left on device"
+REFUSED = "[Errno 111] Connection refused"
+
+
+@pytest.mark.parametrize("wrote, said", [
+    (f"ERROR: Could not install packages due to an OSError: {FULL}", FULL),
+    (f"WARNING: Retrying after connection broken by 'Error: {REFUSED}')': /simple/uv/\n"
+     "ERROR: No matching distribution found for uv", REFUSED),
+    ("ERROR: No matching distribution found for uv", "No matching distribution")])
+def test_what_pip_says_is_passed_on(bare, wrote, said):
+    """No room, no network, no such wheel."""
+    bare.add("python3", f"""#!/bin/bash
+case "$*" in *install*) echo "{wrote}" >&2; exit 1 ;; esac
+""")
+    line = one_line_by_hand(bare().stderr)
+    assert f"pip could not install uv ({said}" in line.replace("ERROR: ", "")
+
+
+UV = """#!/bin/bash
+[ "$2" = install ] || exit 1
+echo "error: Failed to install cpython-3.10.22" >&2
+echo "  cause: {reason}" >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize("reason", [
+    "No space left on device (os error 28)", "Connection refused (os error 111)",
+    "operation timed out", "Hash mismatch for `cpython-3.10.22`"])
+def test_what_uv_says_is_passed_on(bare, reason):
+    bare.add("uv", UV.format(reason=reason.replace("`", "\\`")))
+    assert reason in one_line_by_hand(bare().stderr)
+
+
+def test_pip_brings_uv_and_uv_python(bare, tmp_path):
+    """By a pip and a uv that only make the files; uv is not kept, the Python is used again."""
+    python = tmp_path / "made.sh"
+    python.write_text('''#!/bin/bash
+case "$*" in
+    *version_info*) echo 3.10 ;;
+    *--version*) echo Python 3.10.99 ;;
+    "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+esac
+''')
+    uv = tmp_path / "uv.sh"
+    uv.write_text(f"""#!/bin/bash
+echo "$UV_PYTHON_INSTALL_DIR $UV_PYTHON_INSTALL_BIN $*" >>{tmp_path}/asked
+bin=$UV_PYTHON_INSTALL_DIR/cpython-3.10.99-linux-x86_64-gnu/bin
+mkdir -p "$bin"; cp {python} "$bin/python3.10"
+""")
+    for path in (python, uv):
+        path.chmod(0o755)
+    bare.add("python3", f"""#!/bin/bash
+case "$*" in *install*) mkdir -p .python/uv/bin; cp {uv} .python/uv/bin/uv ;; esac
+""")
+    done = bare(status=0)
+    assert f"uv brings one into {tmp_path}/.python" in done.stderr
+    assert "making .venv with Python 3.10.99" in done.stdout
+    assert (tmp_path / "asked").read_text() == f"{tmp_path}/.python 0 python install 3.10\n"
+    assert not (tmp_path / ".python/uv").exists()
+    shutil.rmtree(tmp_path / ".venv")
+    assert "uv brings" not in bare(status=0).stderr
+    assert (tmp_path / "asked").read_text().count("\n") == 1
+
+
+def test_a_python_without_ensurepip_is_passed_over(bare):
+    """It cannot make .venv: Debian has ensurepip in a package of its own."""
+    bare.add("python3.10", """#!/bin/bash
+case "$*" in *version_info*) echo 3.10 ;; *ensurepip*) exit 1 ;; esac
+""")
+    assert "no uv, and no pip" in one_line_by_hand(bare().stderr)
+
+
+def archive_of_python(folder):
+    """Write a tar.gz in the layout that uv expects. Its Python is a wrapper of this one; its
+    venv copies the wrapper, its pip and igr do nothing."""
+    program = f"""#!/bin/bash
+if [ "$*" = "-m venv .venv" ]; then mkdir -p .venv/bin; cp "$0" .venv/bin/python; exit; fi
+case "$*" in "-m pip"* | "-m igr"*) exit ;; esac
+exec {sys.executable} "$@"
+"""
+    files = {"bin/python3.10": program,  # and what uv patches
+             "lib/python3.10/_sysconfigdata__linux_x86_64-linux-gnu.py":
+             "# system configuration generated and used by the sysconfig module\n"
+             "build_time_vars = {}\n"}
+    with tarfile.open(folder / "python.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"python/{name}")
+            entry.size, entry.mode = len(text), 0o755
+            archive.addfile(entry, io.BytesIO(text.encode()))
+
+
+@pytest.fixture
+def uv_s_list(server):
+    """The environment of a uv that knows one Python, which it gets from our server."""
+    address, folder, _ = server
+    archive_of_python(folder)
+    (folder / "list.json").write_text(json.dumps({"cpython-3.10.99-linux-x86_64-gnu": {
+        "name": "cpython", "arch": {"family": "x86_64", "variant": None}, "os": "linux",
+        "libc": "gnu", "major": 3, "minor": 10, "patch": 99, "prerelease": "", "variant": None,
+        "url": f"{address}/python.tar.gz", "sha256": None, "build": "1"}}))
+    return {"UV_PYTHON_DOWNLOADS_JSON_URL": f"{address}/list.json"}
+
+
+@pytest.mark.skipif(not shutil.which("uv"), reason="there is no uv")
+@pytest.mark.skipif(sys.version_info[:2] != (3, 10), reason="the archive needs a Python 3.10")
+def test_uv_itself_brings_python(bare, server, uv_s_list):
+    """From a server of ours; where the server is gone, in one line."""
+    os.symlink(shutil.which("uv"), bare.tools / "uv")
+    folder = server[1]
+    (folder / "python.tar.gz").rename(folder / "gone")
+    assert "uv could not install one (" in one_line_by_hand(bare(**uv_s_list).stderr)
+    (folder / "gone").rename(folder / "python.tar.gz")
+    done = bare(status=0, **uv_s_list)
+    assert done.stderr.count("\n") == 1 and "making .venv with Python 3.10" in done.stdout
+
+
+# --- the container
+
+
+def test_the_container_s_steps_are_the_readme_s():
+    """After the clone, which the Dockerfile's COPY stands for."""
+    readme = (ROOT / "README.md").read_text()
+    commands = re.search(r"## Quick start.*?```bash\n(.*?)```", readme, re.S)[1].splitlines()
+    clone, demo = commands
+    assert clone.startswith("git clone ") and clone.endswith(" && cd igr-nnabla")
+    steps = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"^RUN cd /igr && (.*?) &&", steps, re.M)[1] == demo
+    assert "COPY . /igr\n" in steps and steps.count("\nRUN ") == 1
+    for example in re.findall(r"^# +(docker .*)", steps, re.M):
+        assert example in (ROOT / "docs" / "guide.md").read_text()
+
+
+# --- set-up
 
 FAKE_PYTHON = """#!/bin/bash
 case "$*" in

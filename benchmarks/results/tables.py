@@ -161,13 +161,21 @@ def distances_text(found: dict) -> str:
     return " / ".join(there) or NONE
 
 
+def best_in_bold(found: list) -> list:
+    """distances_text of a row's entries, the ones with the lowest mean both ways in bold."""
+    means_both_ways = [mean_both_ways(made) for made in found]
+    known = [mean for mean in means_both_ways if mean is not None]
+    return [f"**{distances_text(made)}**" if known and mean == min(known) else distances_text(made)
+            for made, mean in zip(found, means_both_ways)]
+
+
 def summary_table(results: dict) -> str:
-    """The README's ten rows: ours beside Poisson with three kinds of normals."""
+    """The README's ten rows: ours beside Poisson with three kinds of normals, the best in bold."""
     methods = ("ours", "poisson-winding", "poisson-estimated", "poisson")
     rows = []
     for name, case in SUMMARY:
         found = [entry(results.get(name, {"cases": {}}), case, method) for method in methods]
-        rows.append([name if case == "clean" else f"{name}, {case}", *map(distances_text, found),
+        rows.append([name if case == "clean" else f"{name}, {case}", *best_in_bold(found),
                      topology_text(found[0]["topology"]) if found[0] else NONE, minutes(found[0])])
     return table(f"shape | {' | '.join(NAMES[m] for m in methods)} | ours: topology | core minutes",
                  rows)
