@@ -24,7 +24,7 @@ from igr.formats import files
 from igr.geometry import meshes, neighbours, shapes
 from igr.geometry.frames import Frame, Geometry
 from igr.pointcloud import alignment, checks, cleaning, noise
-from igr.pointcloud.normals import unit_normals
+from igr.pointcloud.normals import trusted, unit_normals
 
 import numpy as np
 
@@ -94,10 +94,13 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
         normals = normals[: len(train)].astype(np.float32)
     tree = neighbours.tree_of(points)
     sigma = neighbours.kth_distance(tree, knn)[:, None].astype(np.float32)
+    measured = noise.Measurements.of(tree, sigma, knn)
+    if with_normals:
+        normals = trusted(measured, normals, path)
     if helper.is_first_rank():
         checks.warn([*doubts, *checks.strays(sigma)], path)
     return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen,
-                      helper.sha256_of_file(path), noise.Measurements.of(tree, sigma, knn))
+                      helper.sha256_of_file(path), measured)
 
 
 def some_of(test: np.ndarray, train: np.ndarray):
@@ -218,7 +221,8 @@ def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
     files.write(output, kept)
     if removed and len(gone.points):
         files.write(removed, gone)
-    log.info(f"{len(kept.points)} of {len(cloud.points)} points are left")
+    log.info(f"{len(kept.points)} of {len(cloud.points)} points are left, "
+             f"{100 * len(gone.points) / len(cloud.points):.2g} % were removed")
     return output
 
 

@@ -72,6 +72,12 @@ class Options:
     faces: int | None = helper.flag(None, type=helper.number(int, 4), metavar="N",
                                     help="simplify the mesh to about N faces")
     with_normals: bool = helper.flag(False, help="use the normals of the cloud's file")
+    no_clean: bool = helper.flag(False, help="remove no outliers and no near duplicates; equal "
+                                 "points go in any case")
+
+    def of_cleaning(self) -> list[str]:
+        """The flags of datasets.py clean."""
+        return ["--outliers", "0", "--near", "0"] if self.no_clean else []
 
     def of_training(self) -> list[str]:
         """train.py's flags."""
@@ -147,7 +153,7 @@ def job_of(words: list[str]) -> Job:
     args, unknown = parser.parse_known_args(words)
     if unknown:
         refuse(f"there is no flag {unknown[0]}; there are -o, --quality, --closed, --trim, "
-               "--faces and --with-normals. The scripts have more: see docs/guide.md")
+               "--faces, --with-normals and --no-clean. The scripts have more: see docs/guide.md")
     if not args.clouds:
         refuse("it needs a cloud, or several scans")
     here = Path(args.folder).absolute()
@@ -173,12 +179,15 @@ def merge(job: Job) -> Path:
 
 
 def clean(job: Job, scan: Path) -> None:
-    """Clean a scan, into cleaned.ply. Raises UserError where the mesh's format has too few digits.
-    """
+    """Clean a scan, into cleaned.ply, and what is removed into removed.ply. Raises UserError where
+    the mesh's format has too few digits."""
     from igr.formats import files
 
     cleaned = job.folder / "cleaned.ply"
-    finish(start("datasets.py", "clean", "-f", scan, "-o", cleaned))
+    removed = job.folder / "removed.ply"
+    removed.unlink(missing_ok=True)  # of a cleaning before, where nothing is removed now
+    finish(start("datasets.py", "clean", "-f", scan, "-o", cleaned, "--removed", removed,
+                 *job.options.of_cleaning()))
     if job.mesh.suffix.lower() in files.SEVEN_DIGITS:
         files.check_digits(job.mesh, files.read(cleaned).points)
 

@@ -114,6 +114,17 @@ def test_misalignment_is_found(letter):
     assert np.isnan(found.of_scans[-1]) and np.isfinite(found.of_scans[:-1]).all()
 
 
+@pytest.mark.parametrize("factor, said", [(25.4, "about 25.4"), (1000, "about 1000"), (3, None)])
+def test_scans_in_different_units_are_named(tmp_path, letter, factor, said):
+    for i, ((scan, matrix), unit) in enumerate(zip(scans_of(letter[1], 2), (1, factor))):
+        files.write(tmp_path / f"s{i}.ply", scan._replace(points=scan.points * unit))
+        matrix[:3, 3] += 5000 * i
+        (tmp_path / f"s{i}.xf").write_text(rows(matrix))
+    lines = alignment.merge([tmp_path / "s0.ply", tmp_path / "s1.ply"], "z")[1]
+    found = [line for line in lines if "different units" in line]
+    assert len(found) == bool(said) and (not said or said in found[0])
+
+
 def test_overlaps_are_averaged_and_the_rest_stays(rng):
     """Two noisy scans of a plane that share its middle third, and its other side."""
     def sheet(low, up):

@@ -28,7 +28,7 @@ def test_duplicates_go_and_the_first_one_stays(knot):
     kept, removed, lines = cleaning.clean(doubled, NOTHING)
     assert np.array_equal(kept.points, knot.points) and np.array_equal(kept.normals, knot.normals)
     assert np.array_equal(removed.normals, -knot.normals[:300])
-    assert lines == ["duplicates: 300 of 1300 points removed"]
+    assert lines == ["duplicates: 300 of 1300 points removed (23 %)"]
 
 
 def test_near_duplicates_are_told_by_the_spacing(knot, rng):
@@ -37,13 +37,44 @@ def test_near_duplicates_are_told_by_the_spacing(knot, rng):
         cloud = Geometry(np.concatenate([scale * knot.points, beside]))
         kept, _, lines = cleaning.clean(cloud, Limits(near=0.01, outliers=0))
         assert np.array_equal(kept.points, scale * knot.points)
-        assert lines[-1] == "near duplicates: 50 of 1050 points removed"
+        assert lines[-1] == "near duplicates: 50 of 1050 points removed (4.8 %)"
 
 
 def test_strays_go_and_the_surface_stays(knot, rng):
     strays = 50 + rng.uniform(-9, 9, (20, 3))
     kept, removed, _ = cleaning.clean(Geometry(np.concatenate([knot.points, strays])), Limits())
     assert np.array_equal(kept.points, knot.points) and np.array_equal(removed.points, strays)
+
+
+def test_thin_parts_stay_where_the_density_falls(rng):
+    """A wall that is scanned from its foot: the gap between points grows with distance squared."""
+    along = np.exp(rng.uniform(0, np.log(60), 30_000))
+    wall = np.column_stack([along, along * rng.uniform(0, 0.3, len(along)),
+                            np.zeros(len(along))])
+    sparse = rng.permutation(len(wall))[:999]
+    for points in (wall, wall[sparse]):
+        assert cleaning.clean(Geometry(points), Limits(near=0))[1].points.size == 0
+    stray = np.array([[2.0, 0.3, 1.0], [40.0, 6.0, 20.0]])
+    _, removed, lines = cleaning.clean(Geometry(np.concatenate([wall, stray])), Limits(near=0))
+    assert np.array_equal(removed.points, stray) and lines[-1].startswith("outliers: 2 of 30002")
+
+
+def test_outliers_anywhere_go(rng):
+    """1 % of the points, of which those within three gaps of the surface cannot be told."""
+    points = shapes.sample("sphere", 20_000).points
+    outliers = rng.uniform(-1.5, 1.5, (200, 3))
+    far = np.abs(np.linalg.norm(outliers, axis=1) - 1) > 0.2
+    kept = cleaning.among_others(np.concatenate([outliers, points]), 3.0, rng)
+    assert kept[200:].all() and (~kept[:200][far]).mean() > 0.95
+
+
+@pytest.mark.parametrize("count", [12, 45])
+def test_a_clump_goes_and_a_larger_group_stays(rng, count):
+    cloud = shapes.sample("knot", 10_000).points
+    clump = [9, 0, 0] + 0.02 * rng.standard_normal((count, 3))
+    group = [0, 9, 0] + 0.02 * rng.standard_normal((60, 3))
+    kept = cleaning.among_others(np.concatenate([cloud, group, clump]), 3.0, rng)
+    assert not kept[-count:].any() and kept[:10_000].all() and kept[10_000:-count].mean() > 0.9
 
 
 def test_lonely_points_are_counted_by_brute_force(rng):
@@ -107,12 +138,21 @@ def test_duplicates_are_counted_in_all_points_and_flat_clouds_seen_in_some(monke
         checks.doubts(knot.points * [0.3, 0, 0])
 
 
+@pytest.mark.parametrize("number", [999, 20_000])
+def test_a_ball_full_of_points_shows_no_surface(rng, number):
+    ball = rng.standard_normal((number, 3)) / 4
+    noisy = shapes.sample("knot", number).points / 4 + 0.02 * rng.standard_normal((number, 3))
+    assert [line[:21] for line in checks.doubts(ball)] == ["no surface is seen: t"]
+    assert checks.doubts(noisy) == []
+
+
 def test_clean_by_the_command_line(script, tmp_path, knot, rng):
     far = rng.uniform(20, 60, (9, 3))
     files.write(tmp_path / "scan.xyz", Geometry(np.concatenate([knot.points, far]),
                                                 np.concatenate([knot.normals, knot.normals[:9]])))
     said = script("datasets.py clean -f scan.xyz --removed gone.ply").stdout
-    assert "outliers: 9 of 1009 points removed" in said and "1000 of 1009 points are left" in said
+    assert "outliers: 9 of 1009 points removed (0.89 %)" in said
+    assert "1000 of 1009 points are left, 0.89 % were removed" in said
     assert said.endswith("scan_clean.ply\n")
     cloud = files.read(tmp_path / "scan_clean.ply")
     np.testing.assert_allclose(cloud.points, knot.points, atol=1e-5)

@@ -1,5 +1,6 @@
 """Normals of a cloud against those of the surface that it was made from."""
 
+from helper import UserError
 from igr.geometry import regression, shapes
 from igr.geometry.neighbours import kth_distance, tree_of
 from igr.pointcloud import normals
@@ -100,6 +101,59 @@ def test_sides_that_do_not_agree_are_noticed(rng):
     up = np.sign(points * [0, 0, 1])
     assert normals.sides_agree(tree_of(points), up)
     assert not normals.sides_agree(tree_of(points), up * np.sign(points[:, :1]))
+
+
+def turned(points, how, rng):
+    """Factors (N, 1) of normals of which some look the wrong way."""
+    return {"random": rng.choice([-1.0, 1.0], len(points)), "half": np.sign(points[:, 0]),
+            "patch": np.where(points[:, 0] > np.quantile(points[:, 0], 0.9), -1.0, 1.0),
+            "part": np.where(np.arange(len(points)) % 2, -1.0, 1.0)}[how][:, None]
+
+
+@pytest.mark.parametrize("how", ["random", "half", "patch", "part"])
+def test_normals_of_a_file_are_turned_back(rng, caplog, how):
+    """Of two spheres apart; part: one of them looks inwards, so no neighbours are opposite."""
+    truth = rng.standard_normal((12_000, 3))
+    truth /= np.linalg.norm(truth, axis=1)[:, None]
+    points = 0.45 * truth
+    points[::2] -= [0.5, 0, 0]
+    points[1::2] += [0.5, 0, 0]
+    assert np.array_equal(normals.trusted(measured(points), truth, "a.ply"), truth)
+    assert caplog.text == ""
+    got = normals.trusted(measured(points), truth * turned(points, how, rng), "a.ply")
+    assert ((got * truth).sum(axis=1) > 0.99).mean() > 0.999
+    assert caplog.text.count("\n") == 1 and "are turned round" in caplog.text
+    assert ("parts look inwards" in caplog.text) == (how in ("half", "part"))
+
+
+def test_normals_that_nothing_orients_are_refused(rng):
+    """Of random direction."""
+    ball, _ = bumpy(6000, rng)
+    anywhere = rng.standard_normal(ball.shape)
+    anywhere /= np.linalg.norm(anywhere, axis=1)[:, None]
+    with pytest.raises(UserError, match=r"^a\.ply: .*leave out --with-normals$"):
+        normals.trusted(measured(ball), anywhere, "a.ply")
+
+
+def test_normals_of_an_open_sheet_look_to_one_side(rng):
+    x, y = rng.uniform(-1, 1, (2, 6000))
+    slope = 0.9 * np.cos(3 * x)
+    up = np.column_stack([-slope, 0 * x, 1 + 0 * x]) / np.sqrt(1 + slope**2)[:, None]
+    cloud = measured(np.column_stack([x, y, 0.3 * np.sin(3 * x)]))
+    assert np.array_equal(normals.trusted(cloud, up, "a.ply"), up)
+    got = normals.trusted(cloud, up * rng.choice([-1.0, 1.0], (6000, 1)), "a.ply")
+    assert abs(np.sign((got * up).sum(axis=1)).mean()) > 0.999
+
+
+def test_missing_normals_are_the_neighbours(rng, caplog):
+    points, truth = bumpy(2000, rng)
+    given = truth.copy()
+    given[::50] = [[0, 0, 0], [np.nan, 1, 0]] * 20
+    got = normals.unit_normals(points, given, "a.ply")
+    assert degrees(got, truth).max() < 30 and "40 of 2000 normals are zero" in caplog.text
+    given[::10] = 0
+    with pytest.raises(UserError, match="200 of 2000 normals are zero or not finite; leave"):
+        normals.unit_normals(points, given, "a.ply")
 
 
 def test_a_noisy_cloud_keeps_the_normals_of_its_averages(rng):

@@ -364,7 +364,8 @@ def calls_of(reconstruct, tmp_path):
 def test_reconstruct_takes_a_scan_through_every_script(calls_of):
     calls, out, _ = calls_of("a.ply --trim --faces 2000 --with-normals --quality fine")
     assert calls[:3] == [
-        "datasets.py clean -f a.ply -o a_mesh_run/cleaned.ply",
+        "datasets.py clean -f a.ply -o a_mesh_run/cleaned.ply "
+        "--removed a_mesh_run/removed.ply",
         "train.py -f a_mesh_run/cloud.ply -m a_mesh_run --with-normals --quality fine --overwrite",
         "infer.py -mlp a_mesh_run/param_00012.h5 -o a_mesh.ply --grid-size 512 --trim auto "
         "--faces 2000"]
@@ -384,8 +385,13 @@ def test_reconstruct_fails_where_a_script_does(calls_of, script):
 def test_reconstruct_merges_scans_and_names_the_mesh(calls_of):
     calls = calls_of("a.ply b.ply -o out.obj --quality draft")[0]
     assert calls[0] == "datasets.py merge -f a.ply b.ply -o out_run/merged.ply"
-    assert calls[1] == "datasets.py clean -f out_run/merged.ply -o out_run/cleaned.ply"
+    assert calls[1] == ("datasets.py clean -f out_run/merged.ply -o out_run/cleaned.ply "
+                        "--removed out_run/removed.ply")
     assert "-o out.obj --grid-size 256" in calls[3]
+
+
+def test_reconstruct_removes_no_outliers_where_it_shall_not(calls_of):
+    assert calls_of("a.ply --no-clean")[0][0].endswith("removed.ply --outliers 0 --near 0")
 
 
 def test_reconstruct_names_the_mesh_of_a_packed_scan(calls_of, tmp_path):

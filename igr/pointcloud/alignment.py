@@ -29,6 +29,8 @@ SCANNERS = ("z", "origin")  # where a scan was seen from, in its own coordinates
 REACH = 5.0  # spacings: scans that are farther from each other than that do not overlap
 BESIDE = 1.5  # spacings: nor do places that are so far from each other along the surface
 SAME_SIDE = 0.7  # least cosine between normals of the same piece of surface
+UNITS = (10, 25.4, 100, 304.8, 1000)  # of one usual unit in another: mm, cm, inches, feet, metres
+LIKE_UNITS = 1.25  # ratios of sizes within this factor of one of UNITS
 CHECKED = 2000  # points of each scan that are looked for in each other scan
 
 
@@ -232,8 +234,22 @@ def merge(paths: list, scanner: str, side: float | None = None) -> tuple[Geometr
     alone = [scan.path.name for scan, d in zip(placed, agreed.of_scans) if np.isnan(d)]
     if alone and len(scans) > 1:
         lines.append(f"warning: overlap no other scan: {', '.join(alone)}")
+        lines += other_units([scan.path.name for scan in placed], scans)
     return cloud, [*lines, f"{len(cloud.points)} points, overlaps thinned to cubes of side "
                    f"{side:.3g}"]
+
+
+def other_units(names: list, scans: list[Geometry]) -> list[str]:
+    """A line where the largest of scans that do not overlap is so many times larger than the
+    smallest as one unit is than another; names: of the scans."""
+    sizes = [float(np.ptp(scan.points, axis=0).max()) for scan in scans]
+    small, large = int(np.argmin(sizes)), int(np.argmax(sizes))
+    ratio = sizes[large] / max(sizes[small], meshes.TINY)
+    unit = min(UNITS, key=lambda unit: abs(np.log(ratio / unit)))
+    if not 1 / LIKE_UNITS < ratio / unit < LIKE_UNITS:
+        return []
+    return [f"warning: {names[large]} is {ratio:.3g} times larger than {names[small]}, about "
+            f"{unit:g}: are they in different units?"]
 
 
 def merged(scans: list[Geometry], side: float) -> Geometry:

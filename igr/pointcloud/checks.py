@@ -1,9 +1,10 @@
-"""Warn about clouds that train badly: duplicates, stray points, flat shapes."""
+"""Warn about clouds that train badly: duplicates, stray points, flat shapes, filled volumes."""
 
 from __future__ import annotations
 
 from helper import UserError, log
 from igr.geometry import neighbours
+from igr.pointcloud import noise
 
 import numpy as np
 
@@ -13,12 +14,15 @@ MANY_STRAYS = 0.005  # share of the points; clean scans have at most 0.1 %
 SAMPLE = 1_000_000  # points that show where most lie
 LINE = 1e-6  # standard deviation across a cloud, in parts of that along it: below, it is a line
 FLAT = 1e-3  # the same, below which there is a warning
+SEEN_BY = 2_000  # points at most that show a surface, if there is one
+LEAST_SEEN_BY = 300
+FILLED = 1.1  # scatter of these in their spacings; balls: from 1.2, a tree 0.67, scans to 0.46
 MIN_EXTENT = 0.2  # of the inner 98 % of the points, in terms of the cloud's length; as FLAT
 
 
 def doubts(points: np.ndarray) -> list[str]:
     """A line for each thing that may spoil a surface through points (N, 3), unit frame: many repeat
-    others, lie far from the rest, or on a plane (which at most SAMPLE of them show).
+    others, lie far from the rest, fill a volume, or lie on a plane (which at most SAMPLE show).
 
     Raises UserError where all are on a line.
     """
@@ -42,7 +46,22 @@ def doubts(points: np.ndarray) -> list[str]:
             lines.append(f"the points lie almost on a {name}, which has no inside: the mesh will "
                          f"be a thin closed {shape} around it, in pieces, or none is found")
             break
-    return lines
+    return lines + filled(points[first])
+
+
+def filled(points: np.ndarray) -> list[str]:
+    """The same where distinct points (N, 3) fill a volume: even few of them, whose spacing is wide,
+    scatter about a smooth surface by more than that."""
+    if len(points) < LEAST_SEEN_BY:
+        return []
+    some = points[np.random.default_rng(0).permutation(len(points))[:SEEN_BY]]
+    tree = neighbours.tree_of(some)
+    k = noise.NEIGHBOURS
+    spacing = neighbours.spacing_of(float(np.median(neighbours.kth_distance(tree, k))), k)
+    if noise.scatter(tree) <= FILLED * spacing:
+        return []
+    return ["no surface is seen: the points scatter about as widely as the shape is large, as if "
+            "they filled a volume"]
 
 
 def strays(sigma: np.ndarray) -> list[str]:

@@ -15,9 +15,17 @@ from igr.geometry.frames import Geometry
 
 import numpy as np
 
-NEIGHBOURS = 20  # of a point; their mean distance tells outliers
+NEIGHBOURS = 20  # of a point; their mean distance is its gap
+SHARE = 40  # one of so many points is a sample: the nearest samples reach beyond the neighbours
+FEWEST_SAMPLES = 200
+SAMPLES = 8  # nearest ones, whose gaps a point's is compared with
+SLOPE = 0.05  # of the gap along a surface: a scanner's points get sparser with the distance
+PASSES = 2  # as outliers hide each other
+CLUMP = 50  # points at most of a clump of outliers,
+CLEARANCE = 10.0  # gaps of its points at least from it to all others,
+JUMP = 5.0  # and so many times farther away than its own
 FEWEST = 4  # other points within Limits.radius; a point with fewer is lonely
-BLOCK = 4096  # points whose neighbours are gathered at a time, to spare memory
+BLOCK = 1 << 14  # points whose neighbours are gathered at a time, to spare memory
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,10 @@ class Limits:
     near: float = flag(0.01, type=number(float, 0), metavar="SHARE",
                        help="remove points nearer to another than this part of the median spacing; "
                        "equal points always go")
-    outliers: float = flag(4.0, type=number(float, 0), metavar="R",
+    outliers: float = flag(3.0, type=number(float, 0), metavar="R",
                            help=f"remove points whose mean distance to {NEIGHBOURS} neighbours is "
-                           "above the mean of all by R standard deviations; 0: none")
+                           "above R times that of the points around, and clumps of up to "
+                           f"{CLUMP} points far from all others; 0: none")
     radius: float = flag(0.0, type=number(float, 0), metavar="D",
                          help=f"remove points with fewer than {FEWEST} others within D, in the "
                          "cloud's units; 0: none")
@@ -48,7 +57,9 @@ def clean(cloud: Geometry, limits: Limits, seed: int = 0) -> tuple[Geometry, Geo
     lines = []
     for name, step in _steps(limits, np.random.default_rng(seed)).items():
         kept = step(cloud.points[index])
-        lines.append(f"{name}: {(~kept).sum()} of {len(kept)} points removed")
+        gone = (~kept).sum()
+        share = f" ({100 * gone / len(kept):.2g} %)" if gone else ""
+        lines.append(f"{name}: {gone} of {len(kept)} points removed{share}")
         index = index[kept]
         if len(index) == 0:
             raise UserError(f"{lines[-1]}: nothing would be left")
@@ -63,8 +74,7 @@ def _steps(limits: Limits, rng: np.random.Generator) -> dict:
     if limits.near:
         steps["near duplicates"] = lambda points: apart(points, limits.near, in_gaps=True)
     if limits.outliers:
-        steps["outliers"] = lambda points: _by_open3d(
-            points, lambda cloud: cloud.remove_statistical_outlier(NEIGHBOURS, limits.outliers))
+        steps["outliers"] = lambda points: among_others(points, limits.outliers, rng)
     if limits.radius:  # open3d counts the point itself
         steps["lonely points"] = lambda points: _by_open3d(
             points, lambda cloud: cloud.remove_radius_outlier(FEWEST, limits.radius))
@@ -117,6 +127,56 @@ def apart(points: np.ndarray, distance: float, order: np.ndarray | None = None,
                 kept[near] = False
                 kept[i] = True
     return kept
+
+
+def among_others(points: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Mask (N,) of points (N, 3) that are no outliers, judged by the density around them.
+
+    An outlier's gap, the mean distance to its neighbours, is above `ratio` times the median of the
+    gaps around it, each with what SLOPE allows on the way from there; or it belongs to a clump.
+    Compared is a random sample: so dense or sparse outliers do not only see each other.
+    """
+    kept = np.arange(len(points))
+    for _ in range(PASSES):
+        if len(kept) < 2:
+            break
+        outliers = _outliers(points[kept], ratio, rng)
+        kept = kept[~outliers]
+        if not outliers.any():
+            break
+    return _mask(len(points), kept)
+
+
+def _outliers(points: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """The mask (N,) of one pass of among_others()."""
+    n = len(points)
+    tree = neighbours.tree_of(points)
+    gap = _gaps(tree, points)
+    sample = rng.permutation(n)[: max(n // SHARE, min(n, FEWEST_SAMPLES))]
+    tree_of_sample = neighbours.tree_of(points[sample])
+    around = np.empty(n)
+    away = np.empty(n)
+    for rows in neighbours.blocks(n, BLOCK):
+        distance, index = neighbours.search(tree_of_sample, points[rows], min(SAMPLES, len(sample)))
+        around[rows] = np.median(gap[sample[index]] + SLOPE * distance, axis=1)
+        away[rows] = np.median(distance, axis=1)
+    outliers = gap > ratio * around
+    doubtful = np.flatnonzero(~outliers & (away > CLEARANCE * gap))
+    if len(doubtful) and n > CLUMP + 1:
+        distance = neighbours.search(tree, points[doubtful], CLUMP + 1)[0][:, 1:]
+        beyond = distance[:, 1:] > JUMP * distance[:, :-1]
+        beyond &= distance[:, 1:] > ratio * around[doubtful, None]
+        outliers[doubtful[beyond.any(axis=1)]] = True
+    return outliers
+
+
+def _gaps(tree, points: np.ndarray) -> np.ndarray:
+    """The mean distance (N,) of a tree's points to their NEIGHBOURS nearest others."""
+    gap = np.empty(len(points))
+    k = min(NEIGHBOURS, len(points) - 1)
+    for rows in neighbours.blocks(len(points), BLOCK):
+        gap[rows] = neighbours.search(tree, points[rows], k + 1)[0].sum(axis=1) / k
+    return gap
 
 
 def one_of_each(points: np.ndarray, group: np.ndarray) -> np.ndarray:

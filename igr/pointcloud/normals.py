@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from helper import UserError, log
 from igr.geometry import neighbours
-from igr.geometry.meshes import TINY, unit_vectors
+from igr.geometry.meshes import TINY, turn_against, unit_vectors
 from igr.geometry.regression import QUADRIC, of_quadrics
 from igr.pointcloud.noise import Measurements
 from igr.pointcloud.sheets import Sheets, pairs_on_sheets
@@ -27,6 +27,12 @@ SMOOTHED = (36, 96)  # fewest and most of them, where points scatter
 PLANE = 48  # neighbours of a plane at most, by which sheets are followed
 MIXED = 0.3  # pairs of neighbours with opposite normals, in square roots of the number of points
 MIXED_SCATTERED = 2.0  # the same of points that scatter, some of which stand on their heads
+MIXED_GIVEN = 1.0  # the same of a file's normals; clean scans have up to 0.53
+MENDED = 0.05  # share of a file's normals that may be missing
+AREA_NEIGHBOUR = 10  # whose distance tells the area that a point stands for
+TURNED = 0.75  # from 1/2: winding numbers that are farther are those of a part turned round
+MANY_TURNED = 0.02  # share of such points
+ALONG = 0.7  # median cosine, of whatever sign, of right directions with estimated ones; random: 0.5
 
 
 class Estimate(NamedTuple):
@@ -110,16 +116,67 @@ def sides_agree(tree: cKDTree, normals: np.ndarray, most: float = MIXED) -> bool
     return pairs_on_sheets(tree, normals).opposite() <= most * len(normals) ** 0.5
 
 
+# ------------------------------------------------------------------------------ normals of a file
+
+
+def trusted(measured: Measurements, normals: np.ndarray, path) -> np.ndarray:
+    """Unit normals (N, 3) of a file, of a cloud's points in random order, with the sides of the
+    estimated ones where neighbours, or a part and the rest, do not agree on their own; warns of it.
+
+    Raises UserError where the estimate does not tell the sides of such normals either, or where
+    their directions are wrong, too.
+    """
+    pairs = pairs_on_sheets(measured.tree, normals)
+    share = pairs.opposite() / max(1, len(pairs.first))
+    mixed = pairs.opposite() > MIXED_GIVEN * len(normals) ** 0.5
+    turned = _share_turned(measured.tree, normals)
+    if not mixed and turned < MANY_TURNED:
+        return normals
+    estimate = estimated(measured)
+    oriented = turn_against(normals, -estimate.normals)
+    along = np.median(np.abs(np.einsum("ni,ni->n", normals, estimate.normals)))
+    agree = (estimate.agree and along > ALONG
+             and sides_agree(measured.tree, oriented, MIXED_SCATTERED))
+    if not mixed and not (agree and _share_turned(measured.tree, oriented) < turned / 2):
+        return normals  # as of an open sheet around an inside
+    if not agree:
+        raise UserError(f"{path}: {100 * share:.2g} % of neighbouring normals look in opposite "
+                        "directions, and the points do not tell which are right; leave out "
+                        "--with-normals")
+    changed = (oriented != normals).any(axis=1).mean()
+    why = f"{100 * share:.2g} % of neighbouring normals look in opposite directions" if mixed \
+        else "the normals of parts look inwards"
+    log.warning(f"{path}: {why}; {100 * changed:.2g} % of all are turned round ({estimate.report})")
+    return oriented
+
+
+def _share_turned(tree: cKDTree, normals: np.ndarray) -> float:
+    """The share of a tree's points that lie far inside or outside by the winding numbers of their
+    own unit normals (N, 3), as a closed part does that is turned round."""
+    from igr.pointcloud import winding  # here: numba takes its time
+
+    reach = neighbours.kth_distance(tree, min(AREA_NEIGHBOUR, tree.n - 1))
+    area = np.pi * neighbours.spacing_of(reach, AREA_NEIGHBOUR) ** 2
+    numbers = winding.numbers_of(tree.data, area[:, None] * normals, np.median(reach) / 2)
+    return float((np.abs(numbers - 0.5) > TURNED).mean())
+
+
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:
     """Normals (N, 3) of points (N, 3) at length 1 and looking outwards; warns of what it changed.
 
-    Raises UserError for normals that are zero or not finite.
+    Few that are zero or not finite become those of the nearest points that have one. Raises
+    UserError for more.
     """
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    bad = ~(np.isfinite(length) & (length > 0))
+    bad = ~(np.isfinite(length) & (length > 0))[:, 0]
     if bad.any():
-        raise UserError(f"{path}: {bad.sum()} of {len(normals)} normals are zero or not finite; "
-                        "leave out --with-normals or mend them")
+        said = f"{path}: {bad.sum()} of {len(normals)} normals are zero or not finite"
+        if bad.mean() > MENDED:
+            raise UserError(f"{said}; leave out --with-normals or mend them")
+        log.warning(f"{said}: the nearest points' are taken")
+        normals = normals.copy()
+        normals[bad] = normals[~bad][neighbours.nearest(points[bad], points[~bad])[1]]
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
     if np.abs(length - 1).max() > 0.01:
         log.warning(f"{path}: normals of length {length.min():.3g} to {length.max():.3g}, set to 1")
     normals = normals / length

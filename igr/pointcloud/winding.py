@@ -200,6 +200,15 @@ def authors_widths(last: float = 0.002, first: float = 0.016) -> np.ndarray:
     return np.linspace(first, last, 40)
 
 
+def numbers_of(points: np.ndarray, area_vectors: np.ndarray, width: float) -> np.ndarray:
+    """Winding numbers (N,) at the points (N, 3) of a surface, each with an area vector along its
+    normal (N, 3): 1/2 where all look outwards. All in one frame, any unit."""
+    tree = Tree.of(points)
+    found = np.empty(len(points))
+    found[tree.order] = tree.sums(VALUE, area_vectors[tree.order], width)[:, 0] / (4 * np.pi)
+    return found
+
+
 def normals_of(points: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """Unit normals (N, 3) float64, outwards, of points (N, 3).
 
