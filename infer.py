@@ -281,7 +281,9 @@ def trimmed(mesh: Geometry, work: Work, noise: float) -> Geometry:
         if holes:
             log.info(f"closed where points are missing: up to {2 * scale * max(holes):.3g} across "
                      "(--fill 0 cuts it off)")
-    if (values > FAR).any():
+    if options.trim is None and not (values <= FAR).any():
+        log.warning("the surface is far from all points: nothing of it is cut off")
+    elif (values > FAR).any():
         mesh, report = trimming.trim(mesh, values, FAR)
         log.info(f"the surface ends where the points end: {report}"
                  + ("" if options.trim else " (--closed keeps it)"))

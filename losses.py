@@ -3,8 +3,8 @@
     L = mean |f(x)|  +  lam mean (|grad f(y)| - 1)^2  [ +  tau mean max(0, |grad f(x) - n| - t) ]
 
 x surface points, n their unit normals, y points of free space, f the network, t a tolerance: 0 in
-the paper. Normals of noisy points tell the sides; their directions are the noise's. The paper takes means
-too (1/|I| sum over the points, an expectation over y), and so does the authors' code
+the paper. Normals of noisy points tell the sides; their directions are the noise's. The paper takes
+means too (1/|I| sum over the points, an expectation over y), and so does the authors' code
 (amosgropp/IGR, code/reconstruction/run.py). nnabla-examples differs: it sums f(x)^2 and
 |grad f(x) - n| over the batch, so its lam and tau depend on the batch size. Ours do not.
 """

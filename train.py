@@ -24,7 +24,7 @@ from helper import flag, log, number
 from igr.backend import blas, ranks, threads
 from igr.backend.devices import Device
 from igr.field import checkpoints
-from igr.pointcloud import noise
+from igr.pointcloud import noise, thickness
 from igr.training import runs, schedule, solvers
 from igr.training.loop import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
 from igr.training.monitoring import SurfaceMonitor, check_grid
@@ -221,6 +221,8 @@ def job_of(start: Start, run: RunFolder, device: Device, group: ranks.Ranks) -> 
     if checkpoint:
         runs.check_same(info, checkpoint.info, run.folder)
     cloud = cloud if normals is None else cloud._replace(normals=normals)
+    if cloud.normals is not None and helper.is_first_rank():
+        thickness.warn(cloud.measured, cloud.normals, cloud.frame, settings.volume_factor)
     mlp = MLP(Architecture(settings.dims, frequencies=settings.frequencies), device.kernel,
               checkpoint.parameters if checkpoint else None, settings.seed)
     trainer = make_trainer(mlp, cloud, start, group)

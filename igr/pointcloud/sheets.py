@@ -18,9 +18,9 @@ from igr.geometry.regression import AGREEMENT
 import numpy as np
 
 if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
-
     from igr.pointcloud.noise import Measurements
+
+    from scipy.spatial import cKDTree
 
 BLOCK = 1 << 13  # points whose planes are fitted together: bounds the memory for their neighbours
 NEIGHBOURS = 8  # of a point; those on one sheet with it are compared with it
@@ -85,8 +85,11 @@ class Sheets(NamedTuple):
     def of(cls, tree: cKDTree, count: int) -> Sheets:
         """Those of a tree's points, by planes through `count` neighbours."""
         from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import (breadth_first_order, connected_components,
-                                          minimum_spanning_tree)
+        from scipy.sparse.csgraph import (
+            breadth_first_order,
+            connected_components,
+            minimum_spanning_tree,
+        )
 
         normals = planes(tree, count)
         pairs = pairs_on_sheets(tree, normals)

@@ -1,0 +1,71 @@
+"""Measure how thin a cloud's solid parts are, before a grid or a network loses them.
+
+A ball that touches the surface from inside at a point shrinks until no other point is in it (Ma,
+Bae and Choi, "3D medial axis point approximation using nearest neighbors and the normal field",
+2012): its diameter is the thickness there, of a plate as of a tube. Lengths are in the unit frame.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helper import log
+from igr.geometry import neighbours
+from igr.geometry.meshes import TINY
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from igr.geometry.frames import Frame
+    from igr.pointcloud.noise import Measurements
+
+PLACES = 5_000  # points at which the thickness is measured
+ROUNDS = 10  # of shrinking
+BESIDE = 0.5  # cosine, from the ball's centre; a point within 60 degrees is on the same face
+DEVIATIONS = 4.0  # of the scatter; a point that is less below another's plane is on the same face
+SHARE = 0.05  # of the points that lie on thin parts, at least: less is taken for chance
+CELLS = 1.5  # of a grid, across what it resolves
+GRID = 512  # points along the cube of free space: the finest grid that is taken without asking
+
+
+def thicknesses(measured: Measurements, normals: np.ndarray, most: float) -> np.ndarray:
+    """Thickness (P,) at the first of a measured cloud's points, which are in random order and have
+    unit normals (N, 3), outwards; inf where it is above `most`, or too small for their scatter."""
+    tree = measured.tree
+    places, n = tree.data[:PLACES], normals[:PLACES].astype(np.float64)
+    least = max(DEVIATIONS * measured.scatter, TINY)
+    radius = np.full(len(places), most / 2)
+    shrunk = np.zeros(len(places), bool)
+    for _ in range(ROUNDS):
+        distance, index = neighbours.search(tree, places - radius[:, None] * n)
+        away = places - tree.data[index]
+        depth = (away * n).sum(axis=1)  # below the tangent plane of the place
+        smaller = (away**2).sum(axis=1) / np.maximum(2 * depth, least)  # it touches that point, too
+        across = smaller - depth < BESIDE * smaller  # from the ball's centre, along n
+        inner = (distance < (1 - 1e-6) * radius) & (depth > least) & across
+        if not inner.any():
+            break
+        radius[inner] = smaller[inner]
+        shrunk |= inner
+    return np.where(shrunk, 2 * radius, np.inf)
+
+
+def thinnest(measured: Measurements, normals: np.ndarray, most: float) -> float:
+    """The thickness of the thinnest parts with a SHARE of the points, inf where these are above
+    `most`; see thicknesses."""
+    return float(np.quantile(thicknesses(measured, normals, most), SHARE, method="higher"))
+
+
+def warn(measured: Measurements, normals: np.ndarray, frame: Frame, volume_factor: float) -> None:
+    """Warn where parts are too thin for the finest of the usual grids: the grid that resolves them.
+
+    measured, normals: see thicknesses; frame: the cloud's; volume_factor: half the side of the
+    cube of free space.
+    """
+    cell = 2 * volume_factor / (GRID - 1)
+    thin = thinnest(measured, normals, CELLS * cell)
+    if np.isfinite(thin):
+        needed = int(np.ceil(CELLS * 2 * volume_factor / thin)) + 1
+        log.warning(f"parts are as thin as {thin * frame.scale:.2g}, and the cells of a grid of "
+                    f"{GRID} are {cell * frame.scale:.2g}: what is thinner may be lost; infer.py "
+                    f"--grid-size {needed} resolves it, or train on a part of the cloud")
