@@ -84,13 +84,14 @@ def check_faces(mesh: Geometry, path) -> None:
                      "make fewer (infer.py --faces)")
 
 
-def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
+def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator,
+                areas: np.ndarray | None = None) -> Geometry:
     """n points at random by area over a mesh, each with the unit normal of its face, and with a
     colour if the mesh has colours.
 
-    Raises UserError where the mesh has no area.
+    areas: (M,) of the faces, where they are known. Raises UserError where the mesh has no area.
     """
-    areas_up_to = _cumulated_areas(mesh)
+    areas_up_to = _cumulated_areas(mesh, areas)
     picked = np.searchsorted(areas_up_to, rng.uniform(0, areas_up_to[-1], n), side="right")
     picked = np.minimum(picked, len(areas_up_to) - 1)
     a, b = rng.uniform(size=(2, n, 1))
@@ -128,10 +129,10 @@ def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
     return Geometry(np.asarray(cloud.points), np.asarray(cloud.normals), colors=colors)
 
 
-def _cumulated_areas(mesh: Geometry) -> np.ndarray:
+def _cumulated_areas(mesh: Geometry, areas: np.ndarray | None = None) -> np.ndarray:
     """Area (M,) of the faces up to each one. Raises UserError where the whole is 0 or no number."""
     with np.errstate(over="ignore", invalid="ignore"):
-        areas_up_to = np.cumsum(face_areas(mesh))
+        areas_up_to = np.cumsum(face_areas(mesh) if areas is None else areas)
     if not 0 < areas_up_to[-1] < np.inf:
         raise UserError("the mesh has no area, or more than numbers hold: nothing to sample")
     return areas_up_to
@@ -210,6 +211,11 @@ def _lines(ends: np.ndarray) -> int:
     vertices, ends = np.unique(ends, return_inverse=True)
     ends = ends.reshape(2, -1)
     return len(np.unique(connected_sets(ends[0], ends[1], len(vertices))))
+
+
+def volume(mesh: Geometry) -> float:
+    """The volume in a closed mesh, negative where its faces look inwards."""
+    return signed_volume(mesh) * float(np.ptp(mesh.points, axis=0).max()) ** 3
 
 
 def signed_volume(mesh: Geometry) -> float:
