@@ -65,7 +65,7 @@ def sheet(side: float) -> Geometry:
     """A square of 60 x 60 cells through the origin."""
     x, y = (side * (np.mgrid[:61, :61] / 60 - 0.5)).reshape(2, -1)
     first = (61 * np.arange(60)[:, None] + np.arange(60)).reshape(-1, 1)
-    faces = np.concatenate([first + [0, 61, 1], first + [1, 61, 62]])
+    faces = np.concatenate([first + np.array(corners) for corners in ([0, 61, 1], [1, 61, 62])])
     return Geometry(np.stack([x, y, 0 * x], axis=1), None, faces)
 
 
