@@ -218,7 +218,7 @@ def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
         raise UserError(f"{path}: {error}") from None
     for line in lines:
         log.info(line)
-    files.write(output, kept)
+    files.write(output, kept, f"cleaned: {len(gone.points)} of {len(cloud.points)} points removed")
     if removed and len(gone.points):
         files.write(removed, gone)
     log.info(f"{len(kept.points)} of {len(cloud.points)} points are left, "

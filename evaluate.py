@@ -2,7 +2,8 @@
 
     python evaluate.py -f bun_zipper.ply -mdp bunny/param_00154_mesh.ply
 
-prints a table and writes bunny/param_00154_mesh.json. See docs/metrics.md for the protocols.
+prints a report and writes bunny/param_00154_mesh.json. See docs/metrics.md for the protocols.
+Where the reference is a cloud, the mesh is judged: good, doubtful or a ruin, and what to do.
 
     python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_00018.h5
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+import textwrap
 from typing import Iterator
 
 import helper
@@ -23,8 +25,13 @@ from igr.backend import devices
 from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import frames, meshes, metrics
+from igr.pointcloud import noise
+from igr.refinement import verdict
+from igr.refinement.verdict import Verdict
 
 import numpy as np
+
+WIDTH = 100  # of the report, columns
 
 
 def field_error(checkpoint: str | Path, reference: frames.Geometry) -> dict:
@@ -61,6 +68,45 @@ def figures(result: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name}".replace("_", " "), text
 
 
+def judged(mesh: frames.Geometry, truth: frames.Geometry) -> Verdict | None:
+    """Judge a mesh by a cloud; None where the reference is a mesh, or has too few points."""
+    if truth.faces is not None:
+        return None
+    tree = verdict.tree_of(truth.points)
+    return verdict.judge(mesh, tree, noise.scatter(tree))
+
+
+def report(result: dict, judgement: Verdict | None, titles: list[str]) -> Iterator[str]:
+    """Yield the lines of the report: mesh, verdict, cloud, the tables with these titles, size."""
+    yield from row("mesh", result["mesh"])
+    topology = result["topology"]
+    for text in (result["note"], f"{topology['vertices']} vertices, {topology['faces']} faces"):
+        yield from row("", text or "")
+    if judgement:
+        yield from row("verdict", str(judgement))
+        for trouble in judgement.troubles:
+            yield from row("", f"- {trouble.text}")
+    yield from row("cloud" if judgement else "reference", result["reference"])
+    yield from row("", result["reference_note"])
+    if judgement:
+        yield from row("", f"{judgement.points} points, spacing {judgement.spacing:.3g}, "
+                       + noise.scatter_class(judgement.scatter, judgement.spacing))
+    for title in titles if judgement else ["topology", *titles]:
+        yield f"{'protocol ' if title in metrics.PROTOCOLS else ''}{title}"
+        for name, text in figures(result[title]):
+            yield f"  {name:<34} {text}"
+    yield from row("area", f"{result['area']:.6g} (the mesh's unit, squared)")
+    volume = result["volume"]
+    yield from row("volume", "none, the mesh is not watertight" if volume is None
+                   else f"{volume:.6g} (the mesh's unit, cubed)")
+
+
+def row(name: str, text: str) -> list[str]:
+    """The lines of a named text in the report, none where it is empty."""
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{name:<10} ", subsequent_indent=" " * 11,
+                         break_long_words=False, break_on_hyphens=False) if text else []
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     add = parser.add_argument
@@ -87,25 +133,26 @@ def main(args: argparse.Namespace) -> None:
     truth = files.read(reference)
     meshes.check_faces(mesh, path)
     note = files.note_of(path)
-    result = {"mesh": str(path), "note": note, "reference": str(reference)}
+    result = {"mesh": str(path), "note": note, "reference": str(reference),
+              "reference_note": files.note_of(reference)}
     if args.model_load_path:
         if truth.faces is None:
             raise UserError(f"{reference}: -mlp needs a mesh to measure the distance to")
         result["field"] = field_error(args.model_load_path, truth)
     result.update(metrics.measure(mesh, truth, args.protocol))
+    judgement = judged(mesh, truth)
+    result["area"] = float(meshes.face_areas(mesh).sum())
+    result["volume"] = meshes.volume(mesh) if result["topology"]["watertight"] else None
+    if judgement:
+        result["verdict"] = judgement.as_json()
     if result["topology"]["inside_out"]:
         log.warning(f"{path}: the mesh is inside out, its faces look inwards")
     helper.write_json(output, result)
     if args.json:
         print(json.dumps(result, indent=2))
         return
-    print(f"mesh       {path}\n" + (f"           {note}\n" if note else "")
-          + f"reference  {reference}" + ("" if args.fpath else " (trained on it)"))
-    for title in ["topology", *args.protocol, *(["field"] if args.model_load_path else [])]:
-        print(f"\n{'protocol ' if title in metrics.PROTOCOLS else ''}{title}")
-        for name, text in figures(result[title]):
-            print(f"  {name:<34} {text}")
-    print(f"\n{output}")
+    titles = [*args.protocol, *(["field"] if args.model_load_path else [])]
+    print(*report(result, judgement, titles), output, sep="\n")
 
 
 if __name__ == "__main__":

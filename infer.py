@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+import logging
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
@@ -30,22 +31,23 @@ from igr.formats import files
 from igr.geometry import meshes, neighbours, supported_components
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface import extraction
-from igr.refinement import detail, trimming
+from igr.pointcloud import noise
+from igr.refinement import detail, trimming, verdict
 from igr.refinement.coloring import NEIGHBOURS, carry_colors
 from igr.refinement.detail import NEAR, Detail
 from igr.refinement.orientation import normals_of
 from igr.refinement.simplification import FEWEST, simplified
+from igr.refinement.trimming import FAR, NOISY_SPACING
+from igr.refinement.verdict import Verdict
 import networks
 from networks import Network
 
 import numpy as np
 
-FAR = 1.5  # spacings of the points: farther from them than that, the surface is the network's own
 TRIM_POINTS = 1_000_000  # of a larger cloud so many tell where the points end
 HOLE = 0.25  # diameter of the largest hole that is closed, in parts of the cloud's longest side
 CELL = 0.5  # side of the cells in which points are averaged, in parts of the grid's
 CROWD = 2.0  # points for each of the surface's cells from which on they are averaged
-NOISY_SPACING = 3.0  # the least spacing of noisy points, in standard deviations of their noise
 NO_DETAIL = "detail: off, this is the network's surface"
 SIGNS = {"ascent": 1, "descent": -1}  # of f outside
 
@@ -123,6 +125,7 @@ class Result(NamedTuple):
     stats: extraction.Stats
     detail: Detail | None
     cloud: datasets.TrainingPoints | None  # the points that the mesh was made with, if any
+    verdict: Verdict | None  # None without such points, on other levels, and on other ranks
 
     @property
     def note(self) -> str:
@@ -171,7 +174,7 @@ def extracted(network: Network, options: Extraction, device: Device, group: Rank
         mesh = trimmed(mesh, work, fitted.report.noise if fitted else 0.0)
         mesh = finished(kept_part(mesh, options), work)
     mesh = mesh._replace(points=network.frame.to_world(mesh.points))
-    return Result(mesh, stats, fitted, work.cloud)
+    return Result(mesh, stats, fitted, work.cloud, judged(mesh, work))
 
 
 def level_set(work: Work, rows: int) -> tuple[Geometry, extraction.Stats]:
@@ -257,10 +260,10 @@ def on_side(mesh: Geometry, grid: extraction.Grid) -> np.ndarray:
     return (mesh.points < grid.low + 1e-9) | (mesh.points > grid.points(grid.shape - 1) - 1e-9)
 
 
-def trimmed(mesh: Geometry, work: Work, noise: float) -> Geometry:
+def trimmed(mesh: Geometry, work: Work, deviation: float) -> Geometry:
     """Cut off what is far from the cloud and closes no hole, or what --trim says.
 
-    noise: standard deviation of the points around the surface; all in the unit frame.
+    deviation: standard deviation of the points around the surface; all in the unit frame.
     """
     cloud, options = work.cloud, work.options
     if cloud is None or options.closed or (options.level and not options.trim):
@@ -274,7 +277,7 @@ def trimmed(mesh: Geometry, work: Work, noise: float) -> Geometry:
         mesh, report = trimming.trim(mesh, distance * scale, float(options.trim))
         log.info(f"--trim {options.trim:g}: {report}")
         return mesh
-    values = trimming.distance_ratio(mesh.points, points, least=NOISY_SPACING * noise)
+    values = trimming.distance_ratio(mesh.points, points, least=NOISY_SPACING * deviation)
     if options.trim is None:
         hole = 2 * HOLE if options.fill is None else options.fill / scale
         values, holes = trimming.closing_holes(mesh, values, FAR, distance, hole)
@@ -288,6 +291,21 @@ def trimmed(mesh: Geometry, work: Work, noise: float) -> Geometry:
         log.info(f"the surface ends where the points end: {report}"
                  + ("" if options.trim else " (--closed keeps it)"))
     return mesh
+
+
+def judged(mesh: Geometry, work: Work) -> Verdict | None:
+    """Judge a mesh (world coordinates) by the points of the cloud that lie in the grid's box.
+
+    None without a cloud, and on other levels, which are meant to be away from the points.
+    """
+    if work.cloud is None or work.options.level or work.group.rank:
+        return None
+    points, grid = work.cloud.points, work.grid
+    if work.options.bounds is not None:
+        high = grid.points(grid.shape - 1)
+        points = points[((points >= grid.low) & (points <= high)).all(axis=1)]
+    tree = verdict.tree_of(work.network.frame.to_world(points))
+    return verdict.judge(mesh, tree, noise.scatter(tree))
 
 
 def grid_box(bounds: Sequence[float] | None, half_side: float,
@@ -378,6 +396,13 @@ def description(mesh: Geometry) -> str:
     return text
 
 
+def report_verdict(found: Verdict) -> None:
+    """Log a verdict: a result in a line, and its troubles, doubts as warnings."""
+    log.info(f"verdict: {found}")
+    for trouble in found.troubles:
+        log.log(logging.WARNING if trouble.level else logging.INFO, trouble.text)
+
+
 # ------------------------------------------------------------------------------- the command line
 
 
@@ -419,6 +444,8 @@ def main(args: argparse.Namespace) -> None:
     if oriented:
         files.write(args.normals, oriented)
     log.info(description(result.mesh))
+    if result.verdict:
+        report_verdict(result.verdict)
     print(output)
 
 

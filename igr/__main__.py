@@ -134,9 +134,7 @@ def reconstruct(words: list[str]) -> None:
     checkpoint = timed("training", train, job)
     timed("meshing", mesh, job, checkpoint)
     timed("page and measuring", show, job)
-    print()
-    for name, spent in seconds.items():
-        print(f"  {name}: {spent} s")
+    print("times      " + ", ".join(f"{name} {spent} s" for name, spent in seconds.items()))
     print(job.mesh, job.mesh.with_suffix(".html"), sep="\n")
 
 
@@ -228,6 +226,7 @@ def show(job: Job) -> None:
     page = start("visualize.py", "html", "-f", job.mesh, "-r", job.cloud, "--color", color,
                  "-o", job.mesh.with_suffix(".html"))
     finish(page, measuring)
+    print()
     print(report.read_text(), end="")
 
 

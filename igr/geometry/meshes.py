@@ -84,13 +84,14 @@ def check_faces(mesh: Geometry, path) -> None:
                      "make fewer (infer.py --faces)")
 
 
-def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator) -> Geometry:
+def sample_mesh(mesh: Geometry, n: int, rng: np.random.Generator,
+                areas: np.ndarray | None = None) -> Geometry:
     """n points at random by area over a mesh, each with the unit normal of its face, and with a
     colour if the mesh has colours.
 
-    Raises UserError where the mesh has no area.
+    areas: (M,) of the faces, where they are known. Raises UserError where the mesh has no area.
     """
-    areas_up_to = _cumulated_areas(mesh)
+    areas_up_to = _cumulated_areas(mesh, areas)
     picked = np.searchsorted(areas_up_to, rng.uniform(0, areas_up_to[-1], n), side="right")
     picked = np.minimum(picked, len(areas_up_to) - 1)
     a, b = rng.uniform(size=(2, n, 1))
@@ -128,10 +129,10 @@ def sample_poisson(mesh: Geometry, n: int, seed: int) -> Geometry:
     return Geometry(np.asarray(cloud.points), np.asarray(cloud.normals), colors=colors)
 
 
-def _cumulated_areas(mesh: Geometry) -> np.ndarray:
+def _cumulated_areas(mesh: Geometry, areas: np.ndarray | None = None) -> np.ndarray:
     """Area (M,) of the faces up to each one. Raises UserError where the whole is 0 or no number."""
     with np.errstate(over="ignore", invalid="ignore"):
-        areas_up_to = np.cumsum(face_areas(mesh))
+        areas_up_to = np.cumsum(face_areas(mesh) if areas is None else areas)
     if not 0 < areas_up_to[-1] < np.inf:
         raise UserError("the mesh has no area, or more than numbers hold: nothing to sample")
     return areas_up_to
@@ -161,10 +162,8 @@ def topology(mesh: Geometry) -> dict:
     """Counts: vertices (used ones), faces, components, boundary edges (one face) and the rims that
     they form, non-manifold edges (more than two), Euler characteristic, whether the mesh is
     watertight, and if so, its genus (handles of all components) and whether it is inside out."""
-    edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
-    keys = edges[:, 0] * len(mesh.points) + edges[:, 1]
-    faces_of_edge = np.unique(keys, return_counts=True)[1]
-    vertices = len(np.unique(mesh.faces))
+    keys, faces_of_edge = _edges(mesh)
+    vertices = int(mesh.used.sum())
     watertight = bool((faces_of_edge == 2).all())
     pieces = int(components(mesh).max()) + 1
     euler = vertices - len(faces_of_edge) + len(mesh.faces)
@@ -173,7 +172,7 @@ def topology(mesh: Geometry) -> dict:
         "faces": len(mesh.faces),
         "components": pieces,
         "boundary_edges": int((faces_of_edge == 1).sum()),
-        "rims": boundary_loops(mesh),
+        "rims": _lines(_ends(keys[faces_of_edge == 1], mesh)),
         "nonmanifold_edges": int((faces_of_edge > 2).sum()),
         "euler_characteristic": euler,
         "watertight": watertight,
@@ -184,17 +183,39 @@ def topology(mesh: Geometry) -> dict:
 
 def boundary_loops(mesh: Geometry) -> int:
     """The number of rims: lines of edges with one face. Rims that touch count as one."""
-    vertices, ends = np.unique(boundary_edges(mesh), return_inverse=True)
-    ends = ends.reshape(2, -1)
-    return len(np.unique(connected_sets(ends[0], ends[1], len(vertices))))
+    return _lines(boundary_edges(mesh))
 
 
 def boundary_edges(mesh: Geometry) -> np.ndarray:
     """The vertices (2, E) of the edges with one face."""
-    edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
-    keys, faces_of_edge = np.unique(edges[:, 0] * len(mesh.points) + edges[:, 1],
-                                    return_counts=True)
-    return np.stack(np.divmod(keys[faces_of_edge == 1], len(mesh.points)))
+    keys, faces_of_edge = _edges(mesh)
+    return _ends(keys[faces_of_edge == 1], mesh)
+
+
+def _edges(mesh: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each edge (E,), from which _ends() finds its vertices, and how many faces it
+    has (E,)."""
+    faces = mesh.faces.astype(np.int64)
+    after = np.roll(faces, -1, axis=1)
+    keys = np.minimum(faces, after) * len(mesh.points) + np.maximum(faces, after)
+    return np.unique(keys, return_counts=True)
+
+
+def _ends(keys: np.ndarray, mesh: Geometry) -> np.ndarray:
+    """The vertices (2, E) of edges with the numbers of _edges()."""
+    return np.stack(np.divmod(keys, len(mesh.points)))
+
+
+def _lines(ends: np.ndarray) -> int:
+    """How many connected lines edges with vertices (2, E) form."""
+    vertices, ends = np.unique(ends, return_inverse=True)
+    ends = ends.reshape(2, -1)
+    return len(np.unique(connected_sets(ends[0], ends[1], len(vertices))))
+
+
+def volume(mesh: Geometry) -> float:
+    """The volume in a closed mesh, negative where its faces look inwards."""
+    return signed_volume(mesh) * float(np.ptp(mesh.points, axis=0).max()) ** 3
 
 
 def signed_volume(mesh: Geometry) -> float:

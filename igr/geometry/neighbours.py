@@ -68,6 +68,19 @@ def nearest_gap(tree: cKDTree) -> float:
     return float(np.median(kth_distance(tree, 1))) if tree.n > 1 else 0.0
 
 
+def kth_around(tree: cKDTree, index: np.ndarray, k: int) -> np.ndarray:
+    """The distance (N,) to the k-th neighbour at points of a tree, by index (N,): its median over
+    each point and these neighbours (k < the number of points).
+
+    The distance itself is too long at the cloud's edge and says nothing at an outlier.
+    """
+    places, place = np.unique(index, return_inverse=True)
+    around = search(tree, tree.data[places], [*range(1, k + 2)])[1]  # the first is the point itself
+    needed, row = np.unique(around, return_inverse=True)
+    lengths = search(tree, tree.data[needed], [k + 1])[0][:, 0]
+    return np.median(lengths[row.reshape(around.shape)], axis=1)[place.reshape(-1)]
+
+
 def spacing_of(distance, k: int):
     """The spacing of points on a surface whose k-th neighbours are at a distance, a number or (N,):
     the side of a square with one of pi points, as their number grows with distance squared."""

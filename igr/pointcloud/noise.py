@@ -25,6 +25,7 @@ UNKNOWNS = 6  # of a quadric
 TWO_SHEETS = 1.5  # kurtosis of heights about a quadric, below which they are those of two sheets
 
 SCATTERED = 0.2  # scatter in spacings, above which points lie beside the surface; clean: below 0.16
+NOISY = 0.5  # scatter in spacings, above which fine detail is lost in the noise
 FEW = 5_000  # points; of fewer, each one counts
 
 
@@ -49,6 +50,14 @@ class Measurements(NamedTuple):
     def scattered(self) -> bool:
         """Do the points lie beside the surface?"""
         return self.scatter > SCATTERED * self.spacing
+
+
+def scatter_class(deviation: float, spacing: float) -> str:
+    """Describe the scatter of points, a standard deviation, beside their spacing."""
+    if deviation <= SCATTERED * spacing:
+        return "exact"
+    name = "noisy" if deviation > NOISY * spacing else "scattered"
+    return f"{name}, by {deviation / spacing:.2g} spacings"
 
 
 def scatter(tree: cKDTree, seed: int = 0) -> float:

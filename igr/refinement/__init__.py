@@ -4,6 +4,7 @@
     detail          smooth these heights (by geometry.regression), move the mesh by them
     orientation     normals of the surface with detail
     trimming        cut a mesh where it is far from its cloud (infer.py decides when)
+    verdict         whether a mesh is good, doubtful or a ruin, and what to do
     simplification  fewer faces, and what they cost
     coloring        the cloud's colours for a mesh
 

@@ -9,6 +9,8 @@ frame will do.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from helper import UserError
 from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
@@ -16,6 +18,11 @@ from igr.geometry.meshes import TINY
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
+
+FAR = 1.5  # spacings of the points: farther from them than that, the surface is the network's own
+NOISY_SPACING = 3.0  # the least spacing of noisy points, in standard deviations of their noise
 CLEARANCE = 0.01  # each part of a cut edge is at least this share of it: no face without area
 SPACINGS = 4.0  # the spacing of the points is about this many medians of the distance to them
 EDGES = (1.5, 16.0)  # narrowest and widest kernel of the average at the rim, in edges
@@ -33,18 +40,20 @@ def distance_ratio(vertices: np.ndarray, cloud: np.ndarray, neighbour: int = 10,
 
     That is the distance to the nearest point over the spacing at this point: a ratio without a
     unit that follows the density. Here the spacing is the whole distance to the neighbour of number
-    `neighbour`. We take its median over the point and these neighbours, since the distance is too
-    long at the cloud's edge and says nothing at an outlier. Equal points count once.
+    `neighbour`, see neighbours.kth_around. Equal points count once.
 
     least: smallest spacing (units of the cloud); under noise, a few times the noise
     """
-    cloud = cloud[neighbours.distinct(cloud)[0]]
-    tree = neighbours.tree_of(cloud)
-    distance, nearest = neighbours.search(tree, vertices)
-    k = min(neighbour + 1, len(cloud))  # the first is the point itself
-    lengths, index = neighbours.search(tree, cloud, [*range(1, k + 1)])
-    spacing = np.median(lengths[index, -1], axis=1)
-    return distance / np.maximum(spacing, max(least, TINY))[nearest]
+    return ratio_to(neighbours.tree_of(cloud[neighbours.distinct(cloud)[0]]), vertices, neighbour,
+                    least)
+
+
+def ratio_to(tree: cKDTree, places: np.ndarray, neighbour: int = 10,
+             least: float = 0.0) -> np.ndarray:
+    """distance_ratio() of places (N, 3) to the points of a tree, of which none are equal."""
+    distance, nearest = neighbours.search(tree, places)
+    spacing = neighbours.kth_around(tree, nearest, min(neighbour, tree.n - 1))
+    return distance / np.maximum(spacing, max(least, TINY))
 
 
 def closing_holes(mesh: Geometry, values: np.ndarray, limit: float, distance: np.ndarray,

@@ -11,6 +11,7 @@ from typing import Any
 from helper import UserError, log
 from igr.field.encoding import frequencies_for
 from igr.pointcloud import normals
+from igr.pointcloud.noise import NOISY
 
 import numpy as np
 
@@ -18,7 +19,6 @@ STEPS = {"draft": 1_000, "normal": 4_000, "fine": 20_000}
 SCATTERED_STEPS = {**STEPS, "normal": 2_000}  # of scattered ones: more bring nothing
 NOISY_STEPS = 2_000  # at most
 BATCH = {"draft": 256, "normal": 512, "fine": 512}
-NOISY = 0.5  # scatter in spacings of the points, above which they are noisy
 TAU = 1.0  # of normals that are given, or of quadrics over many scattered points
 EXACT_TAU = 0.3  # of exact points, whose quadrics are rough where the surface is
 TOLERANCE = 0.3  # of estimated normals of noisy points, 17 degrees: directions teach their noise
