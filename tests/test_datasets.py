@@ -12,7 +12,7 @@ from igr.formats import files
 from igr.geometry import neighbours, shapes
 from igr.geometry.frames import Frame, Geometry
 from igr.isosurface.extraction import Grid
-from igr.pointcloud import noise, normals
+from igr.pointcloud import checks, noise, normals
 from igr.training.runs import RunFolder
 import infer
 import train
@@ -57,8 +57,9 @@ def test_a_cloud_comes_with_its_hash_and_measurements(knot):
 
 
 def test_a_default_start_builds_few_trees_and_measures_the_scatter_once(tmp_path, monkeypatch):
-    """Of exact points that get normals by winding numbers: the load's tree, which the normals and
-    the schedule use; and of more than normals.ORIENTED points one of these."""
+    """Of exact points that get normals by winding numbers: one of the few points that show whether
+    there is a surface, the load's, which the normals and the schedule use, and of more than
+    normals.ORIENTED points one of these."""
     files.write(tmp_path / "a.ply", Geometry(shapes.sample("sphere", 8000).points))
     trees, measured = [], []
     scatter = noise.scatter
@@ -72,7 +73,7 @@ def test_a_default_start_builds_few_trees_and_measures_the_scatter_once(tmp_path
         start = train.Start(tmp_path / "a.ply", train.Settings(), train.Options(context="cpu"))
         job = train.build(start, RunFolder(tmp_path / "run"))
         assert job.info["flags"]["winding"]
-        assert trees == sizes and measured == [6000]
+        assert trees == [checks.SEEN_BY, *sizes] and measured == [checks.SEEN_BY, 6000]
 
 
 def test_of_a_large_cloud_a_sample_is_trained_on(knot, monkeypatch, caplog):

@@ -32,7 +32,7 @@ def with_normals(cloud: Geometry) -> Geometry:
     points_unit = Frame.of(cloud.points).to_unit(cloud.points[order], np.float32)
     tree = neighbours.tree_of(points_unit)
     sigma = neighbours.kth_distance(tree, KNN)[:, None]
-    estimated, _ = normals.estimated(noise.Measurements.of(tree, sigma, KNN))
+    estimated = normals.estimated(noise.Measurements.of(tree, sigma, KNN)).normals
     return Geometry(cloud.points[order], estimated)
 
 
