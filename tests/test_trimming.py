@@ -1,7 +1,7 @@
 """Cutting along a line of the surface: rims, areas and topology on shapes whose parts are known."""
 
 from helper import UserError
-from igr.geometry import meshes, shapes
+from igr.geometry import meshes, neighbours, shapes
 from igr.geometry.frames import Geometry
 from igr.isosurface import extraction
 from igr.refinement import trimming
@@ -148,6 +148,25 @@ def test_small_hole_in_the_cloud_stays_closed(radius, rims):
     assert meshes.boundary_loops(kept) == rims
     assert meshes.topology(kept)["watertight"] == (rims == 0)
     assert meshes.boundary_loops(trimming.trim(mesh, ratio, LIMIT, smallest=0.0)[0]) == 1
+
+
+@pytest.mark.parametrize("radius, hole, rims", [(0.3, 0.7, 0), (0.3, 0.5, 1), (0.7, 1.6, 0)])
+def test_holes_up_to_a_size_are_closed(radius, hole, rims):
+    """Of a ball with one hole of that radius and one of .2; nothing else is far from the points."""
+    mesh = shapes.mesh("sphere")
+    cloud = shapes.sample("sphere", 50_000).points
+    size = np.linalg.norm(cloud[0])
+    for place, least in (([0, 0, size], radius), ([0, 0, -size], 0.2)):
+        cloud = cloud[np.linalg.norm(cloud - place, axis=1) > least]
+    ratio = trimming.distance_ratio(mesh.points, cloud)
+    distance = neighbours.nearest(mesh.points, cloud)[0]
+    values, closed = trimming.closing_holes(mesh, ratio, LIMIT, distance, hole)
+    assert len(closed) == 2 - rims and max(closed) <= hole / 2
+    assert np.array_equal(values[values > LIMIT], ratio[values > LIMIT])
+    kept, _ = trimming.trim(mesh, values, LIMIT)
+    assert meshes.boundary_loops(kept) == rims
+    none, closed = trimming.closing_holes(mesh, ratio, LIMIT, distance, 0.0)
+    assert np.array_equal(none, ratio) and closed == []
 
 
 def test_small_islands_go_and_large_ones_stay():

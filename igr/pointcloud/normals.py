@@ -26,6 +26,7 @@ PER_SCATTER = 150  # neighbours of a quadric, beside QUADRIC, for a scatter of o
 SMOOTHED = (36, 96)  # fewest and most of them, where points scatter
 PLANE = 48  # neighbours of a plane at most, by which sheets are followed
 MIXED = 0.3  # pairs of neighbours with opposite normals, in square roots of the number of points
+MIXED_SHEETS = 0.6  # the same of exact points whose sides were told along sheets
 MIXED_SCATTERED = 2.0  # the same of points that scatter, some of which stand on their heads
 MIXED_GIVEN = 1.0  # the same of a file's normals; clean scans have up to 0.53
 MENDED = 0.05  # share of a file's normals that may be missing
@@ -57,27 +58,28 @@ def estimated(measured: Measurements) -> Estimate:
     """
     tree = measured.tree
 
-    def judged(sides: np.ndarray, scattered: bool, report: str, view=None) -> Estimate:
+    def judged(sides: np.ndarray, scattered: bool, most: float, report: str) -> Estimate:
         found = of_quadrics(tree, sides, quadric_size(measured, scattered))
-        agree = sides_agree(tree, found, MIXED_SCATTERED if scattered else MIXED)
-        return Estimate(found.astype(np.float32), agree, report, view)
+        agree = sides_agree(tree, found, MIXED_SCATTERED if scattered else most)
+        return Estimate(found.astype(np.float32), agree, report)
 
     sheets = Sheets.of(tree, min(quadric_size(measured, measured.scattered), PLANE))
     view = sheets.view(measured)
     if view is not None:
         toward = " ".join(f"{x:.2g}" for x in view)
-        estimate = judged(sheets.turned_to(view), True, f"all points face ({toward})", view)
+        estimate = judged(sheets.turned_to(view), True, MIXED, f"all points face ({toward})")
         if estimate.agree:
-            return estimate
+            return estimate._replace(view=view)
     ways = [(iterations, True) for iterations in ITERATIONS]
     if not measured.scattered:
         ways = [(iterations, False) for iterations in ITERATIONS] + ways[:1]
     for iterations, scattered in ways:
         sides = _by_winding(measured, iterations, scattered)
-        estimate = judged(sides, scattered, "by winding numbers")
+        estimate = judged(sides, scattered, MIXED, "by winding numbers")
         if estimate.agree:
             return estimate
-        estimate = judged(sheets.turned_to(sides), scattered, "by neighbours on each sheet")
+        estimate = judged(sheets.turned_to(sides), scattered, MIXED_SHEETS,
+                          "by neighbours on each sheet")
         if estimate.agree:
             return estimate
     return estimate._replace(report="neighbours do not agree on them")
