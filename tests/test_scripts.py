@@ -205,8 +205,8 @@ def test_infer_level_bounds_and_volume(script, ball):
 
 
 def test_an_inside_out_mesh_is_said(script, ball):
-    assert "inside out" not in script("infer.py --grid-size 48 -gd ascent -o a.ply").stderr
-    done = script("infer.py --grid-size 48 -gd descent -o b.ply")
+    assert "inside out" not in script("infer.py --grid-size 48 -gd ascent --closed -o a.ply").stderr
+    done = script("infer.py --grid-size 48 -gd descent --closed -o b.ply")
     assert done.stderr.count("the mesh is inside out") == 1
     done = script("evaluate.py -mdp b.ply -f cloud.ply -o b.json")
     assert "b.ply: the mesh is inside out" in done.stderr
