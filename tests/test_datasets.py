@@ -206,7 +206,7 @@ def test_duplicates_are_named(tmp_path, caplog):
 @pytest.mark.parametrize("stretch, turned, said", [
     ((1, 1, 1e-4), 0.5, "almost on a plane"), ((1, 1, 0), 0, "almost on a plane"),
     ((1, 1e-4, 1e-4), 0.5, "almost on a line"), ((1, 1e-4, 0), 0, "almost on a line"),
-    ((1, 0.5, 0.01), 0.5, ""), ((1, 0.05, 0.05), 0.5, "")])
+    ((1, 0.5, 0.01), 0.5, ""), ((1, 0.05, 0.05), 0.5, "filled a volume")])
 def test_flat_clouds_and_lines_get_a_warning(tmp_path, caplog, rng, stretch, turned, said):
     points = rng.uniform(-1, 1, (500, 3)) * stretch
     turn = np.array([[1, 0, 0], [0, np.cos(turned), -np.sin(turned)],

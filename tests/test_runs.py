@@ -326,7 +326,10 @@ def test_normals_are_set_to_length_one_and_it_is_said(script, tmp_path):
     normals = cloud.normals.copy()
     normals[7] = 0
     files.write(tmp_path / "c.ply", cloud._replace(normals=normals))
-    assert "1 of 300 normals are zero" in script(line + " --overwrite", status=1).stderr
+    assert "1 of 300 normals are zero" in script(line + " --overwrite").stderr
+    normals[:30] = np.nan
+    files.write(tmp_path / "c.ply", cloud._replace(normals=normals))
+    assert "30 of 300 normals are zero" in script(line + " --overwrite", status=1).stderr
 
 
 def test_inward_normals_are_turned_and_it_is_said(script, tmp_path):

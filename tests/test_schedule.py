@@ -74,7 +74,7 @@ def test_what_is_given_stays(rng):
         assert completed(noisy, winding=winding, train_iter=9_000).learning_rate == rate
 
 
-def test_winding_numbers_stand_in_for_normals_that_are_not_given(rng):
+def test_winding_numbers_stand_in_for_normals_that_are_not_given(rng, monkeypatch):
     points = sphere(6_000, rng)
     found = completed(points)
     assert found.winding and found.tau == schedule.EXACT_TAU
@@ -84,6 +84,8 @@ def test_winding_numbers_stand_in_for_normals_that_are_not_given(rng):
     assert completed(sphere(50, rng), winding=True).winding
     u, v = rng.uniform(-1, 1, (2, 6_000))
     terrain = np.stack([u, v, 0.6 * np.exp(-4 * (u**2 + v**2))], axis=1)
+    assert completed(terrain).winding  # it faces one direction
+    monkeypatch.setattr(schedule.normals, "sides_agree", lambda *_: False)
     assert not completed(terrain).winding and completed(terrain, winding=True).winding
     with pytest.raises(UserError, match="leave out --with-normals"):
         completed(points, with_normals=True, winding=True)

@@ -252,7 +252,7 @@ def test_infer_trims_and_drops(script, ball):
         assert f"{flag}: dropped 0 of" in done.stdout
     assert "nothing would be left" in script("infer.py --grid-size 48 -o c.ply --trim 1e-9",
                                              status=1).stderr
-    doubts = script("infer.py --grid-size 48 -o d.ply").stderr
+    doubts = script("infer.py --grid-size 48 --closed -o d.ply").stderr
     assert "of the surface is far from all points" in doubts
     line = "infer.py --grid-size 48 --trim auto --smooth-rims --faces"
     said = script(f"{line} 900 -o d.ply").stdout

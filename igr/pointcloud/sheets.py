@@ -27,6 +27,7 @@ NEIGHBOURS = 8  # of a point; those on one sheet with it are compared with it
 SLOPE = 0.2  # of the way to such a neighbour over the tangent planes, at most
 DIRECTIONS = 200  # of a half sphere, that a view is looked for in
 SMALL = 100  # points; a sheet of fewer, and of less than a hundredth of all, does not count
+COUNTED = 0.5  # share of the points that lie on sheets that count, at least
 SEEN = 0.98  # share of the points that look to where the cloud is seen from, at least
 ALIKE = 0.01  # shares that differ by less are equal; the steeper view is taken then
 HIDDEN = 0.15  # share of the points that lie behind others, at most
@@ -117,6 +118,8 @@ class Sheets(NamedTuple):
         does, a relief, or what one depth image shows; None where there is none."""
         size = np.bincount(self.label)
         counted = size[self.label] >= min(SMALL, 0.01 * measured.tree.n)
+        if counted.mean() < COUNTED:
+            return None
         part = Sheets(self.normals[counted], neighbours.numbered(self.label[counted]))
         found = []
         for direction in directions():
