@@ -284,12 +284,17 @@ def trimmed(mesh: Geometry, work: Work, deviation: float) -> Geometry:
         if holes:
             log.info(f"closed where points are missing: up to {2 * scale * max(holes):.3g} across "
                      "(--fill 0 cuts it off)")
-    if options.trim is None and not (values <= FAR).any():
-        log.warning("the surface is far from all points: nothing of it is cut off")
-    elif (values > FAR).any():
+    if not (values > FAR).any():
+        return mesh
+    try:
         mesh, report = trimming.trim(mesh, values, FAR)
-        log.info(f"the surface ends where the points end: {report}"
-                 + ("" if options.trim else " (--closed keeps it)"))
+    except UserError:
+        if options.trim:
+            raise
+        log.warning("nearly all of the surface is far from the points: nothing of it is cut off")
+        return mesh
+    log.info(f"the surface ends where the points end: {report}"
+             + ("" if options.trim else " (--closed keeps it)"))
     return mesh
 
 

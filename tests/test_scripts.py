@@ -254,6 +254,11 @@ def test_infer_trims_and_drops(script, ball):
                                              status=1).stderr
     doubts = script("infer.py --grid-size 48 --closed -o d.ply").stderr
     assert "of the surface is far from all points" in doubts
+    cloud = files.read(ball / "cloud.ply")
+    size = np.ptp(cloud.points, axis=0).max()
+    files.write(ball / "beside.ply", cloud._replace(points=cloud.points + [2 * size, 0, 0]))
+    said = script("infer.py --grid-size 48 --keep-all -f beside.ply -o g.ply").stderr
+    assert "nothing of it is cut off" in said and "surface near them" in said
     line = "infer.py --grid-size 48 --trim auto --smooth-rims --faces"
     said = script(f"{line} 900 -o d.ply").stdout
     assert "rims now: 1" in said and "--smooth-rims: 1 rims" in said and "mean distance 0.0" in said
