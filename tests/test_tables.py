@@ -25,6 +25,8 @@ def test_tables_mark_the_best():
     found = {"knot": result}
     assert ("| knot | 9 | 2,000 | `--trim auto` | 1.0 | 0.00100 / 0.00300 | genus 1, 1 piece |"
             in tables.shapes(found))
+    result["cases"]["clean"]["methods"]["ours"]["settings"] = {"recipe": 1}
+    assert "| knot † | 9 | 2,000 |" in tables.shapes(found)
     assert "0.00400 / 0.00600 |" in tables.cases(found)
     assert "**0.00700 / 0.00100**" in tables.cases(found)
     assert "died of SIGSEGV" in tables.everything(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 import re
 from typing import NamedTuple
 
-from benchmarks.results.settings import SCAN_METHODS, SCANS, SEEDS, STEPS
+from benchmarks.results.settings import RECIPE, SCAN_METHODS, SCANS, SEEDS, STEPS
 import helper
 
 NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "ours, with normals",
@@ -138,6 +138,11 @@ def topology_text(topology) -> str:
     return f"genus {pieces - topology['euler_characteristic'] // 2}, {text}"
 
 
+def age(ours: dict) -> str:
+    """A mark for an entry of ours by an earlier version, whose weights were others."""
+    return " †" if ours.get("settings", {}).get("recipe", RECIPE) != RECIPE else ""
+
+
 def summary(made: dict) -> str:
     """An entry in one line, for the terminal."""
     forth, back = means(made)
@@ -175,7 +180,8 @@ def summary_table(results: dict) -> str:
     rows = []
     for name, case in SUMMARY:
         found = [entry(results.get(name, {"cases": {}}), case, method) for method in methods]
-        rows.append([name if case == "clean" else f"{name}, {case}", *best_in_bold(found),
+        label = name if case == "clean" else f"{name}, {case}"
+        rows.append([label + age(found[0]), *best_in_bold(found),
                      topology_text(found[0]["topology"]) if found[0] else NONE, minutes(found[0])])
     return table(f"shape | {' | '.join(NAMES[m] for m in methods)} | ours: topology | core minutes",
                  rows)
@@ -189,7 +195,7 @@ def shapes(results: dict) -> str:
             continue
         ours = entry(result, "clean", "ours")
         rows.append([
-            name, f"{result['cases']['clean']['points']:,}", *settings_cells(ours),
+            name + age(ours), f"{result['cases']['clean']['points']:,}", *settings_cells(ours),
             parts_text(ours, entry(result, "clean", "ours-network")), distances_text(ours),
             topology_text(ours["topology"]) if ours else NONE,
             topology_text(result["reference"]["topology"]),
