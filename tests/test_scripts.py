@@ -256,7 +256,7 @@ def test_infer_trims_and_drops(script, ball):
     assert "of the surface is far from all points" in doubts
     cloud = files.read(ball / "cloud.ply")
     size = np.ptp(cloud.points, axis=0).max()
-    files.write(ball / "beside.ply", cloud._replace(points=cloud.points + [2 * size, 0, 0]))
+    files.write(ball / "beside.ply", cloud._replace(points=cloud.points + 2 * size))
     said = script("infer.py --grid-size 48 --keep-all -f beside.ply -o g.ply").stderr
     assert "nothing of it is cut off" in said and "surface near them" in said
     line = "infer.py --grid-size 48 --trim auto --smooth-rims --faces"
