@@ -2,7 +2,7 @@
 # Everything by name. The first call sets the project up in .venv; later ones start at once.
 #
 #   bash commands.sh demo          the main job on a built-in shape: cloud, network, mesh, figures
-#   bash commands.sh reconstruct CLOUD... [-o MESH] [--quality draft|normal|fine] [--trim]
+#   bash commands.sh reconstruct CLOUD... [-o MESH] [--quality draft|normal|fine] [--trim|--closed]
 #                    [--faces N] [--with-normals] [--no-clean]
 #                                  a scan, or several with their alignment, to a mesh, a page and a
 #                                  report; resumes where it was stopped

@@ -284,7 +284,8 @@ def add_clean(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", help="cloud file to write; default: <name>_clean.ply beside it")
     add("--removed", metavar="FILE", help="cloud file to write, of the points that were removed")
     helper.add_flags(parser, cleaning.Limits)
-    add("--seed", type=helper.number(int, 0), default=0, help="seed of the order of --disk")
+    add("--seed", type=helper.number(int, 0), default=0,
+        help="seed of the order of --disk and of the sample that outliers are compared with")
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:

@@ -73,7 +73,7 @@ def judged(mesh: frames.Geometry, truth: frames.Geometry) -> Verdict | None:
     if truth.faces is not None:
         return None
     tree = verdict.tree_of(truth.points)
-    return verdict.judge(mesh, tree, noise.scatter(tree))
+    return verdict.judge(mesh, tree, noise.scatter(tree), len(truth.points))
 
 
 def report(result: dict, judgement: Verdict | None, titles: list[str]) -> Iterator[str]:

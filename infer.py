@@ -5,7 +5,8 @@
 writes bunny/param_00154_mesh.ply. The checkpoint knows its network, its frame, its cube and its
 cloud. f is evaluated only near the surface (see igr/isosurface/extraction.py), for the
 mesh of the whole grid. Then the mesh gets the detail that the cloud's points have beyond the
-network (see igr/refinement/detail.py), and pieces that no point supports are dropped.
+network (see igr/refinement/detail.py), pieces that no point supports are dropped, and the surface
+is cut off where the points end, but not across small holes. A verdict says how good the mesh is.
 
     python infer.py -mlp bunny/param_00154.h5 --normals bunny/oriented.ply
 
@@ -89,8 +90,8 @@ class Extraction:
         help="what the cloud's points say beyond the network: auto, as much as brings points that "
         "were left out nearer; off; or this many rounds of smoothing")
     fpath: str | Path | None = flag(
-        None, "-f", help="cloud for detail, --trim, --normals and the pieces that no point "
-        "supports; default: the one of the training")
+        None, "-f", help="cloud for detail, ends, verdict, --normals and the pieces that no "
+        "point supports; default: the one of the training")
     keep_all: bool = flag(False, help="keep pieces that no point of the cloud supports")
     largest: bool = flag(False, alternatives="components",
                          help="keep only the largest component")
@@ -99,9 +100,9 @@ class Extraction:
         help="drop components with less than this share of the area")
     fill: float | None = flag(
         None, type=number(float, 0), metavar="D", alternatives="ends",
-        help="close holes in the points up to this diameter, in the cloud's units; where the "
-        "points end otherwise, the surface ends; default: "
-        f"{HOLE:g} of the cloud's longest side")
+        help="close holes in the points up to this diameter, in the cloud's units; across larger "
+        f"ones and beyond the points the surface is cut off; default: {HOLE:g} of the cloud's "
+        "longest side; with --level nothing is cut off")
     closed: bool = flag(False, alternatives="ends", help="cut off nothing, however far from the "
                         "points the surface runs to close itself")
     trim: str | float | None = flag(
@@ -138,7 +139,8 @@ def mesh_of(checkpoint: str | Path, options: Extraction = Extraction(),
     """Make the mesh of a checkpoint's network, in world coordinates.
 
     where: what ranks.start returned; default: CUDA if it works, else the CPU.
-    With several ranks each returns the whole mesh, but only the first one trims it. Raises
+    With several ranks each returns the whole mesh, but only the first one cuts, finishes and judges
+    it. Raises
     UserError where the checkpoint is damaged, or no surface is found or left.
     """
     device, group = where or ranks.start("auto", "0")
@@ -163,7 +165,8 @@ def extracted(network: Network, options: Extraction, device: Device, group: Rank
     log.info(f"grid {' x '.join(map(str, grid.shape))}")
     if network.info.get("paper") and options.detail == "auto":
         log.info("detail: off, the paper has none; --detail with a number adds it")
-        options = replace(options, detail="off", keep_all=True, closed=not options.trim)
+        options = replace(options, detail="off", keep_all=True,
+                          closed=options.trim is None and options.fill is None)
     work = Work(network, options, grid, group, known_cloud(network, options))
     mesh, stats = level_set(work, options.sub_batch_size or device.rows)
     fitted = None
@@ -209,9 +212,10 @@ def known_cloud(network: Network, options: Extraction) -> datasets.TrainingPoint
     """Read the points that the options need: of the cloud that they name, else of the training's.
 
     None where they need none, or, with a warning, where the training's is gone or has changed.
-    Raises UserError for a named cloud that cannot be read, and where --trim needs one.
+    Raises UserError for a named cloud that cannot be read, and where --trim or --fill needs one.
     """
-    path, needed = options.fpath, options.trim is not None
+    path = options.fpath
+    needed = options.trim is not None or options.fill is not None
     if options.detail == "off" and options.keep_all and not needed:
         return None
     try:
@@ -222,7 +226,7 @@ def known_cloud(network: Network, options: Extraction) -> datasets.TrainingPoint
     except UserError as error:
         if path or needed:
             raise UserError(f"{error}" if path else f"{error}; -f names the cloud") from None
-        log.warning(f"no detail, and no piece dropped: {error}; -f names the cloud")
+        log.warning(f"no detail, and nothing dropped, cut or judged: {error}; -f names the cloud")
         return None
 
 
@@ -310,7 +314,7 @@ def judged(mesh: Geometry, work: Work) -> Verdict | None:
         high = grid.points(grid.shape - 1)
         points = points[((points >= grid.low) & (points <= high)).all(axis=1)]
     tree = verdict.tree_of(work.network.frame.to_world(points))
-    return verdict.judge(mesh, tree, noise.scatter(tree))
+    return verdict.judge(mesh, tree, noise.scatter(tree), len(points))
 
 
 def grid_box(bounds: Sequence[float] | None, half_side: float,

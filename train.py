@@ -80,11 +80,11 @@ class Settings:
         "at most 8, and 0 for noisy points")
     tau: float | None = flag(
         None, type=number(float, 0, MOST_WEIGHT),
-        help=f"weight of the normals term; default: {schedule.TAU:g}, for normals by winding "
-        f"numbers of exact points {schedule.EXACT_TAU:g}")
+        help=f"weight of the normals term; default: {schedule.TAU:g}, for estimated normals "
+        f"of exact points {schedule.EXACT_TAU:g}")
     tolerance: float | None = flag(
         None, type=number(float, 0, 2),
-        help="of the normals term: what |grad f - n| has up to this costs nothing; default: "
+        help="of the normals term: differences |grad f - n| up to this cost nothing; default: "
         f"{schedule.TOLERANCE:g} for estimated normals of noisy points, else 0")
     with_normals: bool = flag(False, help="use the cloud's normals")
     winding: bool | None = flag(
@@ -308,7 +308,7 @@ def train(job: Job, run: RunFolder) -> Path:
 def summary(job: Job, folder: Path) -> str:
     """Describe what will run, in three lines."""
     flags = job.info["flags"]
-    sides = ", normals by winding numbers" if flags["winding"] else ""
+    sides = ", estimated normals" if flags["winding"] else ""
     batch = flags["batch_size"]
     several = f", {job.info['ranks']} ranks" if job.info["ranks"] > 1 else ""
     kernels = f", OpenBLAS kernels: {blas.loaded()}" if job.device.kernel else ""

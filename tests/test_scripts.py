@@ -268,7 +268,7 @@ def test_infer_trims_and_drops(script, ball):
     error = script("infer.py --grid-size 48 --trim 1", status=1).stderr
     assert "cloud.ply: no such file; -f names the cloud" in error
     done = script("infer.py --grid-size 48 -o e.ply")
-    assert "warning: no detail, and no piece dropped: " in done.stderr
+    assert "warning: no detail, and nothing dropped, cut or judged: " in done.stderr
     assert "no such file; -f names the cloud" in done.stderr
 
 

@@ -165,6 +165,10 @@ def test_holes_up_to_a_size_are_closed(radius, hole, rims):
     assert np.array_equal(values[values > LIMIT], ratio[values > LIMIT])
     kept, _ = trimming.trim(mesh, values, LIMIT)
     assert meshes.boundary_loops(kept) == rims
+    cut = trimming.cut(mesh, mesh.points[:, 2], 0.99 * size)  # as a box's side would the first lid
+    ends = trimming.distance_ratio(cut.points, cloud)
+    distance_of_cut = neighbours.nearest(cut.points, cloud)[0]
+    assert len(trimming.closing_holes(cut, ends, LIMIT, distance_of_cut, 2.0)[1]) == 1
     none, closed = trimming.closing_holes(mesh, ratio, LIMIT, distance, 0.0)
     assert np.array_equal(none, ratio) and closed == []
 

@@ -17,7 +17,7 @@ SPACING = np.sqrt(4 * meshes.face_areas(BALL).sum() / N / np.pi) / 2  # as neigh
 
 def judged(mesh: Geometry, points: np.ndarray) -> Verdict:
     tree = verdict.tree_of(points)
-    return verdict.judge(mesh, tree, noise.scatter(tree))
+    return verdict.judge(mesh, tree, noise.scatter(tree), len(points))
 
 
 def cloud(deviation=0.0, n=N) -> np.ndarray:
@@ -154,8 +154,8 @@ def test_distances_are_exact_where_the_faces_are_large():
 
 def test_what_tells_nothing_has_no_verdict():
     tree = verdict.tree_of(cloud(n=10))
-    assert verdict.judge(BALL, tree, 0.0) is None
-    assert verdict.judge(resized(0.0), verdict.tree_of(cloud()), 0.0) is None
+    assert verdict.judge(BALL, tree, 0.0, 10) is None
+    assert verdict.judge(resized(0.0), verdict.tree_of(cloud()), 0.0, N) is None
     with pytest.raises(UserError, match="nothing to sample"):  # the same mesh, elsewhere
         meshes.sample_mesh(resized(0.0), 1, np.random.default_rng(0))
 
@@ -164,4 +164,6 @@ def test_equal_points_and_large_clouds(monkeypatch):
     assert verdict.tree_of(np.tile(cloud(), (3, 1))).n == N
     monkeypatch.setattr(verdict, "MOST", 1_000)
     assert verdict.tree_of(cloud()).n == 1_000
-    assert judged(BALL, cloud()).word == "good"
+    found = judged(BALL, cloud())
+    assert found.word == "good" and found.points == N
+    assert found.spacing == pytest.approx(SPACING, rel=0.1)

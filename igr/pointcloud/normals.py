@@ -66,8 +66,9 @@ def estimated(measured: Measurements) -> Estimate:
     sheets = Sheets.of(tree, min(quadric_size(measured, measured.scattered), PLANE))
     view = sheets.view(measured)
     if view is not None:
-        toward = " ".join(f"{x:.2g}" for x in view)
-        estimate = judged(sheets.turned_to(view), True, MIXED, f"all points face ({toward})")
+        toward = " ".join(f"{x:.2f}" for x in view)
+        estimate = judged(sheets.turned_to(view), measured.scattered, MIXED_SHEETS,
+                          f"all points face ({toward})")
         if estimate.agree:
             return estimate._replace(view=view)
     ways = [(iterations, True) for iterations in ITERATIONS]
@@ -157,8 +158,9 @@ def _share_turned(tree: cKDTree, normals: np.ndarray) -> float:
     own unit normals (N, 3), as a closed part does that is turned round."""
     from igr.pointcloud import winding  # here: numba takes its time
 
-    reach = neighbours.kth_distance(tree, min(AREA_NEIGHBOUR, tree.n - 1))
-    area = np.pi * neighbours.spacing_of(reach, AREA_NEIGHBOUR) ** 2
+    k = min(AREA_NEIGHBOUR, tree.n - 1)
+    reach = neighbours.kth_distance(tree, k)
+    area = np.pi * neighbours.spacing_of(reach, k) ** 2
     numbers = winding.numbers_of(tree.data, area[:, None] * normals, np.median(reach) / 2)
     return float((np.abs(numbers - 0.5) > TURNED).mean())
 

@@ -62,14 +62,15 @@ def closing_holes(mesh: Geometry, values: np.ndarray, limit: float, distance: np
 
     mesh: with values (N,), as trim() takes them, and distances (N,) to the cloud; hole: diameter of
     the largest hole that is closed, in the distances' unit. A region above the limit closes a hole
-    if none of it is farther from the points than half of that: a flat lid over a round hole is so
-    far in its middle.
+    if none of it is farther from the points than half of that, as a flat lid over a round hole is
+    in its middle, and if it has no rim of its own, as what runs to the side of a box has.
 
     Returns the values, at most `limit` in these regions, and how far from the points each is.
     """
     region = _regions(mesh.faces, values > limit)
     deepest = np.zeros(len(values))
     np.maximum.at(deepest, region, distance)
+    deepest[region[np.unique(meshes.boundary_edges(mesh))]] = np.inf
     closes = (values > limit) & (deepest[region] <= hole / 2)
     return (np.where(closes, limit, values),
             [float(depth) for depth in np.unique(deepest[region[closes]])])

@@ -29,6 +29,7 @@ FEWEST = 200  # points; fewer may have a surface that is mostly far from them
 
 LONELY = (0.005, 0.2)  # share of points without surface near them: doubtful from, a ruin from
 AWAY = (0.01, 0.2, 0.5)  # share of the area far from all points: told, doubtful, a ruin from
+HOPELESS = 0.9  # share of the area: of a mesh that is so far away nothing is worth keeping
 TATTERS = (0.001, 0.004)  # pieces, handles and rims for each point: doubtful from, a ruin from
 RIM = 0.2  # of a piece is what a rim counts: a pinhole is one
 FEATURES = 20  # of them are no tatters, however few the points
@@ -46,7 +47,7 @@ class Trouble(NamedTuple):
 class Verdict(NamedTuple):
     """What was measured on a mesh and its cloud; lengths in the unit of both."""
 
-    points: int  # of the cloud, without equal ones
+    points: int  # of the cloud, without equal ones; of a sample, as many as it stands for
     spacing: float  # their median
     scatter: float  # of the points, standard deviation, see pointcloud.noise
     far_points: float  # share of the points without surface near them
@@ -82,8 +83,8 @@ class Verdict(NamedTuple):
     def _away(self) -> Trouble | None:
         level = _level(self.far_area, AWAY)
         level = min(level, 2) if self.points < FEWEST else level
-        lonely = self.far_points >= LONELY[1]  # then little is left of a trimmed mesh
-        advice = "" if lonely else ": infer.py --trim auto cuts it off"
+        lost = self.far_points >= LONELY[1] or self.far_area > HOPELESS  # little would be left
+        advice = "" if lost else ": infer.py --trim auto cuts it off"
         return level and Trouble(level - 1, f"{_percent(self.far_area)} of the surface is far from "
                                             f"all points{advice}")
 
@@ -142,11 +143,12 @@ def tree_of(points: np.ndarray, seed: int = 0) -> cKDTree:
     return neighbours.tree_of(points[neighbours.distinct(points)[0]])
 
 
-def judge(mesh: Geometry, tree: cKDTree, scatter: float, seed: int = 0) -> Verdict | None:
+def judge(mesh: Geometry, tree: cKDTree, scatter: float, count: int,
+          seed: int = 0) -> Verdict | None:
     """Measure a mesh against the tree of its cloud, see tree_of(), both in the same coordinates.
 
-    scatter: of the points, standard deviation. None where there are too few points to tell their
-    spacing, or where the mesh has no area.
+    scatter: of the points, standard deviation; count: of the points that tree_of() took. None where
+    there are too few points to tell their spacing, or where the mesh has no area.
     """
     areas = meshes.face_areas(mesh)
     if tree.n <= NEIGHBOUR or not areas.sum() > 0:
@@ -162,8 +164,10 @@ def judge(mesh: Geometry, tree: cKDTree, scatter: float, seed: int = 0) -> Verdi
     covered = np.pi * (spacing[~lonely] ** 2).mean() * tree.n if not lonely.all() else 0.0
     counts = meshes.topology(mesh)
     pieces, rims = counts["components"], counts["rims"]
+    share = min(1.0, MOST / count)  # of the points that the tree has
     return Verdict(
-        tree.n, float(np.median(spacing)), float(scatter), float(lonely.mean()), far_area,
+        round(tree.n / share), float(np.median(spacing) * share**0.5), float(scatter),
+        float(lonely.mean()), far_area,
         float(areas.sum() * (1 - far_area) / covered) if covered > 0 else None,
         pieces, max(0, (2 * pieces - counts["euler_characteristic"] - rims) // 2), rims,
         counts["watertight"], float(areas.sum()),

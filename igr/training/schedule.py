@@ -71,7 +71,7 @@ def choose(settings: Any, cloud: Any, ranks: int) -> dict[str, Any]:
 
 
 def rate_for(solver: str, steps: int, sides_known: bool) -> float:
-    """The largest rate of a run; sides_known: with normals, given or by winding numbers."""
+    """The largest rate of a run; sides_known: with normals, given or estimated."""
     if solver == "adam":
         return ADAM_RATE
     return RATE if sides_known or steps <= SHORT else RATE / 2
