@@ -173,6 +173,19 @@ def test_holes_up_to_a_size_are_closed(radius, hole, rims):
     assert np.array_equal(none, ratio) and closed == []
 
 
+def test_what_runs_behind_a_whole_scan_closes_no_hole():
+    """The lower half of a flat body, of which only the upper one was seen, is near the points."""
+    mesh = shapes.mesh("sphere")
+    mesh = mesh._replace(points=mesh.points * [1, 1, 0.1])
+    cloud = shapes.sample("sphere", 50_000).points * [1, 1, 0.1]
+    cloud = cloud[cloud[:, 2] > 0]
+    distance = neighbours.nearest(mesh.points, cloud)[0]
+    ratio = trimming.distance_ratio(mesh.points, cloud)
+    assert distance.max() < 0.25
+    values, _ = trimming.closing_holes(mesh, ratio, LIMIT, distance, 0.5)
+    assert trimming.far_share(mesh, values, LIMIT) > 0.4  # all but specks
+
+
 def test_small_islands_go_and_large_ones_stay():
     mesh = shapes.mesh("sphere")
     values = np.where(mesh.points[:, 2] < 0, 0.1, 3.0)

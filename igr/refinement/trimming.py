@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FAR = 1.5  # spacings of the points: farther from them than that, the surface is the network's own
 NOISY_SPACING = 3.0  # the least spacing of noisy points, in standard deviations of their noise
+LID = 3.0  # areas of a flat lid, that what closes a hole has at most: it may bulge
 CLEARANCE = 0.01  # each part of a cut edge is at least this share of it: no face without area
 SPACINGS = 4.0  # the spacing of the points is about this many medians of the distance to them
 EDGES = (1.5, 16.0)  # narrowest and widest kernel of the average at the rim, in edges
@@ -63,7 +64,8 @@ def closing_holes(mesh: Geometry, values: np.ndarray, limit: float, distance: np
     mesh: with values (N,), as trim() takes them, and distances (N,) to the cloud; hole: diameter of
     the largest hole that is closed, in the distances' unit. A region above the limit closes a hole
     if none of it is farther from the points than half of that, as a flat lid over a round hole is
-    in its middle, and if it has no rim of its own, as what runs to the side of a box has.
+    in its middle, if it is not much larger than that lid, as what runs behind a whole scan is, and
+    if it has no rim of its own, as what runs to the side of a box has.
 
     Returns the values, at most `limit` in these regions, and how far from the points each is.
     """
@@ -71,7 +73,9 @@ def closing_holes(mesh: Geometry, values: np.ndarray, limit: float, distance: np
     deepest = np.zeros(len(values))
     np.maximum.at(deepest, region, distance)
     deepest[region[np.unique(meshes.boundary_edges(mesh))]] = np.inf
-    closes = (values > limit) & (deepest[region] <= hole / 2)
+    size = _region_areas(mesh.faces, values > limit, meshes.face_areas(mesh))
+    small = size <= LID * np.pi * (hole / 2) ** 2
+    closes = (values > limit) & (deepest[region] <= hole / 2) & small
     return (np.where(closes, limit, values),
             [float(depth) for depth in np.unique(deepest[region[closes]])])
 
