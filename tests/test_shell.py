@@ -231,8 +231,9 @@ def test_the_container_s_steps_are_the_readme_s():
     """After the clone, which the Dockerfile's COPY stands for."""
     readme = (ROOT / "README.md").read_text()
     commands = re.search(r"## Quick start.*?```bash\n(.*?)```", readme, re.S)[1].splitlines()
-    clone, demo = commands
+    clone, demo, test = commands
     assert clone.startswith("git clone ") and clone.endswith(" && cd igr-nnabla")
+    assert test.startswith("bash commands.sh test")
     steps = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^RUN cd /igr && (.*?) &&", steps, re.M)[1] == demo
     assert "COPY . /igr\n" in steps and steps.count("\nRUN ") == 1
