@@ -310,12 +310,15 @@ def do_job(text: str) -> int:
 
     try:
         if order.code != jobs.code_digest(ROOT):
-            raise UserError(f"{ROOT} is another version of the program than the one that runs the "
-                            "scene: bring the workers' folder up to date")
+            print(f"{ROOT} is another version of the program on a worker than where the scene runs")
+            return cluster.STOP
         jobs.do(order, jobs.Tools(fit, training.resume, load))
+    except UserError as error:
+        print(error)
+        return 1
     except OSError as error:
         print(f"{error.filename or 'input/output'}: {error.strerror or error}")
-        return cluster.FULL
+        return cluster.STOP
     return 0
 
 

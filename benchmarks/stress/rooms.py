@@ -12,6 +12,7 @@ overlap (JOINT): the surface is never nearer than that says. Lengths are in metr
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,19 +138,14 @@ def building(rooms: tuple[int, int, int], seed: int = 0) -> Solids:
         boxes.append(([-WALL / 2, -WALL / 2, z - WALL / 2],
                       [size[0] + WALL / 2, size[1] + WALL / 2, z + WALL / 2]))
     for across in (0, 1):
-        along = 1 - across
-        for place in range(rooms[across] + 1):
-            for room in range(rooms[along]):
-                for floor in range(rooms[2]):
-                    inner = 0 < place < rooms[across]
-                    boxes += _wall(across, place * ROOM[across], room, floor,
-                                   rng.uniform(0.8, 2.2) if inner else None)
-    for i in range(rooms[0]):
-        for j in range(rooms[1]):
-            for k in range(rooms[2]):
-                more_boxes, more_pipes = _furniture(ROOM * (i, j, k), rng)
-                boxes += more_boxes
-                pipes += more_pipes
+        walls = product(range(rooms[across] + 1), range(rooms[1 - across]), range(rooms[2]))
+        for place, room, floor in walls:
+            door = rng.uniform(0.8, 2.2) if 0 < place < rooms[across] else None
+            boxes += _wall(across, place * ROOM[across], room, floor, door)
+    for room in product(*map(range, rooms)):
+        more_boxes, more_pipes = _furniture(ROOM * room, rng)
+        boxes += more_boxes
+        pipes += more_pipes
     return Solids(np.array(boxes, float), np.array(pipes, float).reshape(-1, 2, 3))
 
 

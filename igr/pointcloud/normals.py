@@ -57,12 +57,12 @@ def estimated(measured: Measurements) -> Estimate:
 
     Raises UserError where the points span no size.
     """
-    judged = functools.partial(_judged, measured)
-    sheets = _sheets_of(measured)
+    of_sides = functools.partial(judged, measured)
+    sheets = sheets_of(measured)
     view = sheets.view(measured)
     if view is not None:
         toward = " ".join(f"{x:.2f}" for x in view)
-        estimate = judged(sheets.turned_to(view), measured.scattered, MIXED_SHEETS,
+        estimate = of_sides(sheets.turned_to(view), measured.scattered, MIXED_SHEETS,
                           f"all points face ({toward})")
         if estimate.agree:
             return estimate._replace(view=view)
@@ -70,11 +70,11 @@ def estimated(measured: Measurements) -> Estimate:
     if not measured.scattered:
         ways = [(iterations, False) for iterations in ITERATIONS] + ways[:1]
     for iterations, scattered in ways:
-        sides = _by_winding(measured, iterations, scattered)
-        estimate = judged(sides, scattered, MIXED, "by winding numbers")
+        sides = by_winding(measured, iterations, scattered)
+        estimate = of_sides(sides, scattered, MIXED, "by winding numbers")
         if estimate.agree:
             return estimate
-        estimate = judged(sheets.turned_to(sides), scattered, MIXED_SHEETS,
+        estimate = of_sides(sheets.turned_to(sides), scattered, MIXED_SHEETS,
                           "by neighbours on each sheet")
         if estimate.agree:
             return estimate
@@ -86,14 +86,14 @@ def following(measured: Measurements, points: np.ndarray, normals: np.ndarray) -
     same surface with unit normals (M, 3). Where neighbours do not agree on the sides of the nearest
     ones, each sheet takes those of most of its points."""
     sides = _sides_nearby(measured.tree.data, points, normals)
-    estimate = _judged(measured, sides, measured.scattered, MIXED, "as the nearest")
+    estimate = judged(measured, sides, measured.scattered, MIXED, "as the nearest")
     if estimate.agree:
         return estimate
-    return _judged(measured, _sheets_of(measured).turned_to(sides), measured.scattered,
+    return judged(measured, sheets_of(measured).turned_to(sides), measured.scattered,
                    MIXED_SHEETS, "by neighbours on each sheet")
 
 
-def _judged(measured: Measurements, sides: np.ndarray, scattered: bool, most: float,
+def judged(measured: Measurements, sides: np.ndarray, scattered: bool, most: float,
             report: str) -> Estimate:
     """The normals of quadrics on the sides of vectors (N, 3), and whether neighbours agree."""
     found = of_quadrics(measured.tree, sides, quadric_size(measured, scattered))
@@ -101,7 +101,8 @@ def _judged(measured: Measurements, sides: np.ndarray, scattered: bool, most: fl
     return Estimate(found.astype(np.float32), agree, report)
 
 
-def _sheets_of(measured: Measurements) -> Sheets:
+def sheets_of(measured: Measurements) -> Sheets:
+    """The sheets of a measured cloud's points."""
     return Sheets.of(measured.tree, min(quadric_size(measured, measured.scattered), PLANE))
 
 
@@ -113,7 +114,7 @@ def quadric_size(measured: Measurements, scattered: bool) -> int:
     return int(np.clip(QUADRIC + wider, *SMOOTHED))
 
 
-def _by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.ndarray:
+def by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.ndarray:
     """Rough unit normals (N, 3) with the sides that winding numbers tell. The more points scatter,
     the wider are the widths."""
     from igr.pointcloud import winding  # here: numba takes its time

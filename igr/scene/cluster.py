@@ -27,7 +27,7 @@ from igr.scene.jobs import Order
 ATTEMPTS = 3
 JOB_MEMORY = 3 << 30  # bytes that a job takes at most, about
 TIMEOUT = 10.0  # seconds that a scheduler has to answer
-FULL = 75  # a job's exit status where it could not write: trying again is no use
+STOP = 75  # a job's exit status where no job can work: a full disk, another version
 POLL = 0.2  # seconds
 
 
@@ -126,8 +126,8 @@ def run_all(client: Any, orders: list[Order], root: Path,
             tell: Callable[[Outcome], None]) -> list[Outcome]:
     """Run jobs that do not wait for each other, and tell of each when it ends.
 
-    root: the folder of the program. Raises UserError where the scheduler is gone, or a job could
-    not write; Interrupted after a signal.
+    root: the folder of the program. Raises UserError where the scheduler is gone, or a job says
+    that no other can work; Interrupted after a signal.
     """
     outcomes = []
     with travelling(), helper.stop_signals() as caught:
@@ -168,12 +168,12 @@ def _submit(client: Any, order: Order, root: Path) -> Any:
 
 
 def _outcome(future: Any, order: Order) -> Outcome:
-    """How a job ended. Raises UserError where it could not write."""
+    """How a job ended. Raises UserError where no other can work either."""
     try:
         result = future.result()
     except Exception as error:  # the worker was killed again and again, or Dask's own: any
         return Outcome(order, reason_of(error)[:200], 0.0)
-    if result["status"] == FULL:
+    if result["status"] == STOP:
         raise UserError(f"{result['said']}; the same command does the rest")
     failure = "" if result["status"] == 0 else result["said"] or f"status {result['status']}"
     return Outcome(order, failure, result["seconds"])

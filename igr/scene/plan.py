@@ -36,11 +36,6 @@ class Cell(NamedTuple):
         low = np.array(self.low)
         return ((places >= low - beyond) & (places < low + self.side + beyond)).all(axis=1)
 
-    def touches(self, other: Cell) -> bool:
-        """Do the margins of two cells overlap, or does one reach into the other's core?"""
-        (low, high), (other_low, other_high) = self.reach(), other.reach()
-        return bool(((low <= other_high + 1) & (other_low <= high + 1)).all())
-
 
 class Plan(NamedTuple):
     """What all jobs of a scene share."""
@@ -62,8 +57,13 @@ class Plan(NamedTuple):
         return (np.asarray(points, np.float64) - self.origin) / self.spacing
 
     def around(self, cell: Cell) -> list[Cell]:
-        """The cells that touch a cell, and the cell itself, in the plan's order."""
-        return [other for other in self.cells if cell.touches(other)]
+        """The cells whose margins overlap with a cell's, and the cell itself, in the plan's order.
+        """
+        low = np.array([other.low for other in self.cells])
+        side, margin = np.array([(other.side, other.margin) for other in self.cells]).T[..., None]
+        own_low, own_high = cell.reach()
+        touch = (low - margin <= own_high + 1) & (own_low <= low + side + margin + 1)
+        return [self.cells[number] for number in np.flatnonzero(touch.all(axis=1))]
 
     def cell(self, name: str) -> Cell:
         return next(cell for cell in self.cells if cell.name == name)

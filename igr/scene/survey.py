@@ -29,7 +29,8 @@ SAMPLE = 200_000  # points by which box and spacing are told
 SIDES = 1_000_000  # points by which the sides are told, at most
 KTH = 10  # neighbour that tells the spacing
 FINER = 0.6  # the grid's spacing in that of the points
-STRAY = 40.0  # spacings of the sample to the KTH neighbour, from which on a point is a stray one
+STRAY = (0.999, 10.0)  # farther from the KTH neighbour than this share of the points is, by this
+# factor, a point is a stray one
 AROUND = 0.02  # of the longest side, around the box of the sample
 VOXEL = 64  # grid cells along a voxel at most
 LEAST_LEVEL = 3
@@ -113,7 +114,7 @@ def _box_and_gap(sample: np.ndarray, count: int) -> tuple[np.ndarray, float]:
     if len(sample) < 2 * KTH:
         raise UserError(f"{len(sample)} different points are too few for a scene")
     reach = neighbours.kth_distance(neighbours.tree_of(sample), KTH)
-    stray = reach > STRAY * np.median(reach)
+    stray = reach > STRAY[1] * np.quantile(reach, STRAY[0])
     order = np.argsort(reach[~stray])
     area = np.cumsum(reach[~stray][order] ** 2)
     typical = reach[~stray][order][np.searchsorted(area, area[-1] / 2)]
