@@ -46,6 +46,17 @@ def test_normals_stay_with_their_points(knot):
     np.testing.assert_allclose(cloud.normals, whole.normals[place], atol=1e-6)
 
 
+def test_trusted_normals_are_taken_as_they_are(knot, caplog):
+    """Those of a room look into it; turned round, they would contradict the room beside it."""
+    whole = files.read(knot)
+    files.write(knot, whole._replace(normals=-whole.normals))
+    inward = datasets.load_cloud(knot, 5, 0.25, True, seed=0, trust_normals=True)
+    assert "inwards" not in caplog.text
+    turned = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
+    assert "inwards" in caplog.text
+    np.testing.assert_allclose(inward.normals, -turned.normals, atol=1e-6)
+
+
 def test_a_cloud_comes_with_its_hash_and_measurements(knot):
     """The file's hash for the checkpoint, and the points' measurements for the schedule."""
     cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
