@@ -312,7 +312,8 @@ def do_job(text: str) -> int:
         if order.code != jobs.code_digest(ROOT):
             print(f"{ROOT} is another version of the program on a worker than where the scene runs")
             return cluster.STOP
-        jobs.do(order, jobs.Tools(fit, training.resume, load))
+        with helper.reporting(quiet=False):
+            jobs.do(order, jobs.Tools(fit, training.resume, load))
     except UserError as error:
         print(error)
         return 1
