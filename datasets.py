@@ -237,12 +237,12 @@ def output_beside(path, output, ending: str, others=()) -> Path:
 # ------------------------------------------------------------------------------------------- merge
 
 
-def merge(paths: list, output, scanner: str, side: float | None) -> Path:
+def merge(paths: list, output, scanner: str, side: float | None, keep_poses: bool) -> Path:
     """Write one cloud file of several scans (default: <first name>_merged.ply beside the first of
-    the paths); log how well they agree; return the path. scanner, side: see alignment.merge."""
+    the paths); log how well they agree; return the path. For the rest see alignment.merge."""
     scans = [scan.path for scan in alignment.placements(paths)]
     output = output_beside(paths[0], output, "_merged", scans)
-    cloud, lines = alignment.merge(paths, scanner, side)
+    cloud, lines = alignment.merge(paths, scanner, side, keep_poses)
     files.write(output, cloud)
     for line in lines:
         log.info(line)
@@ -298,6 +298,9 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
     add("--scanner", choices=alignment.SCANNERS, default="z", help="where a scan without faces and "
         "normals was seen from, if its file does not say it; z: far along the z axis of its own "
         "coordinates, as Stanford's; origin: their origin")
+    add("--keep-poses", action="store_true", help="leave scans as they are placed; without it, "
+        "patches of scans that lie beside each other are moved together, where that brings "
+        "points that were left out nearer")
     add("--voxel", type=helper.number(float, 0), metavar="D", help="thin overlaps: points of "
         "several scans in one cube of side D become their mean; 0: keep all; default: the spacing "
         "of the scans' points")
@@ -305,7 +308,7 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     if args.command == "merge":
-        print(merge(args.fpath, args.output, args.scanner, args.voxel))
+        print(merge(args.fpath, args.output, args.scanner, args.voxel, args.keep_poses))
     elif args.command == "clean":
         limits = helper.options_from(cleaning.Limits, vars(args))
         print(clean(args.fpath, args.output, args.removed, limits, args.seed))
