@@ -273,7 +273,6 @@ main() {
             setup
             install tests/requirements.txt
             install requirements-formats.txt
-            install requirements-mpi.txt
             python -m pytest -n 2 "$@"
             ;;
         results)

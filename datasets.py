@@ -97,8 +97,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     measured = noise.Measurements.of(tree, sigma, knn)
     if with_normals:
         normals = trusted(measured, normals, path)
-    if helper.is_first_rank():
-        checks.warn([*doubts, *checks.strays(sigma)], path)
+    checks.warn([*doubts, *checks.strays(sigma)], path)
     return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen,
                       helper.sha256_of_file(path), measured)
 

@@ -41,13 +41,11 @@ class Console(logging.Handler):
 
 @contextlib.contextmanager
 def reporting(quiet: bool) -> Iterator[None]:
-    """Print what is logged in this block; quiet: warnings only. Under mpirun, rank 0 alone prints.
+    """Print what is logged in this block; quiet: warnings only.
 
     Without it, as in a program that imports our modules, results are not printed.
     """
     console = Console(logging.WARNING if quiet else logging.INFO)
-    if not is_first_rank():
-        console.setLevel(logging.CRITICAL)
     before = log.level, log.propagate
     log.addHandler(console)
     log.setLevel(logging.INFO)
@@ -58,11 +56,6 @@ def reporting(quiet: bool) -> Iterator[None]:
         log.removeHandler(console)
         log.setLevel(before[0])
         log.propagate = before[1]
-
-
-def is_first_rank() -> bool:
-    """Is this process alone, or rank 0 of Open MPI's mpirun?"""
-    return os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
 
 
 # ----------------------------------------------------------------------------- errors, exit status

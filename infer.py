@@ -24,9 +24,8 @@ from typing import NamedTuple, Sequence
 import datasets
 import helper
 from helper import UserError, flag, log, number
-from igr.backend import ranks, threads
+from igr.backend import devices, threads
 from igr.backend.devices import Device
-from igr.backend.ranks import Ranks
 from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import meshes, neighbours, supported_components
@@ -126,7 +125,7 @@ class Result(NamedTuple):
     stats: extraction.Stats
     detail: Detail | None
     cloud: datasets.TrainingPoints | None  # the points that the mesh was made with, if any
-    verdict: Verdict | None  # None without such points, on other levels, and on other ranks
+    verdict: Verdict | None  # None without such points, and on other levels
 
     @property
     def note(self) -> str:
@@ -135,16 +134,14 @@ class Result(NamedTuple):
 
 
 def mesh_of(checkpoint: str | Path, options: Extraction = Extraction(),
-            where: tuple[Device, Ranks] | None = None) -> Result:
+            device: Device | None = None) -> Result:
     """Make the mesh of a checkpoint's network, in world coordinates.
 
-    where: what ranks.start returned; default: CUDA if it works, else the CPU.
-    With several ranks each returns the whole mesh, but only the first one cuts, finishes and judges
-    it. Raises
-    UserError where the checkpoint is damaged, or no surface is found or left.
+    device: what devices.set_context returned; default: CUDA if it works, else the CPU.
+    Raises UserError where the checkpoint is damaged, or no surface is found or left.
     """
-    device, group = where or ranks.start("auto", "0")
-    return extracted(networks.load_network(checkpoint, device.kernel), options, device, group)
+    device = device or devices.set_context("auto", "0")
+    return extracted(networks.load_network(checkpoint, device.kernel), options, device)
 
 
 class Work(NamedTuple):
@@ -153,11 +150,10 @@ class Work(NamedTuple):
     network: Network
     options: Extraction
     grid: extraction.Grid
-    group: Ranks
     cloud: datasets.TrainingPoints | None
 
 
-def extracted(network: Network, options: Extraction, device: Device, group: Ranks) -> Result:
+def extracted(network: Network, options: Extraction, device: Device) -> Result:
     """Make the mesh of a network on a device: mesh_of() after the checkpoint is read."""
     half_side = options.volume_factor or network.volume_factor
     grid = extraction.Grid.of(*grid_box(options.bounds, half_side, network.frame),
@@ -167,15 +163,14 @@ def extracted(network: Network, options: Extraction, device: Device, group: Rank
         log.info("detail: off, the paper has none; --detail with a number adds it")
         options = replace(options, detail="off", keep_all=True,
                           closed=options.trim is None and options.fill is None)
-    work = Work(network, options, grid, group, known_cloud(network, options))
+    work = Work(network, options, grid, known_cloud(network, options))
     mesh, stats = level_set(work, options.sub_batch_size or device.rows)
     fitted = None
     if work.cloud:
         mesh = supported_part(mesh, work)
         mesh, fitted = detailed(mesh, work)
-    if group.rank == 0:
-        mesh = trimmed(mesh, work, fitted.report.noise if fitted else 0.0)
-        mesh = finished(kept_part(mesh, options), work)
+    mesh = trimmed(mesh, work, fitted.report.noise if fitted else 0.0)
+    mesh = finished(kept_part(mesh, options), work)
     mesh = mesh._replace(points=network.frame.to_world(mesh.points))
     return Result(mesh, stats, fitted, work.cloud, judged(mesh, work))
 
@@ -186,7 +181,10 @@ def level_set(work: Work, rows: int) -> tuple[Geometry, extraction.Stats]:
     rows: points that f is evaluated at together.
     """
     network, options = work.network, work.options
-    f = work.group.share_out(lambda points: network.mlp.evaluate(points, rows))
+
+    def f(points: np.ndarray) -> np.ndarray:
+        return network.mlp.evaluate(points, rows)
+
     outward = SIGNS.get(options.gradient_direction)
     extraction.check_memory(f, work.grid, options.level)
     mesh, stats = extraction.extract(f, work.grid, options.level, dense=options.dense,
@@ -250,7 +248,7 @@ def detailed(mesh: Geometry, work: Work) -> tuple[Geometry, Detail | None]:
     cells = len(mesh.points) / CELL**2  # a mesh has about one vertex for each cell of the grid
     cell = CELL * grid.spacing if len(cloud.points) > CROWD * cells else None
     fitted = detail.fit(work.network.mlp.evaluate_with_gradient, cloud.points, rounds,
-                        cloud.held_out, cell=cell, group=work.group)
+                        cloud.held_out, cell=cell)
     log.info(fitted.report)
     moved = fitted.move(mesh.points, options.level)
     np.clip(moved, grid.low, grid.points(grid.shape - 1), out=moved)
@@ -307,7 +305,7 @@ def judged(mesh: Geometry, work: Work) -> Verdict | None:
 
     None without a cloud, and on other levels, which are meant to be away from the points.
     """
-    if work.cloud is None or work.options.level or work.group.rank:
+    if work.cloud is None or work.options.level:
         return None
     points, grid = work.cloud.points, work.grid
     if work.options.bounds is not None:
@@ -431,7 +429,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    device, group = ranks.start(args.context, args.device_id)
+    device = devices.set_context(args.context, args.device_id)
     threads.set_count(args.threads)
     checkpoint = Path(args.model_load_path or checkpoints.newest_checkpoint())
     if not args.model_load_path:
@@ -445,10 +443,8 @@ def main(args: argparse.Namespace) -> None:
     files.check_digits(output, network.frame.to_world(np.linspace([-1.0] * 3, [1.0] * 3, 99)))
     if args.normals:
         helper.check_writable(args.normals, files.CLOUD_WRITERS, inputs)
-    result = extracted(network, helper.options_from(Extraction, vars(args)), device, group)
+    result = extracted(network, helper.options_from(Extraction, vars(args)), device)
     oriented = oriented_cloud(network, result, cloud) if args.normals else None
-    if group.rank:
-        return
     files.write(output, result.mesh, result.note)  # evaluate.py tells what it measures
     if oriented:
         files.write(args.normals, oriented)

@@ -21,12 +21,11 @@ from typing import Any, NamedTuple
 import datasets
 import helper
 from helper import flag, log, number
-from igr.backend import blas, ranks, threads
-from igr.backend.devices import Device
+from igr.backend import blas, devices, threads
 from igr.field import checkpoints
 from igr.pointcloud import noise, thickness
 from igr.training import runs, schedule, solvers
-from igr.training.loop import Job, Plan, Trainer, TrainingLoop, step_with_first_rank
+from igr.training.loop import Job, Plan, Trainer, TrainingLoop
 from igr.training.monitoring import SurfaceMonitor, check_grid
 from igr.training.runs import Checkpoint, RunFolder
 from igr.training.sampling import GraphSamples, HostSamples, Sizes
@@ -151,8 +150,7 @@ def fit(cloud_path: str | Path, folder: str | Path, settings: Settings = Setting
     """
     run = RunFolder(folder)
     job = build(Start(cloud_path, settings, options, overwrite=overwrite), run)
-    group = job.trainer.group
-    with group.exit_on_error(), run.alone(writes=group.rank == 0, make=True):
+    with run.alone(make=True):
         return train(job, run)
 
 
@@ -168,7 +166,7 @@ def resume(folder: str | Path, **flags: Any) -> Path:
     if unknown:
         raise TypeError(f"resume() has no flag {', '.join(sorted(unknown))}")
     run = RunFolder(folder)
-    with run.alone(writes=helper.is_first_rank()):
+    with run.alone():
         checkpoint = run.newest()
         flags = runs.flags_to_resume(checkpoint.info, flags, fixed)
         start = Start(flags["fpath"], helper.options_from(Settings, flags),
@@ -195,64 +193,55 @@ class Start(NamedTuple):
 def build(start: Start, run: RunFolder) -> Job:
     """Read the cloud; make the network, the samples, the loss and the solver. Writes nothing.
 
-    Raises UserError where the checkpoint's run had another cloud or another number of ranks.
+    Raises UserError where the checkpoint's run had another cloud.
     """
-    options = start.options
+    options, checkpoint = start.options, start.checkpoint
     if options.preview:
         helper.open3d()  # fails here and not at the first preview
     check_grid(options.grid_size, start.settings.volume_factor)
-    device, group = ranks.start(options.context, options.device_id, options.precision)
-    with group.exit_on_error():
-        return job_of(start, run, device, group)
-
-
-def job_of(start: Start, run: RunFolder, device: Device, group: ranks.Ranks) -> Job:
-    """Do what build() says, on a device, for a rank of a group."""
-    options, checkpoint = start.options, start.checkpoint
+    device = devices.set_context(options.context, options.device_id, options.precision)
     threads.set_count(options.threads)
     cloud = datasets.load_cloud(start.cloud_path, start.settings.knn, start.settings.test_rate,
                                 start.settings.with_normals, start.settings.seed)
     normals = schedule.normals_for(start.settings, cloud)
     # store resolved values: new defaults must not change a resumed run
     settings = replace(start.settings, test_rate=cloud.test_rate, winding=normals is not None)
-    settings = replace(settings, **schedule.choose(settings, cloud, group.size))
+    settings = replace(settings, **schedule.choose(settings, cloud))
     start = start._replace(settings=settings)
-    info = info_of(start, run.folder, cloud, group.size)
+    info = info_of(start, run.folder, cloud)
     if checkpoint:
         runs.check_same(info, checkpoint.info, run.folder)
     cloud = cloud if normals is None else cloud._replace(normals=normals)
-    if cloud.normals is not None and helper.is_first_rank():
+    if cloud.normals is not None:
         thickness.warn(cloud.measured, cloud.normals, cloud.frame, settings.volume_factor)
     mlp = MLP(Architecture(settings.dims, frequencies=settings.frequencies), device.kernel,
               checkpoint.parameters if checkpoint else None, settings.seed)
-    trainer = make_trainer(mlp, cloud, start, group)
+    trainer = make_trainer(mlp, cloud, start)
     rows = options.sub_batch_size or device.rows
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
                              options.grid_size, settings.volume_factor)
-    plan = plan_of(start, len(cloud.points), group.size)
+    plan = plan_of(start, len(cloud.points))
     return Job(plan, trainer, monitor, info, checkpoint, device, len(cloud.points))
 
 
-def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start, group: ranks.Ranks) -> Trainer:
+def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start) -> Trainer:
     """Make samples, loss and solver of a network, in the state of the checkpoint if there is one.
     """
     settings, checkpoint = start.settings, start.checkpoint
     sizes = Sizes(settings.batch_size, settings.uniform or settings.batch_size,
                   settings.volume_factor)
-    if mlp.kernel:
-        samples = HostSamples(cloud, sizes, settings.seed, start.step, group.rank, group.size)
-    else:
-        samples = GraphSamples(cloud, sizes, settings.seed, start.step, group.rank)
+    kind = HostSamples if mlp.kernel else GraphSamples
+    samples = kind(cloud, sizes, settings.seed, start.step)
     weights = losses.Weights(settings.lam, settings.tau, settings.tolerance)
     solver = solvers.make(settings.solver, mlp.kernel)
-    trainer = Trainer(losses.igr_loss(mlp, samples, weights), mlp, solver, samples, group)
+    trainer = Trainer(losses.igr_loss(mlp, samples, weights), mlp, solver, samples)
     if checkpoint:
         solvers.set_state_of(solver, checkpoint.state)
     return trainer
 
 
-def info_of(start: Start, folder: Path, cloud: datasets.PointCloud, size: int) -> dict[str, Any]:
-    """Collect what every checkpoint stores about a run of `size` ranks in a folder."""
+def info_of(start: Start, folder: Path, cloud: datasets.PointCloud) -> dict[str, Any]:
+    """Collect what every checkpoint stores about a run in a folder."""
     settings, path = start.settings, start.cloud_path
     flags = {"fpath": str(path), "monitor_path": str(folder), **asdict(settings),
              **asdict(start.options), "resume": start.checkpoint is not None,
@@ -262,7 +251,7 @@ def info_of(start: Start, folder: Path, cloud: datasets.PointCloud, size: int) -
     return {"cloud": str(Path(path).resolve()), "cloud_sha256": digest,
             "cloud_file_sha256": cloud.file_sha256,
             "held_out": checkpoints.packed(cloud.test), "frame": cloud.frame._asdict(),
-            "volume_factor": settings.volume_factor, "ranks": size, "flags": flags,
+            "volume_factor": settings.volume_factor, "flags": flags,
             "paper": is_papers(settings)}
 
 
@@ -272,10 +261,10 @@ def is_papers(settings: Settings) -> bool:
                for name in ("solver", "decay", "frequencies"))
 
 
-def plan_of(start: Start, points: int, size: int) -> Plan:
-    """Plan the steps for a number of training points and `size` ranks."""
+def plan_of(start: Start, points: int) -> Plan:
+    """Plan the steps for a number of training points."""
     settings, options = start.settings, start.options
-    per_epoch = max(1, points // (settings.batch_size * size))
+    per_epoch = max(1, points // settings.batch_size)
     steps = settings.train_iter or settings.train_epoch * per_epoch
     # a long epoch does not put off a checkpoint, a short run has few
     save_every = min(100 * per_epoch, max(SAVE_STEPS, steps // 10))
@@ -287,22 +276,17 @@ def plan_of(start: Start, points: int, size: int) -> Plan:
 
 
 def train(job: Job, run: RunFolder) -> Path:
-    """Do this rank's part of the job. Returns the last checkpoint."""
-    group = job.trainer.group
+    """Do the job. Returns the last checkpoint."""
     flags = job.info["flags"]
-    with group.exit_on_error():
-        if group.rank:
-            step_with_first_rank(job)
-            return run.parameter_file(job.plan.epoch_at(job.plan.steps))
-        if job.checkpoint:
-            run.continue_from(job.checkpoint)
-        else:
-            run.begin(flags["overwrite"])
-        log.info(summary(job, run.folder))
-        loop = TrainingLoop(job, run, save_preview)
-        loop.train(flags["quiet"])
-        log.info(f"{loop.path} after {loop.seconds() / 60:.1f} minutes")
-        return loop.path
+    if job.checkpoint:
+        run.continue_from(job.checkpoint)
+    else:
+        run.begin(flags["overwrite"])
+    log.info(summary(job, run.folder))
+    loop = TrainingLoop(job, run, save_preview)
+    loop.train(flags["quiet"])
+    log.info(f"{loop.path} after {loop.seconds() / 60:.1f} minutes")
+    return loop.path
 
 
 def summary(job: Job, folder: Path) -> str:
@@ -310,11 +294,10 @@ def summary(job: Job, folder: Path) -> str:
     flags = job.info["flags"]
     sides = ", estimated normals" if flags["winding"] else ""
     batch = flags["batch_size"]
-    several = f", {job.info['ranks']} ranks" if job.info["ranks"] > 1 else ""
     kernels = f", OpenBLAS kernels: {blas.loaded()}" if job.device.kernel else ""
     start = f", from step {job.steps_done} of {job.checkpoint.path}" if job.checkpoint else ""
     return (f"{flags['fpath']}: {job.points} points to train, {len(job.monitor.held_out)} held out"
-            f"{sides}\nnetwork 8 x {flags['dims']} on {job.device.text}{several}{kernels}"
+            f"{sides}\nnetwork 8 x {flags['dims']} on {job.device.text}{kernels}"
             f"\n{job.plan.steps} steps of {batch} + {(flags['uniform'] or batch) + batch} points, "
             f"{job.plan.per_epoch} an epoch, into {folder}{start}")
 

@@ -1,6 +1,6 @@
-// A stand-in for NVIDIA's driver, runtime, cuBLAS, cuRAND and NCCL, with which nnabla's CUDA
+// A stand-in for NVIDIA's driver, runtime, cuBLAS and cuRAND, with which nnabla's CUDA
 // extension runs where there is no GPU: device memory is the host's, a kernel is a loop with the
-// same arguments, known by its name, and ranks talk by MPI. It is for tests of what the extension is
+// same arguments, known by its name. It is for tests of what the extension is
 // asked to do (values, and how often it launches, allocates and copies); it says nothing about
 // speed, rounding or races.
 //
@@ -14,7 +14,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <cxxabi.h>
-#include <dlfcn.h>
 #include <functional>
 #include <map>
 #include <random>
@@ -453,34 +452,5 @@ int curandGenerateNormal(std::mt19937_64 *generator, float *values, size_t n, fl
   std::normal_distribution<float> normal(mean, deviation);
   for (size_t i = 0; i < n; i++) values[i] = normal(*generator);
   return counted("launch");
-}
-
-// ---- NCCL for float32, by Open MPI
-void *mpi(const char *name) {
-  static void *library = dlopen("libmpi.so", RTLD_NOW);
-  return dlsym(library, name);
-}
-struct UniqueId { char bytes[128]; };
-int ncclGetVersion(int *version) { return *version = 21805, 0; }
-int ncclGetUniqueId(UniqueId *) { return 0; }
-int ncclCommInitRank(int **ranks, int size, UniqueId, int) { return *ranks = new int(size), 0; }
-int ncclCommDestroy(int *ranks) { return delete ranks, 0; }
-int ncclAllReduce(const float *from, float *to, size_t n, int type, int operation, int *ranks,
-                  void *) {
-  const int float32 = 7, sum = 0, mean = 4;
-  if (type != float32 || (operation != sum && operation != mean)) return 5;
-  memmove(to, from, n * sizeof *to);
-  using Reduce = int (*)(void *, void *, int, void *, void *, void *);
-  void *const in_place = (void *)1;
-  const int error =
-      ((Reduce)mpi("MPI_Allreduce"))(in_place, to, int(n), mpi("ompi_mpi_float"),
-                                     mpi("ompi_mpi_op_sum"), mpi("ompi_mpi_comm_world"));
-  for (size_t i = 0; operation == mean && i < n; i++) to[i] /= *ranks;
-  return error;
-}
-int ncclAllGather(const void *from, void *to, size_t n, int, int *, void *) {
-  using Gather = int (*)(const void *, int, void *, void *, int, void *, void *);
-  return ((Gather)mpi("MPI_Allgather"))(from, int(n), mpi("ompi_mpi_float"), to, int(n),
-                                        mpi("ompi_mpi_float"), mpi("ompi_mpi_comm_world"));
 }
 }

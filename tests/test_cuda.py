@@ -97,15 +97,6 @@ def test_the_systems_libraries_come_first(machine, wheels, tmp_path):
     assert len(machine.loaded) == len(cuda.LIBRARIES)
 
 
-def test_several_ranks_need_nccl(machine, wheels, monkeypatch):
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    with pytest.raises(cuda.Unavailable, match=r"libnccl.so.2 not found \(pip install nvidia-nccl"):
-        cuda.prepare("0")
-    nccl = machine.wheel("nccl", "libnccl.so.2")
-    cuda.prepare("0")
-    assert machine.loaded[-1] == nccl
-
-
 def no_extension(machine):
     machine.spec = None
 

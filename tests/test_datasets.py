@@ -6,7 +6,6 @@ import os
 import datasets
 import helper
 from helper import UserError, sha256_of_file
-from igr.backend import ranks
 from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import neighbours, shapes
@@ -166,7 +165,7 @@ def test_the_clouds_colours_come_with_its_points(tmp_path):
 
     def colored_by(cloud):
         grid = Grid.of([-1.5] * 3, [1.5] * 3, 8)
-        work = infer.Work(None, infer.Extraction(), grid, ranks.ALONE, cloud)
+        work = infer.Work(None, infer.Extraction(), grid, cloud)
         return infer.finished(shapes.mesh("sphere"), work)
 
     colored = colored_by(cloud)

@@ -12,7 +12,6 @@ import sys
 import time
 
 from conftest import ROOT
-import helper
 from helper import UserError
 from igr.formats import files
 from igr.geometry import shapes
@@ -116,12 +115,7 @@ def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, caplog):
         assert "no lock (No locks available)" in caplog.text
 
 
-def test_only_the_first_rank_locks(tmp_path, monkeypatch):
-    assert helper.is_first_rank()
-    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
-    assert not helper.is_first_rank()
-    with runs.RunFolder(tmp_path).alone(writes=False):
-        assert not list(tmp_path.iterdir())
+def test_a_missing_run_is_not_made(tmp_path):
     with pytest.raises(UserError, match="no such run"), runs.RunFolder(tmp_path / "a").alone():
         pass
     assert not list(tmp_path.iterdir())

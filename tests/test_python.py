@@ -108,7 +108,7 @@ def test_a_finished_run_goes_on_bit_for_bit(cloud, tmp_path):
     assert [row["step"] for row in rows if "rate" in row] == [40, 50, 100]
     weights = checkpoints.load_checkpoint(first)[0]
     longer = replace(settings, learning_rate=0.3, train_iter=100)
-    plan = train.plan_of(train.Start(cloud, longer, OPTIONS, finished=40), 100, 1)
+    plan = train.plan_of(train.Start(cloud, longer, OPTIONS, finished=40), 100)
     rates = [plan.rate_at(step) for step in range(40, 100)]
     assert max(rates) == pytest.approx(0.1, rel=0.05) and rates[-1] < 0.002
     assert plan.opened_at(40, 2) == 2
@@ -143,7 +143,7 @@ def test_the_papers_settings():
     settings = helper.options_from(train.Settings, given)
     assert settings == replace(train.PAPER, dims=64)
     assert train.is_papers(settings) and not train.is_papers(train.Settings())
-    plan = train.plan_of(train.Start("c.ply", train.PAPER, OPTIONS), 100_000, 1)
+    plan = train.plan_of(train.Start("c.ply", train.PAPER, OPTIONS), 100_000)
     assert [plan.rate_at(step) for step in (0, 1999, 2000, 4000)] == [0.005, 0.005, 0.0025, 0.00125]
 
 

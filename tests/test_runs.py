@@ -140,7 +140,7 @@ def test_a_long_epoch_does_not_put_off_the_checkpoints(script, cloud):
 def test_checkpoints_are_counted_and_not_spelt(tmp_path):
     run, mlp = runs.RunFolder(tmp_path), MLP(Architecture(8))
     run.begin(overwrite=False)
-    info = {"flags": {}, "cloud": "", "cloud_sha256": "", "ranks": 1, "first_losses": {},
+    info = {"flags": {}, "cloud": "", "cloud_sha256": "", "first_losses": {},
             "seconds": 0.0,
             "architecture": vars(mlp.architecture), "frame": {"center": [0, 0, 0], "scale": 1},
             "volume_factor": 1.5}
@@ -217,7 +217,7 @@ def test_states_of_the_newest_two_checkpoints_are_kept(tmp_path):
     """Also where one epoch's checkpoint is written twice, as after an interruption."""
     mlp = MLP(Architecture(8))
     info = {"architecture": vars(mlp.architecture), "frame": {"center": [0, 0, 0], "scale": 1},
-            "volume_factor": 1.5, "flags": {}, "cloud": "", "cloud_sha256": "", "ranks": 1,
+            "volume_factor": 1.5, "flags": {}, "cloud": "", "cloud_sha256": "",
             "first_losses": {}, "seconds": 0.0}
     run = runs.RunFolder(tmp_path / "run")
     run.folder.mkdir()
@@ -365,3 +365,11 @@ def test_small_meshes_keep_their_digits(tmp_path):
         found = np.sort(again.points[again.faces].reshape(-1, 3), axis=0)
         truth = np.sort(tiny.points[tiny.faces].reshape(-1, 3), axis=0)
         np.testing.assert_allclose(found, truth, atol=1e-15)
+
+
+def test_what_several_processes_trained_cannot_be_resumed():
+    """Checkpoints of versions with MPI: of one process they go on, of several they do not."""
+    info = {"cloud_sha256": "a", "flags": {"fpath": "c.ply"}}
+    runs.check_same(info, {**info, "ranks": 1}, "run")
+    with pytest.raises(UserError, match="trained by 4 processes together"):
+        runs.check_same(info, {**info, "ranks": 4}, "run")

@@ -123,23 +123,11 @@ def test_samples_after_a_stop_are_those_without_it(rng, make):
         assert not np.array_equal(whole[i][0], whole[i][1])
 
 
-def test_ranks_draw_their_own(rng):
-    data = cloud(100, rng)
-    x, y = (np.stack(pair) for pair in zip(*(
-        drawn(sampling.GraphSamples(data, SIZES, 0, 0, rank), 1)[:2] for rank in range(2))))
-    assert not np.array_equal(x[0], x[1]) and not (y[0] == y[1]).any()
-
-
-def test_ranks_share_a_batch(rng):
-    """An epoch of two ranks has each point once; together they see the points that one rank with a
-    batch of both does, and free space of their own."""
+def test_an_epoch_has_each_point_once(rng):
     data = cloud(4 * B, rng)
-    (x0, y0, _), (x1, y1, _) = (drawn(sampling.HostSamples(data, SIZES, 3, 0, rank, 2), 2)
-                                for rank in range(2))
-    whole = drawn(sampling.HostSamples(data, SIZES._replace(batch=2 * B), 3), 2)[0]
-    assert np.array_equal(np.concatenate([x0, x1], axis=1), whole)
-    assert sorted(index_of(data.points, whole).ravel()) == list(range(4 * B))
-    assert not (y0 == y1).any()
+    x, y, _ = drawn(sampling.HostSamples(data, SIZES, 3), 4)
+    assert sorted(index_of(data.points, x).ravel()) == list(range(4 * B))
+    assert not (y[0] == y[1]).any()
 
 
 def test_without_normals(rng):

@@ -40,7 +40,7 @@ def completed(points, **given):
     settings = train.Settings(**{**given, "test_rate": 0.25})
     estimated = schedule.normals_for(settings, cloud)
     settings = replace(settings, winding=estimated is not None)
-    return replace(settings, **schedule.choose(settings, cloud, 1))
+    return replace(settings, **schedule.choose(settings, cloud))
 
 
 @pytest.mark.parametrize("n, noise, steps, rate", [

@@ -1,7 +1,7 @@
 """nnabla's CUDA extension without a GPU, on standin.cpp: what GPUs would be asked to do.
 
 Needs the extension itself (`pip install --no-deps` of its line in requirements-cuda.txt), a C++
-compiler, and Open MPI for the ranks; skipped where one is missing.
+compiler; skipped where one is missing.
 """
 
 import importlib.util
@@ -15,17 +15,15 @@ import sys
 
 from conftest import ROOT
 from igr.backend import cuda
-from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import shapes
 
-import numpy as np
 import pytest
 
 STEPS = """
 import ctypes, json, sys
 import numpy as np
-from igr.backend import cuda, devices, ranks
+from igr.backend import cuda, devices
 from igr.training import loop, sampling, solvers
 from datasets import PointCloud
 from igr.geometry.frames import Frame
@@ -50,7 +48,7 @@ for name in ("adam", "muon"):
     samples = sampling.GraphSamples(cloud, sampling.Sizes(64, 64, 1.5), 0)
     solver = solvers.make(name, device.kernel)
     terms = losses.igr_loss(mlp, samples, losses.Weights())
-    trainer = loop.Trainer(terms, mlp, solver, samples, ranks.Ranks())
+    trainer = loop.Trainer(terms, mlp, solver, samples)
     for _ in range(2):
         trainer.step(1e-3)
     counted()
@@ -60,20 +58,6 @@ for name in ("adam", "muon"):
     found["losses after " + name] = counted()
 print(json.dumps(found))
 """
-
-MEAN = """
-import json
-from igr.backend import ranks
-from networks import MLP, Architecture
-
-device, group = ranks.start("cuda", "0")
-parameters = MLP(Architecture(8)).parameters
-for parameter in parameters.values():
-    parameter.g = group.rank + 1
-group.mean_gradients(parameters)
-print(json.dumps(sorted({float(x) for p in parameters.values() for x in p.g.flat})))
-"""
-
 
 @pytest.fixture(scope="session")
 def standin(tmp_path_factory):
@@ -102,14 +86,13 @@ def standin(tmp_path_factory):
         if name.lstrip("_").startswith("cu"):
             wanted.setdefault(library or "libcuda.so.1", []).append(name)
     wanted["libcuda.so.1"] += ["cuDriverGetVersion", "cuDeviceGetCount"]  # which cuda.py calls
-    wanted["libnccl.so.2"] = [name for name in defined if name.startswith("nccl")]
     for library, names in wanted.items():
         stubs, versions = folder / "stubs.c", folder / "versions"
         stubs.write_text("#include <stdio.h>\n#include <stdlib.h>\n" + "".join(
             f'void {name}(void) {{ fputs("no {name}\\n", stderr); abort(); }}\n'
             for name in names if name not in defined))
         exported = "; ".join([*names, "standin_reset", "standin_count"])
-        tag = "" if library in ("libcuda.so.1", "libnccl.so.2") else library
+        tag = "" if library == "libcuda.so.1" else library
         versions.write_text(f"{tag} {{ global: {exported}; local: *; }};\n")
         subprocess.run([compiler, "-shared", "-o", str(folder / library), str(compiled),
                         "-fPIC", "-x", "c", str(stubs), f"-Wl,-soname,{library}",
@@ -119,13 +102,10 @@ def standin(tmp_path_factory):
             for name, path in added.items()}
 
 
-def run(environment: dict, *words, ranks: int = 1, cwd=ROOT) -> str:
-    """What Python prints that is run with these words, under mpirun with more than one rank."""
-    mpirun = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks > 1 else []
-    done = subprocess.run(
-        [*mpirun, sys.executable, *words], cwd=cwd, text=True, capture_output=True, timeout=300,
-        env={**os.environ, **environment, "OMPI_ALLOW_RUN_AS_ROOT": "1",
-             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+def run(environment: dict, *words) -> str:
+    """What Python prints that is run with these words."""
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, text=True, capture_output=True,
+                          timeout=300, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -154,43 +134,6 @@ def test_a_step_stays_on_the_device(standin):
     read = {"copy to the host": 4}
     assert found == {"adam": {"launch": adam}, "losses after adam": read,
                      "muon": {"launch": muon}, "losses after muon": read}
-
-
-@pytest.fixture
-def mpi():
-    load = [sys.executable, "-c", "import ctypes; ctypes.CDLL('libmpi.so')"]
-    if not shutil.which("mpirun") or subprocess.run(load, stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("no Open MPI (mpirun, libmpi.so)")
-
-
-def test_ranks_average_their_gradients(standin, mpi):
-    """By nnabla's own communicator. (mpirun may put both lines into one.)"""
-    assert run(standin, "-c", MEAN, ranks=2).replace("\n", "") == "[1.5][1.5]"
-
-
-def test_ranks_run(standin, mpi, tmp_path):
-    """They train, go on from what they saved, and extract what one of them would."""
-    files.write(tmp_path / "c.ply", shapes.sample("knot", 2000))
-
-    def script(ranks: int, line: str) -> None:
-        name, *words = line.split()
-        run(standin, ROOT / name, *words, ranks=ranks, cwd=tmp_path)
-
-    script(2, "train.py -f c.ply -m run --dims 32 -b 128 -ti 200 -sie 10 -tr 0 "
-              "--frequencies 0 --quiet --context cuda")
-    log = (tmp_path / "run/log.jsonl").read_text()
-    rows = [row for row in map(json.loads, log.splitlines()) if "loss" in row]
-    assert [row["step"] for row in rows] == [50, 100, 150, 200]
-    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
-    newest = sorted((tmp_path / "run").glob("param_*.h5"))[-1]
-    parameters, _ = checkpoints.load_checkpoint(newest)
-    newest.unlink()
-    script(2, "train.py --resume -m run --quiet")
-    for name, array in checkpoints.load_checkpoint(newest)[0].items():
-        assert np.array_equal(array, parameters[name]), name
-    for ranks in (1, 2):
-        script(ranks, f"infer.py --context cuda --grid-size 32 -sb 4096 -o {ranks}.ply --quiet")
-    assert (tmp_path / "1.ply").read_bytes() == (tmp_path / "2.ply").read_bytes()
 
 
 def test_memory_of_the_gpu(standin, script, tmp_path):

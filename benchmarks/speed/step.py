@@ -27,7 +27,7 @@ from benchmarks.speed.contestants import (
 )
 import datasets
 from helper import UserError
-from igr.backend import blas, ranks, threads
+from igr.backend import blas, threads
 from igr.geometry.frames import Frame
 from igr.training import loop, sampling, solvers
 import losses
@@ -59,7 +59,7 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "a
     mlp = networks.MLP(networks.Architecture(dims), kernel=kernel)
     terms = losses.igr_loss(mlp, samples, losses.Weights())
     trainer = loop.Trainer(terms, mlp, solvers.make(solver, kernel),
-                               samples, ranks.Ranks())
+                               samples)
     return lambda: trainer.step(1e-4)
 
 

@@ -6,7 +6,6 @@
     cuda      find and load CUDA's libraries
     devices   choose nnabla's context
     progress  show how far a training or another long work is
-    ranks     several processes that train as one
 
 It may import nothing of the project but helper.
 """

@@ -37,8 +37,6 @@ def prepare(device_id: str) -> None:
     check_extension()
     for name in LIBRARIES:
         load_library(name)
-    if "OMPI_COMM_WORLD_SIZE" in os.environ:  # several GPUs: the extension opens NCCL by its name
-        load_library("libnccl.so.2", "pip install nvidia-nccl-cu12")
     # the import complains of a missing Open MPI on stderr, and of a list of GPUs that it could not
     # get on stdout
     with without_stderr(), contextlib.redirect_stdout(None):

@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 from igr.backend import threads
 from igr.backend.progress import Watch
-from igr.backend.ranks import ALONE, Ranks
 from igr.geometry import neighbours
 from igr.geometry.meshes import TINY, unit_vectors
 from igr.geometry.regression import BLOCK, Samples, patches, tree_order, with_rings
@@ -162,17 +161,16 @@ def best_rounds(errors: list, residuals: list) -> tuple:
     return ROUNDS[:best]
 
 
-def boosted(samples: Samples, rounds: tuple, group: Ranks):
+def boosted(samples: Samples, rounds: tuple):
     """Rounds of fits at the samples themselves, each of what those before it left: their sums (N,);
     what the interpolation between the sums leaves at the samples (N,); and the distance (N,) of
     each sample to the neighbour of number SPACING. Without rounds the heights are the sums.
 
     rounds: (number of neighbours, degree). A patch of samples goes through all of them with the
-    rings on which it rests, so that neighbours are found once. group: see fit.
+    rings on which it rests, so that neighbours are found once.
     """
     n = len(samples.points)
-    mine = group.share(n)
-    watch = Watch("fitting heights", mine.stop - mine.start)
+    watch = Watch("fitting heights", n)
     looks = [count for count, _ in (*rounds, INTERPOLATION)]
     sums = samples.heights
     if rounds:
@@ -197,8 +195,7 @@ def boosted(samples: Samples, rounds: tuple, group: Ranks):
         spacing[patch] = near[0][:, min(SPACING, n - 1)]
         watch.done(patch.stop - patch.start)
 
-    threads.map_each(boost, patches(mine))
-    group.gather(sums, rest, spacing)
+    threads.map_each(boost, patches(slice(0, n)))
     return sums, rest, spacing
 
 
@@ -208,15 +205,13 @@ def boosted(samples: Samples, rounds: tuple, group: Ranks):
 class Detail:
     """Heights over the network's surface, and a report on how they were made."""
 
-    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report,
-                 group: Ranks):
+    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report):
         """samples: of the heights, in tree order; rounds: of fits (number of neighbours, degree)
-        that smooth them; group: see fit."""
+        that smooth them."""
         self.field = field
         self.report = report
-        self.group = group
         if report.rounds:
-            sums, rest, self.spacing = boosted(samples, rounds, group)
+            sums, rest, self.spacing = boosted(samples, rounds)
             self.samples = samples._replace(heights=sums)
             self.rest = samples._replace(heights=rest)
 
@@ -243,12 +238,10 @@ class Detail:
         step onto {f = level}, which marching cubes only meets to the second order, and then along
         the normal by the height at the foot."""
         moved = np.empty((len(points), 3))
-        mine = self.group.share(len(points), MOVED)
-        watch = Watch("moving vertices", mine.stop - mine.start)
-        for block in neighbours.blocks(mine.stop, MOVED, mine.start):
+        watch = Watch("moving vertices", len(points))
+        for block in neighbours.blocks(len(points), MOVED):
             moved[block] = self._moved(points[block], level)
             watch.done(block.stop - block.start)
-        self.group.gather(moved, block=MOVED)
         return moved
 
     def _moved(self, points: np.ndarray, level: float) -> np.ndarray:
@@ -264,19 +257,17 @@ class Detail:
 
 
 def fit(field: Field, points: np.ndarray, rounds: int | None = None,
-        held_out: np.ndarray | None = None, cell: float | None = None,
-        group: Ranks = ALONE) -> Detail:
+        held_out: np.ndarray | None = None, cell: float | None = None) -> Detail:
     """The detail of points (N, 3) over the surface {f = 0}.
 
     field: f and its gradient. rounds: how many; None: as many as bring the left-out points nearer.
     held_out: mask (N,) of those; default: a fifth, at random. cell: side of the cells whose points
-    are averaged, where there are more of them than is asked for. group: the ranks that share the
-    work; all must call this.
+    are averaged, where there are more of them than is asked for.
     """
     points, held_out = distinct(points, held_out)
     if held_out is None:
         held_out = np.random.default_rng(0).random(len(points)) < LEFT_OUT
-    feet = feet_of(field, points, group)
+    feet = feet_of(field, points)
     del points
     has_foot = feet.weights > 0
     near = float(has_foot.mean())
@@ -302,7 +293,7 @@ def fit(field: Field, points: np.ndarray, rounds: int | None = None,
     size, count, _ = taken[-1] if taken else (0, 0, 0)
     report = Report(len(taken), rounds is None, errors, size * count, deviation_of(rest), outliers,
                     near, enough)
-    detail = Detail(field, Samples.of(*fitted), fits, report, group)
+    detail = Detail(field, Samples.of(*fitted), fits, report)
     if len(sample.points):  # means have less noise than points
         rest = np.abs(sample.heights - detail.heights(sample.points, sample.normals))
         detail.report = report._replace(noise=deviation_of(rest[sample.weights > 0.5]))

@@ -14,7 +14,6 @@ from typing import Callable, NamedTuple
 
 from igr.backend import threads
 from igr.backend.progress import Watch
-from igr.backend.ranks import ALONE, Ranks
 from igr.geometry import neighbours
 from igr.geometry.meshes import unit_vectors
 from igr.geometry.regression import Samples, agreeing_medians, patches, tree_order
@@ -77,18 +76,16 @@ def newton_step(f: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return np.clip(f / slope, -REACH, REACH)[:, None] * gradient
 
 
-def feet_of(field: Field, points: np.ndarray, group: Ranks = ALONE) -> Feet:
+def feet_of(field: Field, points: np.ndarray) -> Feet:
     """The feet of points (N, 3). A foot has weight 0 where Newton's method found none within REACH,
-    or where the point is not above it. group: the ranks that share the points."""
+    or where the point is not above it."""
     n = len(points)
-    mine = group.share(n, BLOCK)
-    watch = Watch("feet of the points", mine.stop - mine.start)
+    watch = Watch("feet of the points", n)
     feet = Feet(np.empty((n, 3)), np.empty((n, 3)), np.empty(n), np.empty(n))
-    for block in neighbours.blocks(mine.stop, BLOCK, mine.start):
+    for block in neighbours.blocks(n, BLOCK):
         for whole, part in zip(feet, _feet_of_block(field, points[block])):
             whole[block] = part
         watch.done(block.stop - block.start)
-    group.gather(*feet, block=BLOCK)
     return feet
 
 

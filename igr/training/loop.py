@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
-import signal
 import time
 from typing import Any, Callable, NamedTuple
 
@@ -14,7 +13,6 @@ import helper
 from helper import Interrupted, UserError
 from igr.backend.devices import Device
 from igr.backend.progress import Progress
-from igr.backend.ranks import Ranks
 from igr.geometry.frames import Geometry
 from igr.training import solvers
 from igr.training.monitoring import SurfaceMonitor
@@ -33,17 +31,14 @@ WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off 
 class Trainer:
     """The static graph of one step and its solver."""
 
-    def __init__(self, terms: dict, mlp: Any, solver: Any, samples: HostSamples | GraphSamples,
-                 group: Ranks):
+    def __init__(self, terms: dict, mlp: Any, solver: Any, samples: HostSamples | GraphSamples):
         """terms: the scalar nnabla variables "loss", which is minimised, and its parts; mlp: the
-        networks.MLP that it trains; solver: one of solvers.make; samples: those that the loss sees;
-        group: the ranks that step together.
+        networks.MLP that it trains; solver: one of solvers.make; samples: those that the loss sees.
         """
         self.terms = terms
         self.mlp = mlp
         self.solver = solver
         self.samples = samples
-        self.group = group
         for term in terms.values():
             term.persistent = True
         solver.set_parameters(mlp.parameters)
@@ -64,7 +59,6 @@ class Trainer:
         self.solver.zero_grad()
         self.terms["loss"].forward(clear_no_need_grad=True)
         self.terms["loss"].backward(clear_buffer=True)
-        self.group.mean_gradients(self.mlp.parameters)
         self.solver.update()
 
     def losses(self) -> dict[str, float]:
@@ -121,7 +115,7 @@ def cosine_rate(rate: float, step: int, steps: int) -> float:
 
 
 class Job(NamedTuple):
-    """What this rank trains, and from where."""
+    """What is trained, and from where."""
 
     plan: Plan
     trainer: Trainer
@@ -148,7 +142,7 @@ class Job(NamedTuple):
 
 
 class TrainingLoop:
-    """The loop of the rank that logs and saves."""
+    """The loop that steps, logs and saves."""
 
     def __init__(self, job: Job, run: RunFolder, save_preview: Callable[[Path, Geometry], None]):
         """save_preview: writes a picture of a mesh."""
@@ -253,12 +247,3 @@ def check_loss(values: dict[str, float], limit: float, step: int, rate: float,
     if not (math.isfinite(values["loss"]) and values["loss"] <= limit):
         raise UserError(f"the loss is {values['loss']:.3g} at step {step}, rate {rate:.2g}: take a "
                         f"smaller -lr; the last good checkpoint is {path or 'none'}")
-
-
-def step_with_first_rank(job: Job) -> None:
-    """Run the loop of the other ranks. Only the first rank logs, saves and decides to stop."""
-    for signum in helper.STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-    for step in range(job.steps_done, job.plan.steps):
-        job.prepare(step)
-        job.trainer.step(job.plan.rate_at(step))

@@ -34,7 +34,7 @@ STATES_KEPT = 2  # for the newest checkpoints
 RUN_FILE = re.compile(
     r"param_\d+\.h5|state_\d{8}\.h5|preview_\d+\.png|log\.jsonl|[a-z_]+\.series\.txt")
 HALF_WRITTEN = re.compile(r"\.writing-((param|state|preview)_\d+|log)-[^.]*\.(h5|jsonl|png)")
-NEEDED_TO_RESUME = {"step", "flags", "cloud", "cloud_sha256", "ranks", "first_losses", "seconds"}
+NEEDED_TO_RESUME = {"step", "flags", "cloud", "cloud_sha256", "first_losses", "seconds"}
 
 
 class Checkpoint(NamedTuple):
@@ -57,15 +57,12 @@ class RunFolder:
         self.log: Log | None = None
 
     @contextlib.contextmanager
-    def alone(self, writes: bool = True, make: bool = False) -> Iterator[None]:
+    def alone(self, make: bool = False) -> Iterator[None]:
         """Keep other processes from training in the folder, and close the log after the block.
 
-        writes: False for a rank that writes nothing, and needs no lock; make: the folder, where it
-        is missing. Raises UserError where another process trains there, or the folder is missing.
+        make: the folder, where it is missing. Raises UserError where another process trains there,
+        or the folder is missing.
         """
-        if not writes:
-            yield
-            return
         if make:
             self.folder.mkdir(parents=True, exist_ok=True)
         if not self.folder.is_dir():
@@ -216,13 +213,13 @@ def flags_to_resume(info: dict, given: dict[str, Any], fixed: list[str]) -> dict
 
 
 def check_same(info: dict, saved: dict, folder: str | Path) -> None:
-    """Check that a run continues with its own cloud and number of ranks. Raises UserError.
+    """Check that a run continues with its own cloud, in one process. Raises UserError.
 
     info: of the run as it would continue; saved: the checkpoint's.
     """
     if info["cloud_sha256"] != saved["cloud_sha256"]:
         raise UserError(f"{info['flags']['fpath']}: other points than the run in {folder} was "
                         "trained on; --resume needs the same cloud")
-    if info["ranks"] != saved["ranks"]:
-        raise UserError(f"{folder}: the run has {saved['ranks']} ranks, not {info['ranks']}; "
-                        f"resume it with mpirun -n {saved['ranks']}")
+    if saved.get("ranks", 1) != 1:  # of versions that trained with MPI
+        raise UserError(f"{folder}: the run was trained by {saved['ranks']} processes together, "
+                        "which is no longer possible; infer.py still makes its mesh")

@@ -19,7 +19,7 @@ import numpy as np
 
 
 class Sizes(NamedTuple):
-    """How many samples a step draws on each rank, and where."""
+    """How many samples a step draws, and where."""
 
     batch: int  # B, points of the cloud, and as many of free space near them
     uniform: int  # U, points of free space anywhere in the cube
@@ -60,40 +60,31 @@ def free_space(points: np.ndarray, sigma: np.ndarray, sizes: Sizes,
 
 
 class HostSamples:
-    """Samples drawn with numpy: each epoch passes through a fresh permutation of the cloud, and
-    each rank has its part of a batch. All random numbers depend on seed, step and rank only."""
+    """Samples drawn with numpy: each epoch passes through a fresh permutation of the cloud.
+    All random numbers depend on seed and step only."""
 
-    def __init__(self, cloud, sizes: Sizes, seed: int, step: int = 0, rank: int = 0,
-                 ranks: int = 1):
-        """cloud: datasets.PointCloud; step: the first one to draw for; rank: of `ranks`, which draw
-        B points each."""
+    def __init__(self, cloud, sizes: Sizes, seed: int, step: int = 0):
+        """cloud: datasets.PointCloud; step: the first one to draw for."""
         batch = sizes.batch
         self.cloud = cloud
         self.sizes = sizes
-        self.rank = rank
-        self.part = slice(rank * batch, (rank + 1) * batch)  # of the points of all ranks
         self.seed = seed
         self.step = step
-        self.order = batches(len(cloud.points), batch * ranks, seed, step)
+        self.order = batches(len(cloud.points), batch, seed, step)
         self.x = nn.Variable((batch, 3))
         self.y = nn.Variable((sizes.uniform + batch, 3))
         self.n = None if cloud.normals is None else nn.Variable((batch, 3))
 
     def draw(self) -> None:
         """Put the next step's samples into x, y and n."""
-        index = next(self.order)[self.part]
-        rng = _generator(self.seed, 1, self.step, self.rank)
+        index = next(self.order)
+        rng = np.random.default_rng((self.seed, 1, self.step))
         x = self.cloud.points[index]
         self.x.d = x
         self.y.d = free_space(x, self.cloud.sigma[index], self.sizes, rng)
         if self.n is not None:
             self.n.d = self.cloud.normals[index]
         self.step += 1
-
-
-def _generator(seed: int, use: int, step: int, rank: int) -> np.random.Generator:
-    """Random numbers for a use, a step and a rank; those of a process alone are rank 0's."""
-    return np.random.default_rng((seed, use, step, *[rank] * bool(rank)))
 
 
 # ----------------------------------------------------------------------------------- in the graph
@@ -110,11 +101,10 @@ class GraphSamples:
     earlier steps, some microseconds each.
     """
 
-    def __init__(self, cloud, sizes: Sizes, seed: int, step: int = 0, rank: int = 0):
-        """cloud: datasets.PointCloud; step: the first one to draw for; rank: of this process, which
-        draws samples of its own."""
+    def __init__(self, cloud, sizes: Sizes, seed: int, step: int = 0):
+        """cloud: datasets.PointCloud; step: the first one to draw for."""
         n, batch = len(cloud.points), sizes.batch
-        seeds = np.random.SeedSequence((seed, rank)).generate_state(3) >> 1  # nnabla's are int32
+        seeds = np.random.SeedSequence((seed, 0)).generate_state(3) >> 1  # nnabla's are int32
         place, anywhere, noise = _random(n, sizes, seeds)
         drawn = [place, anywhere, noise]
         for _ in range(step):

@@ -45,7 +45,7 @@ def normals_for(settings: Any, cloud: Any) -> np.ndarray | None:
     return estimate.normals if used else None
 
 
-def choose(settings: Any, cloud: Any, ranks: int) -> dict[str, Any]:
+def choose(settings: Any, cloud: Any) -> dict[str, Any]:
     """The entries of train.Settings that are None, by the cloud: {name: value}. train_epoch may
     stay None, and one of train_iter and train_epoch is enough."""
     measured = cloud.measured
@@ -56,7 +56,7 @@ def choose(settings: Any, cloud: Any, ranks: int) -> dict[str, Any]:
     else:
         iterations = (SCATTERED_STEPS if measured.scattered else STEPS)[settings.quality]
         iterations = min(iterations, NOISY_STEPS) if noisy else iterations
-    per_epoch = max(1, len(cloud.points) // (batch * ranks))
+    per_epoch = max(1, len(cloud.points) // batch)
     steps = iterations or settings.train_epoch * per_epoch
     sides_known = settings.winding or settings.with_normals
     chosen = {
