@@ -25,6 +25,7 @@ from igr.geometry import meshes, neighbours, shapes
 from igr.geometry.frames import Frame, Geometry
 from igr.pointcloud import alignment, checks, cleaning, noise
 from igr.pointcloud.normals import trusted, unit_normals
+from igr.pointcloud.sheets import seen_normals
 
 import numpy as np
 
@@ -87,19 +88,30 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
         raise UserError(f"{path}: {len(train)} training points are too few for -k {knn}; take a "
                         "smaller -k or -tr, or more points")
     points = pts_unit[train]
-    normals = None
+    normals, given = None, given_normals(cloud, train)
     if with_normals:
         seen = np.concatenate([train, test])
         normals = unit_normals(pts_unit[seen], cloud.normals[seen], path)
         normals = normals[: len(train)].astype(np.float32)
     tree = neighbours.tree_of(points)
     sigma = neighbours.kth_distance(tree, knn)[:, None].astype(np.float32)
-    measured = noise.Measurements.of(tree, sigma, knn)
+    measured = noise.Measurements.of(tree, sigma, knn, given)
     if with_normals:
         normals = trusted(measured, normals, path)
     checks.warn([*doubts, *checks.strays(sigma)], path)
     return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen,
                       helper.sha256_of_file(path), measured)
+
+
+def given_normals(cloud: Geometry, index: np.ndarray) -> np.ndarray | None:
+    """Normals (N, 3) of some points of a cloud, as the file has them, or towards the scanner; None
+    where it tells neither."""
+    if cloud.normals is not None:
+        return cloud.normals[index]
+    if cloud.origins is None:
+        return None
+    points = cloud.points[index]
+    return seen_normals(neighbours.tree_of(points), cloud.origins[index] - points)
 
 
 def some_of(test: np.ndarray, train: np.ndarray):
@@ -217,6 +229,7 @@ def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
         raise UserError(f"{path}: {error}") from None
     for line in lines:
         log.info(line)
+    kept = kept._replace(normals=given_normals(kept, slice(None)))
     files.write(output, kept, f"cleaned: {len(gone.points)} of {len(cloud.points)} points removed")
     if removed and len(gone.points):
         files.write(removed, gone)

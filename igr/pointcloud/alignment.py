@@ -15,17 +15,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from helper import UserError, existing_file, open3d
+from helper import UserError, existing_file
 from igr.formats import files
 from igr.formats.lines import parse_numbers
 from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
 from igr.pointcloud import cleaning, misalignment
 from igr.pointcloud.misalignment import Overlaps
+from igr.pointcloud.sheets import seen_normals
 
 import numpy as np
 
-NEIGHBOURS = 20  # of a point, through which its normal is fitted
 SCANNERS = ("z", "origin")  # where a scan was seen from, in its own coordinates
 UNITS = (10, 25.4, 100, 304.8, 1000)  # of one usual unit in another: mm, cm, inches, feet, metres
 LIKE_UNITS = 1.25  # ratios of sizes within this factor of one of UNITS
@@ -141,7 +141,7 @@ def load(scan: Placed, scanner: str) -> Geometry:
     if cloud.normals is None:
         if len(cloud.points) < 3:
             raise UserError(f"{scan.path}: {len(cloud.points)} points are too few for normals")
-        cloud = cloud._replace(normals=_seen_normals(cloud, scanner))
+        cloud = cloud._replace(normals=_toward_scanner(cloud, scanner))
     normals = meshes.unit_vectors(cloud.normals @ scan.matrix[:3, :3].T)
     points, origins = (None if places is None else places @ scan.matrix[:3, :3].T
                        + scan.matrix[:3, 3] for places in (cloud.points, cloud.origins))
@@ -151,17 +151,14 @@ def load(scan: Placed, scanner: str) -> Geometry:
     return cloud._replace(points=points, normals=normals, origins=origins).part(known)
 
 
-def _seen_normals(cloud: Geometry, scanner: str) -> np.ndarray:
+def _toward_scanner(cloud: Geometry, scanner: str) -> np.ndarray:
     """Normals (N, 3) of the planes through the neighbours of a cloud's points, to the scanner."""
-    o3d = open3d()
     points = cloud.points
-    fitted = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
-    fitted.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS))
     if cloud.origins is not None:
-        away = points - cloud.origins
+        toward = cloud.origins - points
     else:
-        away = points if scanner == "origin" else np.broadcast_to((0.0, 0.0, -1.0), points.shape)
-    return meshes.turn_against(np.asarray(fitted.normals), away)
+        toward = -points if scanner == "origin" else np.broadcast_to((0, 0, 1.0), points.shape)
+    return seen_normals(neighbours.tree_of(points), toward)
 
 
 # ------------------------------------------------------------------------------------- one cloud

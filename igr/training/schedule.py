@@ -31,15 +31,16 @@ def normals_for(settings: Any, cloud: Any) -> np.ndarray | None:
     """Estimated normals (N, 3) where train.Settings want them, else None.
 
     Settings that leave it open want them where neighbours agree on the sides, but not of few
-    points: their quadrics are coarser than what the network finds by itself. Raises UserError where
-    given normals are wanted as well.
+    points: their quadrics are coarser than what the network finds by itself. Those that ask for
+    them do not look at the file's. Raises UserError where these are wanted as well.
     """
     if settings.with_normals and settings.winding:
         raise UserError("--winding finds normals for points without any: leave out --with-normals")
     left_open = settings.winding is None and not settings.with_normals
     if not (settings.winding or (left_open and not cloud.measured.few)):
         return None
-    estimate = normals.estimated(cloud.measured)
+    measured = cloud.measured._replace(given=None) if settings.winding else cloud.measured
+    estimate = normals.estimated(measured)
     used = bool(settings.winding or estimate.agree)
     log.info(f"sides: {estimate.report}" + ("" if used else "; training without normals"))
     return estimate.normals if used else None
