@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import datasets
 import helper
 from helper import flag, log, number
 from igr.backend import blas, devices, threads
 from igr.field import checkpoints
+from igr.geometry.frames import Geometry
 from igr.pointcloud import noise, thickness
 from igr.training import runs, schedule, solvers
 from igr.training.loop import Job, Plan, Trainer, TrainingLoop
@@ -34,6 +35,7 @@ from igr.view.preview import save_preview
 import losses
 from networks import MLP, Architecture
 
+SHOW_STEPS = 250  # between two looks at the surface, where it is shown
 SAVE_STEPS = 250  # at least, between two checkpoints that no flag asked for
 MOST_WEIGHT = 1e3  # of a term of the loss
 FOLDER = "runs/tmp"  # of a run without -m
@@ -153,25 +155,29 @@ class Options(helper.DeviceOptions):
 
 
 def fit(cloud_path: str | Path, folder: str | Path, settings: Settings = Settings(),
-        options: Options = Options(), *, overwrite: bool = False) -> Path:
+        options: Options = Options(), *, overwrite: bool = False,
+        show: Callable[[Geometry], None] | None = None) -> Path:
     """Train a network on a cloud file, in a new run folder. Returns the last checkpoint.
 
-    overwrite: replace a run that the folder holds. Only the main thread can call it: it handles
-    Ctrl-C and other signals. Raises UserError where the input cannot serve or the loss diverges,
-    and Interrupted, after saving, where a signal stopped the run.
+    overwrite: replace a run that the folder holds. show: is called every SHOW_STEPS steps with a
+    mesh of the surface in the unit frame; then there are no pictures by options.preview. Only the
+    main thread can call it: it handles Ctrl-C and other signals. Raises UserError where the input
+    cannot serve or the loss diverges, and Interrupted, after saving, where a signal stopped the
+    run.
     """
     run = RunFolder(folder)
     job = build(Start(cloud_path, settings, options, overwrite=overwrite), run)
     with run.alone(make=True):
-        return train(job, run)
+        return train(job, run, show)
 
 
-def resume(folder: str | Path, **flags: Any) -> Path:
+def resume(folder: str | Path, *, show: Callable[[Geometry], None] | None = None,
+           **flags: Any) -> Path:
     """Continue the run in a folder from its newest good checkpoint. Returns the last checkpoint.
 
-    flags: entries of Options to change; fpath, where the cloud has moved; train_iter, to take a
-    finished run further: the rate rises to a third and falls again; other entries of Settings only
-    as the run has them. Raises as fit does.
+    show: see fit. flags: entries of Options to change; fpath, where the cloud has moved;
+    train_iter, to take a finished run further: the rate rises to a third and falls again; other
+    entries of Settings only as the run has them. Raises as fit does.
     """
     fixed = helper.names_of(Settings)
     unknown = flags.keys() - {"fpath", *fixed, *helper.names_of(Options)}
@@ -183,7 +189,7 @@ def resume(folder: str | Path, **flags: Any) -> Path:
         flags = runs.flags_to_resume(checkpoint.info, flags, fixed)
         start = Start(flags["fpath"], helper.options_from(Settings, flags),
                       helper.options_from(Options, flags), checkpoint, flags["finished"])
-        return train(build(start, run), run)
+        return train(build(start, run), run, show)
 
 
 class Start(NamedTuple):
@@ -306,15 +312,21 @@ def plan_of(start: Start, points: int) -> Plan:
     return plan._replace(steps=ends, settles=False) if settles and ends else plan
 
 
-def train(job: Job, run: RunFolder) -> Path:
-    """Do the job. Returns the last checkpoint."""
-    flags = job.info["flags"]
+def train(job: Job, run: RunFolder, show: Callable[[Geometry], None] | None = None) -> Path:
+    """Do the job. Returns the last checkpoint. show: see fit."""
+    flags, preview = job.info["flags"], save_preview
+    if show:
+        job = job._replace(plan=job.plan._replace(preview_every=SHOW_STEPS))
+
+        def preview(_, mesh):
+            show(mesh)
+
     if job.checkpoint:
         run.continue_from(job.checkpoint)
     else:
         run.begin(flags["overwrite"])
     log.info(summary(job, run.folder))
-    loop = TrainingLoop(job, run, save_preview)
+    loop = TrainingLoop(job, run, preview)
     loop.train(flags["quiet"])
     log.info(f"{loop.path} after {loop.seconds() / 60:.1f} minutes")
     return loop.path
@@ -387,15 +399,16 @@ def papers_flags(given: dict[str, Any]) -> dict[str, Any]:
     return flags
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace, show: Callable[[Geometry], None] | None = None) -> None:
+    """Train, or resume, by the flags. show: see fit."""
     flags = dict(vars(args))
     folder = flags.pop("monitor_path", FOLDER)
     overwrite = flags.pop("overwrite", False)
     if flags.pop("resume", False):
-        resume(folder, **flags)
+        resume(folder, show=show, **flags)
     else:
         fit(flags["fpath"], folder, helper.options_from(Settings, flags),
-            helper.options_from(Options, flags), overwrite=overwrite)
+            helper.options_from(Options, flags), overwrite=overwrite, show=show)
 
 
 if __name__ == "__main__":
