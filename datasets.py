@@ -25,6 +25,7 @@ from igr.geometry import meshes, neighbours, shapes
 from igr.geometry.frames import Frame, Geometry
 from igr.pointcloud import alignment, checks, cleaning, noise
 from igr.pointcloud.normals import trusted, unit_normals
+from igr.pointcloud.sheets import seen_normals
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool, seed
         raise UserError(f"{path}: {len(train)} training points are too few for -k {knn}; take a "
                         "smaller -k or -tr, or more points")
     points = pts_unit[train]
-    normals = None
+    normals, given = None, given_normals(cloud, train)
     if with_normals:
         seen = np.concatenate([train, test])
         normals = cloud.normals[seen]
@@ -97,12 +98,23 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool, seed
         normals = normals[: len(train)].astype(np.float32)
     tree = neighbours.tree_of(points)
     sigma = neighbours.kth_distance(tree, knn)[:, None].astype(np.float32)
-    measured = noise.Measurements.of(tree, sigma, knn)
+    measured = noise.Measurements.of(tree, sigma, knn, given)
     if with_normals and not trust_normals:
         normals = trusted(measured, normals, path)
     checks.warn([*doubts, *checks.strays(sigma)], path)
     return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen,
                       helper.sha256_of_file(path), measured)
+
+
+def given_normals(cloud: Geometry, index: np.ndarray) -> np.ndarray | None:
+    """Normals (N, 3) of some points of a cloud, as the file has them, or towards the scanner; None
+    where it tells neither."""
+    if cloud.normals is not None:
+        return cloud.normals[index]
+    if cloud.origins is None:
+        return None
+    points = cloud.points[index]
+    return seen_normals(neighbours.tree_of(points), cloud.origins[index] - points)
 
 
 def some_of(test: np.ndarray, train: np.ndarray):
@@ -220,6 +232,7 @@ def clean(path, output, removed, limits: cleaning.Limits, seed: int) -> Path:
         raise UserError(f"{path}: {error}") from None
     for line in lines:
         log.info(line)
+    kept = kept._replace(normals=given_normals(kept, slice(None)))
     files.write(output, kept, f"cleaned: {len(gone.points)} of {len(cloud.points)} points removed")
     if removed and len(gone.points):
         files.write(removed, gone)
@@ -239,12 +252,12 @@ def output_beside(path, output, ending: str, others=()) -> Path:
 # ------------------------------------------------------------------------------------------- merge
 
 
-def merge(paths: list, output, scanner: str, side: float | None) -> Path:
+def merge(paths: list, output, scanner: str, side: float | None, keep_poses: bool) -> Path:
     """Write one cloud file of several scans (default: <first name>_merged.ply beside the first of
-    the paths); log how well they agree; return the path. scanner, side: see alignment.merge."""
+    the paths); log how well they agree; return the path. For the rest see alignment.merge."""
     scans = [scan.path for scan in alignment.placements(paths)]
     output = output_beside(paths[0], output, "_merged", scans)
-    cloud, lines = alignment.merge(paths, scanner, side)
+    cloud, lines = alignment.merge(paths, scanner, side, keep_poses)
     files.write(output, cloud)
     for line in lines:
         log.info(line)
@@ -300,6 +313,9 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
     add("--scanner", choices=alignment.SCANNERS, default="z", help="where a scan without faces and "
         "normals was seen from, if its file does not say it; z: far along the z axis of its own "
         "coordinates, as Stanford's; origin: their origin")
+    add("--keep-poses", action="store_true", help="leave scans as they are placed; without it, "
+        "patches of scans that lie beside each other are moved together, where that brings "
+        "points that were left out nearer")
     add("--voxel", type=helper.number(float, 0), metavar="D", help="thin overlaps: points of "
         "several scans in one cube of side D become their mean; 0: keep all; default: the spacing "
         "of the scans' points")
@@ -307,7 +323,7 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     if args.command == "merge":
-        print(merge(args.fpath, args.output, args.scanner, args.voxel))
+        print(merge(args.fpath, args.output, args.scanner, args.voxel, args.keep_poses))
     elif args.command == "clean":
         limits = helper.options_from(cleaning.Limits, vars(args))
         print(clean(args.fpath, args.output, args.removed, limits, args.seed))

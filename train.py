@@ -16,28 +16,31 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import datasets
 import helper
 from helper import flag, log, number
 from igr.backend import blas, devices, threads
 from igr.field import checkpoints
+from igr.geometry.frames import Geometry
 from igr.pointcloud import noise, thickness
 from igr.training import runs, schedule, solvers
 from igr.training.loop import Job, Plan, Trainer, TrainingLoop
-from igr.training.monitoring import SurfaceMonitor, check_grid
+from igr.training.monitoring import CHECKED, SurfaceMonitor, check_grid
 from igr.training.runs import Checkpoint, RunFolder
 from igr.training.sampling import GraphSamples, HostSamples, Sizes
+from igr.training.settling import Evidence, RunningAverage
 from igr.view.preview import save_preview
 import losses
 from networks import MLP, Architecture
 
+SHOW_STEPS = 250  # between two looks at the surface, where it is shown
 SAVE_STEPS = 250  # at least, between two checkpoints that no flag asked for
 MOST_WEIGHT = 1e3  # of a term of the loss
 FOLDER = "runs/tmp"  # of a run without -m
-LENGTHS = ", ".join(f"{name} {steps} of {schedule.BATCH[name]} points"
-                    for name, steps in schedule.STEPS.items())
+LENGTHS, SCATTERED = (", ".join(f"{name} {steps}" for name, steps in lengths.items())
+                      for lengths in (schedule.STEPS, schedule.SCATTERED_STEPS))
 
 
 @dataclass(frozen=True)
@@ -46,31 +49,39 @@ class Settings:
 
     batch_size: int | None = flag(
         None, "-b", type=number(int, 1),
-        help="surface points per step, and as many points of free space near them; default: "
-        f"{schedule.BATCH['normal']}, for a draft {schedule.BATCH['draft']}")
+        help=f"surface points per step; default: {schedule.BATCH}")
     uniform: int | None = flag(
         None, type=number(int, 1), metavar="N",
-        help="points per step anywhere in the cube of free space; default: as many as -b")
+        help="points per step anywhere in the cube of free space; default: a quarter of -b, as "
+        "many as -b without normals")
+    near: int | None = flag(
+        None, type=number(int, 1), metavar="N",
+        help="points per step near the first N of the surface points, at most -b; default: as "
+        "--uniform")
     train_epoch: int | None = flag(None, "-te", type=number(int, 1), help="epochs to train")
     train_iter: int | None = flag(
         None, "-ti", type=number(int, 1),
-        help="steps to train, instead of -te; default, without -te: by --quality")
+        help="steps to train, instead of -te; default: until the surface settles")
+    max_iter: int | None = flag(
+        None, type=number(int, 1), metavar="N",
+        help="steps to train at most, where the surface does not settle before; default, without "
+        "-te and -ti: by --quality")
     quality: str = flag(
         "normal", choices=list(schedule.STEPS), alternatives="preset",
-        help=f"length of the run in steps: {LENGTHS}; of scattered points normal is "
-        f"{schedule.SCATTERED_STEPS['normal']}, of noisy ones at most {schedule.NOISY_STEPS}")
+        help=f"--max-iter {LENGTHS}; of scattered points {SCATTERED}")
     solver: str = flag(
         "muon", choices=["muon", "adam"],
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
     learning_rate: float | None = flag(
         None, "-lr", type=number(float, above=0),
-        help="the largest; a short warm-up goes before a cosine; default: "
-        f"{schedule.RATE:g} with muon, half of that beyond {schedule.SHORT} steps without "
-        f"normals; {schedule.ADAM_RATE:g} with adam")
+        help="the largest; default: "
+        f"{schedule.RATE:g} with muon, {schedule.SLOW:g} beyond {schedule.LONG} steps, without "
+        f"normals {schedule.SLOW:g}, and half of that beyond {schedule.SHORT} steps; "
+        f"{schedule.ADAM_RATE:g} with adam")
     decay: str = flag(
-        "cosine", choices=["cosine", "halving"],
-        help="of the rate; cosine: to 1 %% at the end; halving: by half every 2,000 steps, as the "
-        "paper's authors have it")
+        "linear", choices=["linear", "halving"],
+        help="of the rate; linear: a short warm-up, then constant, and down to 1 %% over the last "
+        "30 %% of the steps; halving: by half every 2,000 steps, as the paper's authors have it")
     lam: float = flag(0.1, type=number(float, 0, MOST_WEIGHT), help="weight of the eikonal term")
     frequencies: int | None = flag(
         None, type=number(int, 0, 12), metavar="K",
@@ -92,7 +103,10 @@ class Settings:
         None, action=helper.Switch,
         help="estimate normals: by winding numbers, or by neighbours where the surface is open; "
         "default: of all but few points, where neighbours agree on the sides")
-    dims: int = flag(128, type=number(int, 8), help="width of the network; the paper has 512")
+    dims: int | None = flag(
+        None, type=number(int, 8),
+        help=f"width of the network; the paper has 512; default: {schedule.WIDE}, for a draft and "
+        f"for scattered points {schedule.NARROW}")
     knn: int = flag(
         10, "-k", type=number(int, 1),
         help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
@@ -110,7 +124,7 @@ class Settings:
 
 # those of the authors' code for one shape (amosgropp/IGR, code/reconstruction: setup.conf, run.py
 # and the NormalPerPoint sampler); they use all points
-PAPER = Settings(batch_size=16_384, uniform=2_048, train_iter=100_000, solver="adam",
+PAPER = Settings(batch_size=16_384, uniform=2_048, near=16_384, train_iter=100_000, solver="adam",
                  learning_rate=0.005, decay="halving", lam=0.1, frequencies=0,
                  winding=False, dims=512, knn=50, volume_factor=1.8, test_rate=0.0)
 
@@ -143,25 +157,29 @@ class Options(helper.DeviceOptions):
 
 
 def fit(cloud_path: str | Path, folder: str | Path, settings: Settings = Settings(),
-        options: Options = Options(), *, overwrite: bool = False) -> Path:
+        options: Options = Options(), *, overwrite: bool = False,
+        show: Callable[[Geometry], None] | None = None) -> Path:
     """Train a network on a cloud file, in a new run folder. Returns the last checkpoint.
 
-    overwrite: replace a run that the folder holds. Only the main thread can call it: it handles
-    Ctrl-C and other signals. Raises UserError where the input cannot serve or the loss diverges,
-    and Interrupted, after saving, where a signal stopped the run.
+    overwrite: replace a run that the folder holds. show: is called every SHOW_STEPS steps with a
+    mesh of the surface in the unit frame; then there are no pictures by options.preview. Only the
+    main thread can call it: it handles Ctrl-C and other signals. Raises UserError where the input
+    cannot serve or the loss diverges, and Interrupted, after saving, where a signal stopped the
+    run.
     """
     run = RunFolder(folder)
     job = build(Start(cloud_path, settings, options, overwrite=overwrite), run)
     with run.alone(make=True):
-        return train(job, run)
+        return train(job, run, show)
 
 
-def resume(folder: str | Path, **flags: Any) -> Path:
+def resume(folder: str | Path, *, show: Callable[[Geometry], None] | None = None,
+           **flags: Any) -> Path:
     """Continue the run in a folder from its newest good checkpoint. Returns the last checkpoint.
 
-    flags: entries of Options to change; fpath, where the cloud has moved; train_iter, to take a
-    finished run further: the rate rises to a third and falls again; other entries of Settings only
-    as the run has them. Raises as fit does.
+    show: see fit. flags: entries of Options to change; fpath, where the cloud has moved;
+    train_iter, to take a finished run further: the rate rises to a third and falls again; other
+    entries of Settings only as the run has them. Raises as fit does.
     """
     fixed = helper.names_of(Settings)
     unknown = flags.keys() - {"fpath", *fixed, *helper.names_of(Options)}
@@ -173,7 +191,7 @@ def resume(folder: str | Path, **flags: Any) -> Path:
         flags = runs.flags_to_resume(checkpoint.info, flags, fixed)
         start = Start(flags["fpath"], helper.options_from(Settings, flags),
                       helper.options_from(Options, flags), checkpoint, flags["finished"])
-        return train(build(start, run), run)
+        return train(build(start, run), run, show)
 
 
 class Start(NamedTuple):
@@ -221,17 +239,20 @@ def build(start: Start, run: RunFolder) -> Job:
               checkpoint.parameters if checkpoint else None, settings.seed)
     trainer = make_trainer(mlp, cloud, start)
     rows = options.sub_batch_size or device.rows
+    checked = cloud.held_out if len(cloud.held_out) else cloud.points
     monitor = SurfaceMonitor(lambda points: mlp.evaluate(points, rows), cloud.held_out,
-                             options.grid_size, settings.volume_factor)
+                             options.grid_size, settings.volume_factor, checked[:CHECKED],
+                             cloud.measured.spacing)
     plan = plan_of(start, len(cloud.points))
-    return Job(plan, trainer, monitor, info, checkpoint, device, len(cloud.points))
+    looks, average = evidence_of(plan, mlp, checkpoint)
+    return Job(plan, trainer, monitor, info, checkpoint, device, len(cloud.points), looks, average)
 
 
 def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start) -> Trainer:
     """Make samples, loss and solver of a network, in the state of the checkpoint if there is one.
     """
     settings, checkpoint = start.settings, start.checkpoint
-    sizes = Sizes(settings.batch_size, settings.uniform or settings.batch_size,
+    sizes = Sizes(settings.batch_size, settings.uniform, min(settings.near, settings.batch_size),
                   settings.volume_factor)
     kind = HostSamples if mlp.kernel else GraphSamples
     samples = kind(cloud, sizes, settings.seed, start.step)
@@ -241,6 +262,18 @@ def make_trainer(mlp: MLP, cloud: datasets.PointCloud, start: Start) -> Trainer:
     if checkpoint:
         solvers.set_state_of(solver, checkpoint.state)
     return trainer
+
+
+def evidence_of(plan: Plan, mlp: MLP, checkpoint: Checkpoint | None):
+    """What tells whether a run may end, as far as the checkpoint had it: the looks so far, and the
+    running average of the weights, None where the end is known."""
+    looks = [Evidence(*look) for look in checkpoint.info.get("looks", [])] if checkpoint else []
+    if not plan.settles:
+        return looks, None
+    average = RunningAverage(mlp.parameters)
+    if checkpoint:
+        average.set_state(checkpoint.state)
+    return looks, average
 
 
 def info_of(start: Start, folder: Path, cloud: datasets.PointCloud) -> dict[str, Any]:
@@ -268,25 +301,35 @@ def plan_of(start: Start, points: int) -> Plan:
     """Plan the steps for a number of training points."""
     settings, options = start.settings, start.options
     per_epoch = max(1, points // settings.batch_size)
-    steps = settings.train_iter or settings.train_epoch * per_epoch
+    steps = settings.train_iter or settings.max_iter or settings.train_epoch * per_epoch
+    settles = bool(settings.max_iter) and not settings.train_iter
+    opening = schedule.opening_of(steps, settles)
     # a long epoch does not put off a checkpoint, a short run has few
     save_every = min(100 * per_epoch, max(SAVE_STEPS, steps // 10))
     if options.save_interval_epoch:
         save_every = options.save_interval_epoch * per_epoch
     preview_every = (options.preview or 0) * per_epoch
-    return Plan(steps, per_epoch, save_every, preview_every, settings.learning_rate,
-                settings.decay, start.finished)
+    plan = Plan(steps, per_epoch, save_every, preview_every, settings.learning_rate, opening,
+                settings.decay, start.finished, settles)
+    ends = start.checkpoint.info.get("ends") if start.checkpoint else None
+    return plan._replace(steps=ends, settles=False) if settles and ends else plan
 
 
-def train(job: Job, run: RunFolder) -> Path:
-    """Do the job. Returns the last checkpoint."""
-    flags = job.info["flags"]
+def train(job: Job, run: RunFolder, show: Callable[[Geometry], None] | None = None) -> Path:
+    """Do the job. Returns the last checkpoint. show: see fit."""
+    flags, preview = job.info["flags"], save_preview
+    if show:
+        job = job._replace(plan=job.plan._replace(preview_every=SHOW_STEPS))
+
+        def preview(_, mesh):
+            show(mesh)
+
     if job.checkpoint:
         run.continue_from(job.checkpoint)
     else:
         run.begin(flags["overwrite"])
     log.info(summary(job, run.folder))
-    loop = TrainingLoop(job, run, save_preview)
+    loop = TrainingLoop(job, run, preview)
     loop.train(flags["quiet"])
     log.info(f"{loop.path} after {loop.seconds() / 60:.1f} minutes")
     return loop.path
@@ -296,13 +339,13 @@ def summary(job: Job, folder: Path) -> str:
     """Describe what will run, in three lines."""
     flags = job.info["flags"]
     sides = ", estimated normals" if flags["winding"] else ""
-    batch = flags["batch_size"]
     kernels = f", OpenBLAS kernels: {blas.loaded()}" if job.device.kernel else ""
     start = f", from step {job.steps_done} of {job.checkpoint.path}" if job.checkpoint else ""
     return (f"{flags['fpath']}: {job.points} points to train, {len(job.monitor.held_out)} held out"
             f"{sides}\nnetwork 8 x {flags['dims']} on {job.device.text}{kernels}"
-            f"\n{job.plan.steps} steps of {batch} + {(flags['uniform'] or batch) + batch} points, "
-            f"{job.plan.per_epoch} an epoch, into {folder}{start}")
+            f"\n{'at most ' * job.plan.settles}{job.plan.steps} steps of {flags['batch_size']} + "
+            f"{flags['uniform'] + flags['near']} points, {job.plan.per_epoch} an epoch, into "
+            f"{folder}{start}")
 
 
 # ------------------------------------------------------------------------------- the command line
@@ -359,15 +402,16 @@ def papers_flags(given: dict[str, Any]) -> dict[str, Any]:
     return flags
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace, show: Callable[[Geometry], None] | None = None) -> None:
+    """Train, or resume, by the flags. show: see fit."""
     flags = dict(vars(args))
     folder = flags.pop("monitor_path", FOLDER)
     overwrite = flags.pop("overwrite", False)
     if flags.pop("resume", False):
-        resume(folder, **flags)
+        resume(folder, show=show, **flags)
     else:
         fit(flags["fpath"], folder, helper.options_from(Settings, flags),
-            helper.options_from(Options, flags), overwrite=overwrite)
+            helper.options_from(Options, flags), overwrite=overwrite, show=show)
 
 
 if __name__ == "__main__":

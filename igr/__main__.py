@@ -11,22 +11,28 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 import filecmp
+from functools import partial
+import importlib
 import inspect
+import io
 import json
 import os
 from pathlib import Path
 import signal
-import subprocess
 import sys
 import threading
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import helper
 from helper import Interrupted, UserError
 from igr.backend import blas
 
+if TYPE_CHECKING:
+    from igr.geometry.frames import Geometry
+
 ROOT = Path(__file__).resolve().parents[1]
+AGAIN = 3  # seconds, after which a browser reads the page of a training again
 
 # ------------------------------------------------------------------------------------------- set-up
 
@@ -108,6 +114,11 @@ class Job(NamedTuple):
         return self.mesh.with_name(f"{self.mesh.stem}_run")
 
     @property
+    def page(self) -> Path:
+        """The page that shows the mesh, and the surface while the network learns it."""
+        return self.mesh.with_suffix(".html")
+
+    @property
     def cloud(self) -> Path:
         """The merged and cleaned cloud that the network learns."""
         return self.folder / "cloud.ply"
@@ -130,15 +141,18 @@ def reconstruct(words: list[str]) -> None:
         seconds[name] = int(time.monotonic() - start)
         return result
 
-    scan = job.clouds[0]
-    if len(job.clouds) > 1 or scan.suffix in (".conf", ".aln"):
-        scan = timed("merging", merge, job)
-    timed("cleaning", clean, job, scan)
-    checkpoint = timed("training", train, job)
-    timed("meshing", mesh, job, checkpoint)
-    timed("page and measuring", show, job)
+    try:
+        scan = job.clouds[0]
+        if len(job.clouds) > 1 or scan.suffix in (".conf", ".aln"):
+            scan = timed("merging", merge, job)
+        timed("cleaning", clean, job, scan)
+        checkpoint = timed("training", train, job)
+        timed("meshing", mesh, job, checkpoint)
+        timed("page and measuring", show, job)
+    except Interrupted as stop:
+        raise Interrupted(stop.signum, "stopped; the same command resumes") from None
     print("times      " + ", ".join(f"{name} {spent} s" for name, spent in seconds.items()))
-    print(job.mesh, job.mesh.with_suffix(".html"), sep="\n")
+    print(job.mesh, job.page, sep="\n")
 
 
 def job_of(words: list[str]) -> Job:
@@ -175,7 +189,7 @@ def refuse(text: str) -> None:
 def merge(job: Job) -> Path:
     """Merge the scans; returns the path of the cloud."""
     output = job.folder / "merged.ply"
-    finish(start("datasets.py", "merge", "-f", *job.clouds, "-o", output))
+    run("datasets", "merge", "-f", *job.clouds, "-o", output)
     return output
 
 
@@ -187,78 +201,68 @@ def clean(job: Job, scan: Path) -> None:
     cleaned = job.folder / "cleaned.ply"
     removed = job.folder / "removed.ply"
     removed.unlink(missing_ok=True)  # of a cleaning before, where nothing is removed now
-    finish(start("datasets.py", "clean", "-f", scan, "-o", cleaned, "--removed", removed,
-                 *job.options.of_cleaning()))
+    run("datasets", "clean", "-f", scan, "-o", cleaned, "--removed", removed,
+        *job.options.of_cleaning())
     if job.mesh.suffix.lower() in files.SEVEN_DIGITS:
         files.check_digits(job.mesh, files.read(cleaned).points)
 
 
 def train(job: Job) -> Path:
-    """Train on cleaned.ply, or resume the training where it and the flags are those of before.
-    Returns the path of the last checkpoint."""
+    """Train on cleaned.ply, or resume the training where it and the flags are those of before; the
+    page shows how far it is. Returns the path of the last checkpoint."""
     cleaned = job.folder / "cleaned.ply"
     flags = job.folder / "flags"
     wanted = job.options.of_training()
+    looks = {"show": partial(show_surface, job.page)}
     if (job.cloud.exists() and filecmp.cmp(cleaned, job.cloud, shallow=False)
             and any(job.folder.glob("param_*.h5"))
             and flags.exists() and flags.read_text().split() == wanted):
         cleaned.unlink()
-        finish(start("train.py", "--resume", "-m", job.folder))
+        run("train", "--resume", "-m", job.folder, **looks)
     else:
         for old in job.folder.glob("param_*.h5"):  # first: they are of another cloud or other flags
             old.unlink()
         os.replace(cleaned, job.cloud)
         flags.write_text(" ".join(wanted) + "\n")
-        finish(start("train.py", "-f", job.cloud, "-m", job.folder, *wanted, "--overwrite"))
+        run("train", "-f", job.cloud, "-m", job.folder, *wanted, "--overwrite", **looks)
     return max(job.folder.glob("param_*.h5"), key=lambda path: int(path.stem[len("param_"):]))
+
+
+def show_surface(page: Path, surface: Geometry) -> None:
+    """Write a page with the surface of a network in training, which the browser reads again."""
+    from igr.view import viewer
+    from igr.view.cameras import View
+
+    if not page.exists():
+        print(f"a first look: {page}", flush=True)
+    with helper.replacing(page) as temporary:
+        temporary.write_text(viewer.page(surface, "still learning", View(), again=AGAIN),
+                             encoding="utf-8")
 
 
 def mesh(job: Job, checkpoint: Path) -> None:
     """Write the mesh of a checkpoint."""
-    finish(start("infer.py", "-mlp", checkpoint, "-o", job.mesh, *job.options.of_meshing()))
+    run("infer", "-mlp", checkpoint, "-o", job.mesh, *job.options.of_meshing())
 
 
 def show(job: Job) -> None:
-    """Make the page and, beside it, the report: each takes one core. Prints the report."""
+    """Make the page and, beside it, the report, and print that."""
     with open(job.mesh, "rb") as file:
         color = "file" if b"uchar red" in file.read(1000) else "clay"
-    report = job.folder / "report.txt"
-    with open(report, "w") as file:
-        measuring = start("evaluate.py", "-f", job.cloud, "-mdp", job.mesh,
-                          "-o", job.folder / "report.json", stdout=file)
-    page = start("visualize.py", "html", "-f", job.mesh, "-r", job.cloud, "--color", color,
-                 "-o", job.mesh.with_suffix(".html"))
-    finish(page, measuring)
+    run("visualize", "html", "-f", job.mesh, "-r", job.cloud, "--color", color, "-o", job.page)
+    report = io.StringIO()
+    with contextlib.redirect_stdout(report):
+        run("evaluate", "-f", job.cloud, "-mdp", job.mesh, "-o", job.folder / "report.json")
+    (job.folder / "report.txt").write_text(report.getvalue())
     print()
-    print(report.read_text(), end="")
+    print(report.getvalue(), end="")
 
 
-def start(script: str, *words, stdout=None) -> subprocess.Popen:
-    """Start a script of ours and print its command line, both to the open file stdout.
-
-    In a session of its own: a signal to all processes of the terminal reaches the script through
-    finish(), once; at a second one it would stop without saving.
-    """
-    print("+ python", script, *words, file=stdout, flush=True)
-    return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, words)], stdout=stdout,
-                            start_new_session=True)
-
-
-def finish(*scripts: subprocess.Popen) -> None:
-    """Wait until the scripts have ended; a signal that stops us stops them. Exits with the status
-    of the first that failed."""
-    with helper.stop_signals() as caught:
-        while not caught and any(script.poll() is None for script in scripts):
-            time.sleep(0.05)
-        for script in scripts if caught else ():
-            script.terminate()
-        for script in scripts:
-            script.wait()
-    if caught:
-        raise Interrupted(caught[0], "stopped; the same command resumes")
-    for script in scripts:
-        if script.returncode:
-            sys.exit(script.returncode if script.returncode > 0 else 128 - script.returncode)
+def run(script: str, *words, **more) -> None:
+    """Run a script of ours by its command line, which is printed; more: arguments of its main()."""
+    print("+ python", f"{script}.py", *words, flush=True)
+    module = importlib.import_module(script)
+    module.main(module.parse_args([str(word) for word in words]), **more)
 
 
 # -------------------------------------------------------------------------------------------- scene
@@ -314,6 +318,8 @@ def do_job(text: str) -> int:
             return cluster.STOP
         with helper.reporting(quiet=False):
             jobs.do(order, jobs.Tools(fit, training.resume, load))
+    except Interrupted as stop:
+        return 128 + stop.signum
     except UserError as error:
         print(error)
         return 1

@@ -248,3 +248,12 @@ def test_create_is_seeded(tmp_path):
             for seed in (1, 1, 2)
         )
         assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_a_mask_of_no_text_is_empty():
+    """numpy's unpackbits leaves the bits of no bytes as they were in memory."""
+    for _ in range(5):
+        np.ones(2000, np.uint8)  # whose memory is free again
+        assert not checkpoints.unpacked("", 2000).any()
+    mask = np.arange(2000) % 3 == 0
+    assert np.array_equal(checkpoints.unpacked(checkpoints.packed(mask), 2000), mask)

@@ -56,8 +56,8 @@ def test_inference(gpu, rng):
 def test_samples(gpu, rng):
     """As test_sampling.py has it, where nnabla's generators are cuRAND's."""
     data = cloud(480, rng)
-    whole = drawn(sampling.GraphSamples(data, sampling.Sizes(41, 31, 1.5), 3, 0), 200)
-    again = drawn(sampling.GraphSamples(data, sampling.Sizes(41, 31, 1.5), 3, 150), 50)
+    whole = drawn(sampling.GraphSamples(data, sampling.Sizes(41, 31, 41, 1.5), 3, 0), 200)
+    again = drawn(sampling.GraphSamples(data, sampling.Sizes(41, 31, 41, 1.5), 3, 150), 50)
     for a, b in zip(whole, again):
         assert np.array_equal(a[150:], b)
     x, y, _ = whole

@@ -4,6 +4,7 @@ import io
 import sys
 import time
 
+import datasets
 from helper import UserError
 from igr.formats import files, laser
 from igr.pointcloud import alignment
@@ -101,6 +102,22 @@ def test_normals_look_to_where_the_scanner_stood(tmp_path, rng):
     moved, _ = alignment.merge([path], "z")
     assert np.unique(moved.origins, axis=0).tolist() == [[7, -10, 0], [7, 10, 0]]
     assert ((moved.normals * (moved.points - [7, 0, 0])).sum(axis=1) > 0.9 * 2).all()
+
+
+def test_where_the_scanner_stood_tells_the_sides(tmp_path, rng, script):
+    """Of a plate that two scans see, each its own face: of the file, and of the cleaned one."""
+    parts = []
+    for side in (-1, 1):
+        stand = np.array([0, 0, 5.0 * side])
+        face = np.column_stack([rng.uniform(-1, 1, (4000, 2)), np.full(4000, 0.06 * side)])
+        parts.append((face - stand, None, [1.0, 0, 0, 0], stand))
+    path = e57(tmp_path / "a.e57", parts)
+    script("datasets.py clean -f a.e57 -o clean.ply")
+    for cloud in (path, tmp_path / "clean.ply"):
+        given = datasets.load_cloud(cloud, 10, 0, False, 0)
+        assert given.normals is None  # of the training: the file has none, or they are not wanted
+        side = np.sign(given.points[:, 2:])
+        assert ((given.measured.given * side)[:, 2] > 0.9).mean() > 0.98
 
 
 def test_colours_of_some_scans_only_are_left_out(tmp_path, rng):

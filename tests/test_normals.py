@@ -3,7 +3,7 @@
 from helper import UserError
 from igr.geometry import regression, shapes
 from igr.geometry.neighbours import kth_distance, tree_of
-from igr.pointcloud import normals
+from igr.pointcloud import normals, winding
 from igr.pointcloud.noise import Measurements
 from igr.refinement import detail, orientation
 
@@ -187,3 +187,39 @@ def test_tangents(rng):
     u, v = regression.tangents(n)
     np.testing.assert_allclose(np.cross(u, v), n, atol=1e-12)
     np.testing.assert_allclose((u * v).sum(axis=1), 0, atol=1e-12)
+
+
+@pytest.fixture
+def no_winding(monkeypatch):
+    """Fails where winding numbers are asked for sides."""
+    def refuse(*args):
+        raise AssertionError("winding numbers were asked")
+
+    monkeypatch.setattr(winding, "normals_of", refuse)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_normals_of_the_file_tell_the_sides(rng, no_winding, sign):
+    """Rough ones; where all look inwards, as of a room seen from within, all are turned."""
+    cloud = shapes.sample("letter", 12_000)
+    rough = cloud.normals + 0.1 * rng.standard_normal(cloud.normals.shape)
+    estimate = normals.estimated(measured(cloud.points)._replace(given=sign * rough))
+    off = degrees(estimate.normals, cloud.normals)
+    assert estimate.agree and estimate.report == "by the file's normals"
+    assert np.median(off) < 0.5 and (off > 90).mean() < 0.005
+
+
+@pytest.mark.parametrize("how", ["random", "half", "part", "zero", "camera"])
+def test_wrong_normals_of_the_file_do_not_tell_the_sides(rng, how):
+    """Random signs, a half turned round, some zero, or all turned to one camera."""
+    cloud = shapes.sample("letter", 12_000)
+    if how == "zero":
+        given = cloud.normals * (np.arange(12_000) % 9 > 0)[:, None]
+    elif how == "camera":
+        given = cloud.normals * np.sign(cloud.normals @ [0.5, 0.6, 0.7])[:, None]
+    else:
+        middle = cloud.points.mean(axis=0)
+        given = cloud.normals * turned(cloud.points - middle, how, rng)
+    estimate = normals.estimated(measured(cloud.points)._replace(given=given))
+    assert estimate.agree and estimate.report == "by winding numbers"
+    assert (degrees(estimate.normals, cloud.normals) > 90).mean() < 0.005

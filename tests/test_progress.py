@@ -51,7 +51,8 @@ def test_other_work_says_a_line_now_and_then(monkeypatch, caplog):
 
 def test_a_perfect_surface_is_at_the_floor():
     mesh = shapes.mesh("knot")
-    monitor = SurfaceMonitor(None, shapes.sample("knot", 4000).points, 16, 1.5)
+    points = shapes.sample("knot", 4000).points
+    monitor = SurfaceMonitor(None, points, 16, 1.5, points[:1], 1.0)
     found = monitor.distances(mesh)
     assert found["chamfer_floor"] == pytest.approx(found["chamfer"], rel=0.05)
 

@@ -147,7 +147,7 @@ def test_functions_of_a_step():
     """Their number as the benchmarks' README has it; all compiled."""
     points = np.zeros((100, 3), np.float32)
     cloud = datasets.PointCloud(points, None, points[:, :1], points[:0], Frame())
-    samples, names = sampling.GraphSamples(cloud, sampling.Sizes(8, 8, 1.5), 0), []
+    samples, names = sampling.GraphSamples(cloud, sampling.Sizes(8, 8, 8, 1.5), 0), []
     loss = losses.igr_loss(MLP(Architecture(16)), samples, losses.Weights())["loss"]
     loss.visit(lambda f: names.append(f.info.type_name))
     text = (ROOT / "benchmarks" / "README.md").read_text()

@@ -55,7 +55,7 @@ def test_a_step_on_a_gpu_has_no_others(rng, batch):
     """With waves, normals and Muon."""
     points = rng.standard_normal((6000, 3)).astype(np.float32)
     cloud = PointCloud(points, points, np.full((6000, 1), 0.05, np.float32), points[:0], Frame())
-    samples = sampling.GraphSamples(cloud, sampling.Sizes(batch, batch, 1.5), 0)
+    samples = sampling.GraphSamples(cloud, sampling.Sizes(batch, batch, batch, 1.5), 0)
     mlp = MLP(Architecture(16, frequencies=3, opened=3))
     terms = losses.igr_loss(mlp, samples, losses.Weights())
     muon = solvers.make("muon", False)

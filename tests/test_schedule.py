@@ -43,32 +43,38 @@ def completed(points, **given):
     return replace(settings, **schedule.choose(settings, cloud))
 
 
-@pytest.mark.parametrize("n, noise, steps, rate", [
-    (50_000, 0.0, 4_000, 0.0025), (50_000, 0.002, 4_000, 0.0025), (50_000, 0.006, 2_000, 0.0025),
-    (50_000, 0.02, 2_000, 0.0025), (2_000, 0.0, 4_000, 0.0025)])
-def test_steps_and_rate_follow_the_cloud(rng, n, noise, steps, rate):
+@pytest.mark.parametrize("n, noise, steps, dims", [
+    (50_000, 0.0, 3_500, 128), (50_000, 0.002, 3_500, 128), (50_000, 0.006, 1_500, 96),
+    (50_000, 0.02, 1_500, 96), (2_000, 0.0, 3_500, 128)])
+def test_the_schedule_follows_the_cloud(rng, n, noise, steps, dims):
     found = completed(sphere(n, rng, noise))
-    assert (found.train_iter, found.learning_rate) == (steps, rate)
+    known = n > 2_000
+    assert found.winding == known and found.dims == dims
+    assert (found.max_iter, found.train_iter) == ((steps, None) if known else (None, steps))
+    assert found.learning_rate == (0.004 if known else 0.0025)
+    assert (found.uniform, found.near) == ((128, 128) if known else (512, 512))
     assert (found.frequencies == 0) == (noise == 0.02)
     assert found.tolerance == (schedule.TOLERANCE if noise == 0.02 else 0)
-    assert found.winding == (n > 2_000)
-    assert found.tau == {0.0: 0.3, 0.002: 0.3, 0.006: 1.0, 0.02: 1.0}[noise] or n == 2_000
+    assert found.tau == {0.0: 0.3, 0.002: 0.3, 0.006: 1.0, 0.02: 1.0}[noise] or not known
 
 
-@pytest.mark.parametrize("quality, clean, noisy, batch", [
-    ("draft", 1_000, 1_000, 256), ("normal", 4_000, 2_000, 512), ("fine", 20_000, 2_000, 512)])
-def test_qualities_are_lengths_and_batches_and_noise_bounds_them(rng, quality, clean, noisy, batch):
-    for deviation, steps in ((0, clean), (0.05, noisy)):
-        found = completed(sphere(6_000, rng, deviation), quality=quality)
-        assert (found.train_iter, found.batch_size) == (steps, batch)
+@pytest.mark.parametrize("quality, clean, noisy, dims", [
+    ("draft", 1_200, 1_200, 96), ("normal", 3_500, 1_500, 128), ("fine", 20_000, 4_000, 128)])
+def test_qualities_are_lengths_and_noise_bounds_them(rng, quality, clean, noisy, dims):
+    found = completed(sphere(6_000, rng), quality=quality)
+    assert (found.max_iter, found.dims) == (clean, dims)
+    assert completed(sphere(6_000, rng, 0.05), quality=quality).max_iter == noisy
 
 
 def test_what_is_given_stays(rng):
     noisy = sphere(5_000, rng, 0.05)
     flags = {"train_iter": 70, "frequencies": 3, "learning_rate": 0.01, "batch_size": 40,
-             "winding": True, "tau": 2.0, "tolerance": 0.1}
+             "uniform": 30, "near": 20, "winding": True, "tau": 2.0, "tolerance": 0.1, "dims": 24}
     assert completed(noisy, **flags) == train.Settings(test_rate=0.25, **flags)
-    assert completed(noisy, train_epoch=2).train_iter is None
+    epochs = completed(noisy, train_epoch=2)
+    assert epochs.train_iter is None and epochs.max_iter is None
+    assert completed(noisy, max_iter=70).train_iter is None
+    assert completed(noisy, uniform=30).near == 30
     assert completed(noisy, solver="adam").learning_rate == schedule.ADAM_RATE
     for winding, rate in ((True, 0.0025), (False, 0.00125)):
         assert completed(noisy, winding=winding, train_iter=9_000).learning_rate == rate
@@ -80,7 +86,7 @@ def test_winding_numbers_stand_in_for_normals_that_are_not_given(rng, monkeypatc
     assert found.winding and found.tau == schedule.EXACT_TAU
     assert not completed(points, winding=False).winding
     given = completed(points, with_normals=True)
-    assert not given.winding and given.train_iter == 4_000 and given.tau == schedule.TAU
+    assert not given.winding and given.max_iter == 3_500 and given.tau == schedule.TAU
     assert completed(sphere(50, rng), winding=True).winding
     u, v = rng.uniform(-1, 1, (2, 6_000))
     terrain = np.stack([u, v, 0.6 * np.exp(-4 * (u**2 + v**2))], axis=1)

@@ -304,25 +304,35 @@ def test_reconstruct_is_handed_over(copy, tmp_path):
 
 # scripts that only say that they ran, and make the files that they would make
 FAKE_SCRIPT = """
-import os, pathlib, shutil, signal, sys, time
-name, words = pathlib.Path(sys.argv[0]).stem, sys.argv[1:]
-with open(os.environ["CALLS"], "a") as calls:
-    print(f"{name}.py", *words, file=calls)
-after = dict(zip(words, words[1:]))
-if "-o" in words:
-    source = pathlib.Path(after.get("-f", ""))
-    pathlib.Path(after["-o"]).write_bytes(source.read_bytes() if source.is_file() else b"mesh")
-if "-m" in words:
-    for step in ("00003", "00012"):
-        pathlib.Path(after["-m"], f"param_{step}.h5").touch()
-if name == os.environ.get("WAIT"):
-    def stop(signum, frame):
+import os, pathlib, time
+import helper
+name = pathlib.Path(__file__).stem
+
+def parse_args(words):
+    return words
+
+def main(words, show=None):
+    with open(os.environ["CALLS"], "a") as calls:
+        print(f"{name}.py", *words, file=calls)
+    after = dict(zip(words, words[1:]))
+    if "-o" in words:
+        source = pathlib.Path(after.get("-f", ""))
+        pathlib.Path(after["-o"]).write_bytes(source.read_bytes() if source.is_file() else b"mesh")
+    if "-m" in words:
+        from igr.geometry import shapes
+        show(shapes.mesh("torus"))
+        for step in ("00003", "00012"):
+            pathlib.Path(after["-m"], f"param_{step}.h5").touch()
+    if name == os.environ.get("WAIT"):
+        with helper.stop_signals() as caught:
+            print("waiting", flush=True)
+            while not caught:
+                time.sleep(0.01)
         print("saved", flush=True)
-        sys.exit(128 + signum)
-    signal.signal(signal.SIGTERM, stop)
-    print("waiting", flush=True)
-    time.sleep(60)
-sys.exit(3 if name == os.environ.get("FAIL") else 0)
+        raise helper.Interrupted(caught[0])
+    if name == os.environ.get("FAIL"):
+        raise helper.UserError("it fails")
+    print(f"{name} ran")
 """
 
 
@@ -335,8 +345,8 @@ def reconstruct(tmp_path):
     (scans / "b.ply").write_text("another")
     for name in ("datasets", "train", "infer", "evaluate", "visualize"):
         (tmp_path / f"{name}.py").write_text(FAKE_SCRIPT)
-    program = (f"import pathlib, sys; from igr import __main__ as m; "
-               f"m.ROOT = pathlib.Path({str(tmp_path)!r}); sys.exit(m.main(*sys.argv[1:]))")
+    program = (f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from igr import __main__ as m; "
+               "sys.exit(m.main(*sys.argv[1:]))")
 
     def start(line, **environment):
         (tmp_path / "calls").write_text("")
@@ -362,7 +372,7 @@ def calls_of(reconstruct, tmp_path):
     return run
 
 
-def test_reconstruct_takes_a_scan_through_every_script(calls_of):
+def test_reconstruct_takes_a_scan_through_every_script(calls_of, tmp_path):
     calls, out, _ = calls_of("a.ply --trim --faces 2000 --with-normals --quality fine")
     assert calls[:3] == [
         "datasets.py clean -f a.ply -o a_mesh_run/cleaned.ply "
@@ -370,18 +380,27 @@ def test_reconstruct_takes_a_scan_through_every_script(calls_of):
         "train.py -f a_mesh_run/cloud.ply -m a_mesh_run --with-normals --quality fine --overwrite",
         "infer.py -mlp a_mesh_run/param_00012.h5 -o a_mesh.ply --grid-size 512 --trim auto "
         "--faces 2000"]
-    assert sorted(calls[3:]) == [  # side by side
-        "evaluate.py -f a_mesh_run/cloud.ply -mdp a_mesh.ply -o a_mesh_run/report.json",
-        "visualize.py html -f a_mesh.ply -r a_mesh_run/cloud.ply --color clay -o a_mesh.html"]
+    assert calls[3:] == [
+        "visualize.py html -f a_mesh.ply -r a_mesh_run/cloud.ply --color clay -o a_mesh.html",
+        "evaluate.py -f a_mesh_run/cloud.ply -mdp a_mesh.ply -o a_mesh_run/report.json"]
     assert re.search(r"\ntimes      cleaning \d+ s, training \d+ s, meshing \d+ s, ", out)
     assert out.endswith("a_mesh.html\n")
-    assert out.index("+ python train.py") < out.index("+ python evaluate.py")  # in the report
+    assert out.index("+ python train.py") < out.index("train ran") < out.index("infer ran")
+    report = (tmp_path / "scans" / "a_mesh_run" / "report.txt").read_text()
+    assert report.startswith("+ python evaluate.py") and report.endswith("evaluate ran\n")
+    assert report in out
+
+
+def test_reconstruct_shows_the_surface_while_the_network_learns_it(calls_of, tmp_path):
+    calls_of("a.ply", status=1, FAIL="train")
+    page = (tmp_path / "scans" / "a_mesh.html").read_text()
+    assert 'http-equiv="refresh"' in page and "still learning" in page
 
 
 @pytest.mark.parametrize("script", ["train", "evaluate", "visualize"])
 def test_reconstruct_fails_where_a_script_does(calls_of, script):
-    out = calls_of("a.ply", status=3, FAIL=script)[1]
-    assert "page and measuring" not in out
+    _, out, error = calls_of("a.ply", status=1, FAIL=script)
+    assert "page and measuring" not in out and error == "reconstruct: it fails\n"
 
 
 def test_reconstruct_merges_scans_and_names_the_mesh(calls_of):
@@ -408,7 +427,7 @@ def test_reconstruct_shows_the_colours_of_a_mesh(calls_of, tmp_path):
 
 
 def test_reconstruct_resumes_with_the_same_cloud_and_flags_only(calls_of, tmp_path):
-    assert "--overwrite" in calls_of("a.ply", status=3, FAIL="infer")[0][1]
+    assert "--overwrite" in calls_of("a.ply", status=1, FAIL="infer")[0][1]
     assert calls_of("a.ply --trim")[0][1] == "train.py --resume -m a_mesh_run"
     assert "--overwrite" in calls_of("a.ply --quality fine")[0][1]
     assert "--resume" in calls_of("a.ply --quality fine")[0][1]

@@ -45,7 +45,7 @@ cloud = PointCloud(points, points[:0], np.full((2000, 1), 0.05, np.float32), poi
 found = {}
 for name in ("adam", "muon"):
     mlp = MLP(Architecture(32), kernel=device.kernel)
-    samples = sampling.GraphSamples(cloud, sampling.Sizes(64, 64, 1.5), 0)
+    samples = sampling.GraphSamples(cloud, sampling.Sizes(64, 64, 64, 1.5), 0)
     solver = solvers.make(name, device.kernel)
     terms = losses.igr_loss(mlp, samples, losses.Weights())
     trainer = loop.Trainer(terms, mlp, solver, samples)

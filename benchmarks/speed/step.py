@@ -55,7 +55,7 @@ def our_step(dims: int, batch: int, uniform: int, kernel: bool, solver: str = "a
     sigma = np.full((100_000, 1), 0.05, np.float32)
     cloud = datasets.PointCloud(points, None, sigma, points[:0], Frame())
     make = sampling.HostSamples if kernel else sampling.GraphSamples
-    samples = make(cloud, sampling.Sizes(batch, uniform, 1.5), 0)
+    samples = make(cloud, sampling.Sizes(batch, uniform, batch, 1.5), 0)
     mlp = networks.MLP(networks.Architecture(dims), kernel=kernel)
     terms = losses.igr_loss(mlp, samples, losses.Weights())
     trainer = loop.Trainer(terms, mlp, solvers.make(solver, kernel),

@@ -23,20 +23,29 @@ class Progress:
 
     def __init__(self, first: int, steps: int, quiet: bool):
         """first: step to begin with, of 0 to steps; quiet: show nothing."""
+        self.first = first
         self.steps = steps
         self.in_lines = not quiet and not sys.stderr.isatty()
         self.start = time.perf_counter()
         self.text = ""
-        self.bar = tqdm(range(first, steps), initial=first, total=steps, unit="step",
-                        disable=quiet or self.in_lines, dynamic_ncols=True)
+        self.bar = tqdm(initial=first, total=steps, unit="step", disable=quiet or self.in_lines,
+                        dynamic_ncols=True)
 
     def __iter__(self) -> Iterator[int]:
-        for step in self.bar:
+        step = self.first
+        while step < self.steps:
             yield step
+            self.bar.update()
             if self.in_lines and LINES * (step + 1) // self.steps > LINES * step // self.steps:
                 print(f"step {step + 1} of {self.steps}, "
                       f"{time.perf_counter() - self.start:.0f} s{self.text}", file=sys.stderr,
                       flush=True)
+            step += 1
+        self.bar.close()
+
+    def end_at(self, steps: int) -> None:
+        """Let the run end after so many steps."""
+        self.steps = self.bar.total = steps
 
     def show(self, loss: float, rate: float) -> None:
         """Show these from now on."""

@@ -15,23 +15,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from helper import UserError, existing_file, open3d
+from helper import UserError, existing_file
 from igr.formats import files
 from igr.formats.lines import parse_numbers
 from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
-from igr.pointcloud import cleaning
+from igr.pointcloud import cleaning, misalignment
+from igr.pointcloud.misalignment import Overlaps
+from igr.pointcloud.sheets import seen_normals
 
 import numpy as np
 
-NEIGHBOURS = 20  # of a point, through which its normal is fitted
 SCANNERS = ("z", "origin")  # where a scan was seen from, in its own coordinates
-REACH = 5.0  # spacings: scans that are farther from each other than that do not overlap
-BESIDE = 1.5  # spacings: nor do places that are so far from each other along the surface
-SAME_SIDE = 0.7  # least cosine between normals of the same piece of surface
 UNITS = (10, 25.4, 100, 304.8, 1000)  # of one usual unit in another: mm, cm, inches, feet, metres
 LIKE_UNITS = 1.25  # ratios of sizes within this factor of one of UNITS
-CHECKED = 2000  # points of each scan that are looked for in each other scan
 
 
 class Placed(NamedTuple):
@@ -39,15 +36,6 @@ class Placed(NamedTuple):
 
     path: Path
     matrix: np.ndarray  # (4, 4), from the scan's coordinates to the world
-
-
-class Agreement(NamedTuple):
-    """How well scans agree where they overlap."""
-
-    distance: float  # median over all scans, world units; nan where none overlap
-    of_scans: np.ndarray  # the same (S,) for each scan
-    overlap: float  # share of the points that another scan has, too
-    gap: float  # of nearest points, the median over the scans
 
 
 # ------------------------------------------------------------------------------------- the placing
@@ -153,7 +141,7 @@ def load(scan: Placed, scanner: str) -> Geometry:
     if cloud.normals is None:
         if len(cloud.points) < 3:
             raise UserError(f"{scan.path}: {len(cloud.points)} points are too few for normals")
-        cloud = cloud._replace(normals=_seen_normals(cloud, scanner))
+        cloud = cloud._replace(normals=_toward_scanner(cloud, scanner))
     normals = meshes.unit_vectors(cloud.normals @ scan.matrix[:3, :3].T)
     points, origins = (None if places is None else places @ scan.matrix[:3, :3].T
                        + scan.matrix[:3, 3] for places in (cloud.points, cloud.origins))
@@ -163,78 +151,48 @@ def load(scan: Placed, scanner: str) -> Geometry:
     return cloud._replace(points=points, normals=normals, origins=origins).part(known)
 
 
-def _seen_normals(cloud: Geometry, scanner: str) -> np.ndarray:
+def _toward_scanner(cloud: Geometry, scanner: str) -> np.ndarray:
     """Normals (N, 3) of the planes through the neighbours of a cloud's points, to the scanner."""
-    o3d = open3d()
     points = cloud.points
-    fitted = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
-    fitted.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS))
     if cloud.origins is not None:
-        away = points - cloud.origins
+        toward = cloud.origins - points
     else:
-        away = points if scanner == "origin" else np.broadcast_to((0.0, 0.0, -1.0), points.shape)
-    return meshes.turn_against(np.asarray(fitted.normals), away)
-
-
-def agreement(scans: list[Geometry]) -> Agreement:
-    """How well clouds with normals agree: the median distance of points from the planes through
-    the points of other scans that are nearest to them, where scans overlap."""
-    trees = [neighbours.tree_of(scan.points) for scan in scans]
-    gaps = [neighbours.nearest_gap(tree) for tree in trees]
-    rng = np.random.default_rng(0)
-    distances, seen = [], []
-    for i, scan in enumerate(scans):
-        sample = scan.part(rng.permutation(len(scan.points))[:CHECKED])
-        to_others = np.array([_distances(sample, scans[j], trees[j], gaps[j])
-                              for j in range(len(scans)) if j != i])
-        to_others = to_others.reshape(-1, len(sample.points))  # a single scan has no other
-        distances.append(to_others[np.isfinite(to_others)])
-        seen.append(np.isfinite(to_others).any(axis=0))
-    of_scans = np.array([np.median(d) if len(d) else np.nan for d in distances])
-    every = np.concatenate(distances)
-    return Agreement(float(np.median(every)) if len(every) else np.nan, of_scans,
-                     float(np.concatenate(seen).mean()), float(np.median(gaps)))
-
-
-def _distances(sample: Geometry, other: Geometry, tree, gap: float) -> np.ndarray:
-    """Distance (N,) of the points of a sample from the surface of another scan with a tree and the
-    median gap of its points; nan where that has no surface."""
-    length, nearest = neighbours.search(tree, sample.points, within=REACH * gap)
-    near = np.flatnonzero(np.isfinite(length))
-    normals = other.normals[nearest[near]]
-    away = sample.points[near] - other.points[nearest[near]]
-    height = np.abs((away * normals).sum(axis=1))
-    beside = np.sqrt(np.maximum(length[near] ** 2 - height**2, 0))
-    same = (sample.normals[near] * normals).sum(axis=1) > SAME_SIDE
-    distances = np.full(len(sample.points), np.nan)
-    distances[near] = np.where(same & (beside < BESIDE * gap), height, np.nan)
-    return distances
+        toward = -points if scanner == "origin" else np.broadcast_to((0, 0, 1.0), points.shape)
+    return seen_normals(neighbours.tree_of(points), toward)
 
 
 # ------------------------------------------------------------------------------------- one cloud
 
 
-def merge(paths: list, scanner: str, side: float | None = None) -> tuple[Geometry, list[str]]:
+def merge(paths: list, scanner: str, side: float | None = None,
+          keep_poses: bool = False) -> tuple[Geometry, list[str]]:
     """One cloud with normals of several scans, and lines that say how well they agree.
 
     paths, scanner: see placements and load; side: of the cubes that overlaps are thinned to, world
-    units; default: the median over the scans of the gap between nearest points.
+    units; default: the median over the scans of the gap between nearest points; keep_poses: leave
+    patches that disagree where they are.
     """
     placed = placements(paths)
     scans = [load(scan, scanner) for scan in placed]
-    agreed = agreement(scans)
-    side = agreed.gap if side is None else side
-    cloud = merged(scans, side)
+    overlaps = Overlaps.of(scans)
+    agreed = misalignment.agreement(overlaps)
+    side = overlaps.spacing if side is None else side
     lines = [f"{len(scans)} scans, {sum(len(scan.points) for scan in scans)} points; "
              f"{100 * agreed.overlap:.2g} % lie on several scans"]
     if agreed.overlap:
         worst = int(np.nanargmax(agreed.of_scans))
         lines.append(f"misalignment {agreed.distance:.3g}, the median distance between scans where "
                      f"they overlap; {agreed.of_scans[worst]:.3g} for {placed[worst].path.name}")
+    if agreed.overlap and not keep_poses:
+        scans, share = misalignment.moved_together(overlaps)
+        rest = misalignment.agreement(Overlaps.of(scans)).distance
+        lines.append(f"{rest:.3g} after patches were moved together, {100 * share:.2g} % of the "
+                     "points (--keep-poses leaves them)")
     alone = [scan.path.name for scan, d in zip(placed, agreed.of_scans) if np.isnan(d)]
     if alone and len(scans) > 1:
         lines.append(f"warning: overlap no other scan: {', '.join(alone)}")
         lines += other_units([scan.path.name for scan in placed], scans)
+    cloud = merged(scans, side)
     return cloud, [*lines, f"{len(cloud.points)} points, overlaps thinned to cubes of side "
                    f"{side:.3g}"]
 

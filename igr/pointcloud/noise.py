@@ -30,16 +30,19 @@ FEW = 5_000  # points; of fewer, each one counts
 
 
 class Measurements(NamedTuple):
-    """What the neighbours of a cloud's points tell: found once, where the cloud is loaded."""
+    """What is known of a cloud's points beside their places: found once, where it is loaded."""
 
     tree: cKDTree  # of the points
     spacing: float  # of the points, see neighbours.spacing_of
     scatter: float  # standard deviation of the points about a smooth surface, see scatter
+    given: np.ndarray | None = None  # (N, 3), the file's normals, which may be wrong
 
     @classmethod
-    def of(cls, tree: cKDTree, sigma: np.ndarray, knn: int) -> Measurements:
+    def of(cls, tree: cKDTree, sigma: np.ndarray, knn: int,
+           given: np.ndarray | None = None) -> Measurements:
         """Those of a tree's points, whose k-th neighbours (knn) are sigma (N, 1) away."""
-        return cls(tree, neighbours.spacing_of(float(np.median(sigma)), knn), scatter(tree))
+        spacing = neighbours.spacing_of(float(np.median(sigma)), knn)
+        return cls(tree, spacing, scatter(tree), given)
 
     @property
     def few(self) -> bool:

@@ -51,6 +51,7 @@ def estimated(measured: Measurements) -> Estimate:
     sides that are told by the first of these that neighbours agree on:
 
     - a direction that the whole cloud faces, as a height field or a depth image does;
+    - normals of the file, if they face outwards;
     - winding numbers, with points taken as exact unless they scatter, and as scattered where
       neighbours do not agree on the sides of exact ones;
     - neighbours along each sheet, of which winding numbers tell to which side most of it looks.
@@ -66,6 +67,11 @@ def estimated(measured: Measurements) -> Estimate:
                           f"all points face ({toward})")
         if estimate.agree:
             return estimate._replace(view=view)
+    given = _outwards(measured)
+    if given is not None:
+        estimate = of_sides(given, measured.scattered, MIXED_GIVEN, "by the file's normals")
+        if estimate.agree:
+            return estimate
     ways = [(iterations, True) for iterations in ITERATIONS]
     if not measured.scattered:
         ways = [(iterations, False) for iterations in ITERATIONS] + ways[:1]
@@ -90,11 +96,11 @@ def following(measured: Measurements, points: np.ndarray, normals: np.ndarray) -
     if estimate.agree:
         return estimate
     return judged(measured, sheets_of(measured).turned_to(sides), measured.scattered,
-                   MIXED_SHEETS, "by neighbours on each sheet")
+                  MIXED_SHEETS, "by neighbours on each sheet")
 
 
 def judged(measured: Measurements, sides: np.ndarray, scattered: bool, most: float,
-            report: str) -> Estimate:
+           report: str) -> Estimate:
     """The normals of quadrics on the sides of vectors (N, 3), and whether neighbours agree."""
     found = of_quadrics(measured.tree, sides, quadric_size(measured, scattered))
     agree = sides_agree(measured.tree, found, MIXED_SCATTERED if scattered else most)
@@ -104,6 +110,20 @@ def judged(measured: Measurements, sides: np.ndarray, scattered: bool, most: flo
 def sheets_of(measured: Measurements) -> Sheets:
     """The sheets of a measured cloud's points."""
     return Sheets.of(measured.tree, min(quadric_size(measured, measured.scattered), PLANE))
+
+
+def _outwards(measured: Measurements) -> np.ndarray | None:
+    """The file's normals (N, 3) at length 1, all turned round where most look inwards, as from
+    within a room; None where it has none, or where some are zero or parts look inwards."""
+    if measured.given is None:
+        return None
+    given = unit_vectors(measured.given)
+    points = measured.tree.data
+    if not given.any(axis=1).all():
+        return None
+    if ((points - points.mean(axis=0)) * given).sum() < 0:  # see unit_normals
+        given = -given
+    return given if _share_turned(measured.tree, given) < MANY_TURNED else None
 
 
 def quadric_size(measured: Measurements, scattered: bool) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from igr.backend import threads
 from igr.geometry import neighbours
+from igr.geometry.meshes import turn_against
 from igr.geometry.regression import AGREEMENT
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 13  # points whose planes are fitted together: bounds the memory for their neighbours
 NEIGHBOURS = 8  # of a point; those on one sheet with it are compared with it
 SLOPE = 0.2  # of the way to such a neighbour over the tangent planes, at most
+SEEN_PLANE = 20  # neighbours of a plane, where a scanner's place tells its side
 DIRECTIONS = 200  # of a half sphere, that a view is looked for in
 SMALL = 100  # points; a sheet of fewer, and of less than a hundredth of all, does not count
 COUNTED = 0.5  # share of the points that lie on sheets that count, at least
@@ -74,6 +76,12 @@ def planes(tree: cKDTree, count: int) -> np.ndarray:
 
     threads.map_each(fit_block, neighbours.blocks(tree.n, BLOCK))
     return normals
+
+
+def seen_normals(tree: cKDTree, away: np.ndarray) -> np.ndarray:
+    """Unit normals (N, 3) of the planes through the neighbours of a tree's points, turned to where
+    the scanner stood, `away` (N, 3) from them."""
+    return turn_against(planes(tree, SEEN_PLANE), -away)
 
 
 class Sheets(NamedTuple):

@@ -31,7 +31,7 @@ class Options:
                         help="of train.py, for each cell")
     train_iter: int | None = flag(None, "-ti", type=number(int, 1),
                                   help="steps of each training; default: by --quality")
-    dims: int = flag(128, type=number(int, 8), help="width of the networks")
+    dims: int | None = flag(None, type=number(int, 8), help="width of the networks")
     cell_points: int = flag(300_000, type=number(int, 200),
                             help="points of a cell at most, those beyond what the grid shows aside")
     spacing: float | None = flag(

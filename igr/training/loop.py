@@ -18,12 +18,14 @@ from igr.training import solvers
 from igr.training.monitoring import SurfaceMonitor
 from igr.training.runs import Checkpoint, RunFolder
 from igr.training.sampling import GraphSamples, HostSamples
+from igr.training.settling import EVERY, LOOK, Evidence, RunningAverage, reason_to_end
 
 import numpy as np
 
 LOG_EVERY = 50  # steps between two lines of log.jsonl
 AGAIN = 1 / 3  # of the rate, to which it rises again where a finished run is continued
-OPENING = 0.5  # share of the run during which the frequencies open
+DECAY = 0.3  # share of a run, its end, over which the rate falls
+LOWEST = 0.01  # of the rate, at the end
 HALVING = 2000  # steps between two halvings of the rate, in the paper's schedule
 WARM_UP = 100  # steps; the first ones at the full rate throw wide networks off the sphere
 
@@ -77,29 +79,38 @@ class Due(NamedTuple):
 class Plan(NamedTuple):
     """How many steps a run has, their rate, and when it saves."""
 
-    steps: int
+    steps: int  # where `settles`, at most
     per_epoch: int  # steps
     save_every: int  # steps
     preview_every: int  # steps; 0: never
     rate: float
-    decay: str = "cosine"  # or "halving"
+    opening: int  # steps during which the frequencies open
+    decay: str = "linear"  # or "halving"
     finished: int = 0  # steps of the run that this one continues, after which it was finished
+    settles: bool = False  # may it still end earlier, by evidence?
+
+    @property
+    def falls(self) -> int:
+        """The step from which on the rate falls."""
+        return math.floor((1 - DECAY) * self.steps)
+
+    def ending(self, falls: int) -> Plan:
+        """The plan of a run whose rate falls from a step on."""
+        return self._replace(steps=min(self.steps, math.ceil(falls / (1 - DECAY))), settles=False)
 
     def rate_at(self, step: int) -> float:
         if self.decay == "halving":
             return self.rate * 0.5 ** (step // HALVING)
         rate = self.rate * AGAIN if self.finished else self.rate
-        return cosine_rate(rate, step - self.finished, self.steps - self.finished)
+        return linear_rate(rate, step - self.finished, self.steps - self.finished)
 
     def epoch_at(self, done: int) -> int:
         """The epoch, counted from 1, that the last of `done` steps belongs to."""
         return -(-done // self.per_epoch)
 
     def opened_at(self, step: int, frequencies: int) -> float:
-        """How many frequencies of the encoding are open at a step: all after half of the run."""
-        if self.finished:
-            return frequencies
-        return min(1.0, step / (OPENING * self.steps)) * frequencies
+        """How many frequencies of the encoding are open at a step."""
+        return frequencies if self.finished else min(1.0, step / self.opening) * frequencies
 
     def due(self, done: int, stopping: bool) -> Due:
         """What to do after `done` steps; stopping: no step follows in any case."""
@@ -108,10 +119,12 @@ class Plan(NamedTuple):
                    preview=self.preview_every > 0 and (last or done % self.preview_every == 0))
 
 
-def cosine_rate(rate: float, step: int, steps: int) -> float:
-    """The rate at a step: up to `rate` within WARM_UP steps, then down a cosine to 1 % of it."""
+def linear_rate(rate: float, step: int, steps: int) -> float:
+    """The rate at a step: up to `rate` within WARM_UP steps, and down a line to LOWEST of it over
+    the last DECAY of the steps."""
     warm = min(1.0, (step + 1) / min(WARM_UP, max(1, steps // 10)))
-    return warm * rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    left = min(1.0, (steps - step) / (DECAY * steps))
+    return warm * rate * (LOWEST + (1 - LOWEST) * left)
 
 
 class Job(NamedTuple):
@@ -124,6 +137,8 @@ class Job(NamedTuple):
     checkpoint: Checkpoint | None  # to continue from
     device: Device
     points: int  # in the training part of the cloud
+    looks: list[Evidence]  # whether the run may end, as long as that is open
+    average: RunningAverage | None  # of the weights, as long as that is open
 
     @property
     def steps_done(self) -> int:
@@ -138,7 +153,8 @@ class Job(NamedTuple):
 
     def state(self) -> dict[str, np.ndarray]:
         """The arrays by name that a run needs beside its weights to continue."""
-        return solvers.state_of(self.trainer.solver)
+        average = self.average.state() if self.average else {}
+        return {**solvers.state_of(self.trainer.solver), **average}
 
 
 class TrainingLoop:
@@ -165,21 +181,23 @@ class TrainingLoop:
     def train(self, quiet: bool) -> None:
         """Do the steps that are left. Raises UserError where the loss diverges, Interrupted after a
         signal."""
-        plan = self.job.plan
         trainer = self.job.trainer
-        progress = Progress(self.done, plan.steps, quiet)
+        progress = Progress(self.done, self.job.plan.steps, quiet)
         with helper.stop_signals() as caught:
             for step in progress:
                 # rate
-                rate = plan.rate_at(step)
+                rate = self.job.plan.rate_at(step)
                 # batch
                 self.job.prepare(step)
                 trainer.samples.draw()
                 # forward, backward, update
                 trainer.update(rate)
                 self.done = step + 1
+                # end
+                if self.job.plan.settles:
+                    self._look(progress)
                 # log
-                due = plan.due(self.done, stopping=bool(caught))
+                due = self.job.plan.due(self.done, stopping=bool(caught))
                 if due.log or due.save or trainer.cheap_to_read:
                     values = self._finite_losses(rate)
                 if due.log:
@@ -188,6 +206,26 @@ class TrainingLoop:
                 # evaluate and save
                 if due.save or due.preview:
                     self._evaluate_and_save(due, caught, progress)
+
+    def _look(self, progress: Progress) -> None:
+        """Average the weights and, now and then, look whether the run may end; then plan its end.
+        """
+        job, reason = self.job, ""
+        if self.done % EVERY == 0:
+            job.average.add()
+        if self.done % LOOK == 0 and self.done >= job.plan.opening:
+            with job.average.in_place():
+                job.looks.append(job.monitor.look(self.done))
+            reason = reason_to_end(job.looks)
+        if not reason and self.done >= job.plan.falls:
+            reason = "the most steps"
+        if reason:
+            self.job = job._replace(plan=job.plan.ending(self.done), average=None)
+            progress.end_at(self.job.plan.steps)
+            pieces = f", {job.looks[-1].pieces} pieces, Euler number {job.looks[-1].euler}" \
+                if job.looks else ""
+            progress.log(logging.INFO, f"step {self.done}: the rate falls until step "
+                         f"{self.job.plan.steps}: {reason}{pieces}")
 
     def _finite_losses(self, rate: float) -> dict[str, float]:
         """Read the terms of the last step. Raises UserError where the loss is not finite."""
@@ -235,7 +273,9 @@ class TrainingLoop:
             self.run.log.write(self.done, **distances)
         mlp = self.job.trainer.mlp
         info = {**self.job.info, "architecture": dataclasses.asdict(mlp.architecture),
-                "step": self.done, "first_losses": self.first_losses, "seconds": self.seconds()}
+                "step": self.done, "first_losses": self.first_losses, "seconds": self.seconds(),
+                "ends": None if self.job.plan.settles else self.job.plan.steps,
+                "looks": self.job.looks}
         epoch = self.job.plan.epoch_at(self.done)
         self.path = self.run.save(epoch, mlp.parameters, self.job.state(), info)
         return distances

@@ -8,11 +8,14 @@ from helper import UserError
 from igr.backend import memory
 from igr.geometry import metrics
 from igr.geometry.frames import Geometry
-from igr.geometry.meshes import face_areas, sample_mesh
+from igr.geometry.meshes import TINY, face_areas, sample_mesh, topology
 from igr.isosurface import extraction
+from igr.training.settling import Evidence
 
 import numpy as np
 
+LOOK_GRID = 96  # grid points along a side of the cube, for the topology
+CHECKED = 5_000  # points whose heights are looked at
 LEAST_AREA = 4.0  # of a surface whose longest side is 2; flat and thin ones may have less
 
 
@@ -30,6 +33,17 @@ class SurfaceMonitor(NamedTuple):
     held_out: np.ndarray  # (M, 3), points that are not trained on
     grid_size: int  # grid points along a side of the cube
     half_side: float  # of the cube of the grid
+    checked: np.ndarray  # (K, 3), some held-out points, or of the training where there are none
+    spacing: float  # of the points
+
+    def look(self, step: int) -> Evidence:
+        """Look whether a training may end after a step. The level that most points lie on does not
+        count: it moves as a whole until the rate falls."""
+        mesh = self._replace(grid_size=LOOK_GRID).mesh()
+        found = topology(mesh) if mesh else {"components": 0, "euler_characteristic": 0}
+        f = self.f(self.checked)
+        height = float(np.abs(f - np.median(f)).mean() / max(self.spacing, TINY))
+        return Evidence(step, height, found["components"], found["euler_characteristic"])
 
     def mesh(self) -> Geometry | None:
         """The network's surface; None where there is none yet."""

@@ -196,7 +196,7 @@ def flags_to_resume(info: dict, given: dict[str, Any], fixed: list[str]) -> dict
     """
     saved = info["flags"]
     done = info["step"]
-    if done == saved["train_iter"] and (given.get("train_iter") or 0) > done:
+    if done == info.get("ends", saved["train_iter"]) and (given.get("train_iter") or 0) > done:
         saved = {**saved, "train_iter": given["train_iter"], "finished": done}
     contradicting = [f"--{name.replace('_', '-')} {given[name]} (the run has {saved.get(name)})"
                      for name in sorted(given)

@@ -1,6 +1,6 @@
 """Draw the samples of a training step: points on the surface and points of free space.
 
-x (B, 3) are points of the cloud, n (B, 3) their normals, y (U + B, 3) lie in free space.
+x (B, 3) are points of the cloud, n (B, 3) their normals, y (U + V, 3) lie in free space.
 
 HostSamples draws with numpy for the CPU's kernel, GraphSamples within the graph for a GPU. Both
 give a resumed run the samples that it would have had without the stop. All lengths are in the unit
@@ -21,8 +21,9 @@ import numpy as np
 class Sizes(NamedTuple):
     """How many samples a step draws, and where."""
 
-    batch: int  # B, points of the cloud, and as many of free space near them
+    batch: int  # B, points of the cloud
     uniform: int  # U, points of free space anywhere in the cube
+    near: int  # V, points of free space near the first of the batch, at most B
     volume_factor: float  # half the side of the cube
 
 
@@ -45,14 +46,15 @@ def batches(n: int, batch_size: int, seed: int, step: int = 0):
 
 def free_space(points: np.ndarray, sigma: np.ndarray, sizes: Sizes,
                rng: np.random.Generator) -> np.ndarray:
-    """The eikonal term's points y (U + B, 3) float32, for x = points (B, 3).
+    """The eikonal term's points y (U + V, 3) float32, for x = points (B, 3).
 
-    U of them are uniform in the cube [-volume_factor, volume_factor]^3; B are normal around x, each
-    with the deviation sigma (B, 1) of its x.
+    U of them are uniform in the cube [-volume_factor, volume_factor]^3; V are normal around the
+    first of x, each with the deviation sigma (B, 1) of its x.
     """
     side = sizes.volume_factor
     anywhere = rng.uniform(-side, side, (sizes.uniform, 3))
-    near = points + sigma * rng.standard_normal(points.shape, np.float32)
+    noise = rng.standard_normal((sizes.near, 3), np.float32)
+    near = points[: sizes.near] + sigma[: sizes.near] * noise
     return np.concatenate([anywhere, near]).astype(np.float32)
 
 
@@ -72,7 +74,7 @@ class HostSamples:
         self.step = step
         self.order = batches(len(cloud.points), batch, seed, step)
         self.x = nn.Variable((batch, 3))
-        self.y = nn.Variable((sizes.uniform + batch, 3))
+        self.y = nn.Variable((sizes.uniform + sizes.near, 3))
         self.n = None if cloud.normals is None else nn.Variable((batch, 3))
 
     def draw(self) -> None:
@@ -113,8 +115,11 @@ class GraphSamples:
         starts = constant(np.arange(batch) * (n / batch))
         index = F.minimum_scalar(place + starts, n - 1)
         self.x = F.gather(constant(cloud.points), index)
-        sigma = F.gather(constant(np.repeat(cloud.sigma, 3, axis=1)), index)
-        self.y = F.concatenate(anywhere, self.x + sigma * noise, axis=0)
+        x, some = self.x, index
+        if sizes.near < batch:  # slices are two functions more
+            x, some = x[: sizes.near], some[: sizes.near]
+        sigma = F.gather(constant(np.repeat(cloud.sigma, 3, axis=1)), some)
+        self.y = F.concatenate(anywhere, x + sigma * noise, axis=0)
         self.n = None
         if cloud.normals is not None:
             self.n = F.gather(constant(cloud.normals), index)
@@ -124,9 +129,9 @@ class GraphSamples:
 
 
 def _random(n: int, sizes: Sizes, seeds: np.ndarray):
-    """Places (B,) within a part of n / B points, points (U, 3) in the cube, noise (B, 3)."""
+    """Places (B,) within a part of n / B points, points (U, 3) in the cube, noise (V, 3)."""
     of_place, of_anywhere, of_noise = (int(seed) for seed in seeds)
     batch, side = sizes.batch, sizes.volume_factor
     return (F.rand(0, n / batch, (batch,), of_place),
             F.rand(-side, side, (sizes.uniform, 3), of_anywhere),
-            F.randn(0, 1, (batch, 3), of_noise))
+            F.randn(0, 1, (sizes.near, 3), of_noise))

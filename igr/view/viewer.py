@@ -50,11 +50,12 @@ class Dots(NamedTuple):
         return Dots(self.points[shown], self.colors[shown], self.note)
 
 
-def page(mesh: Geometry, title: str, view: View, colors=CLAY, dots: Dots | None = None) -> str:
+def page(mesh: Geometry, title: str, view: View, colors=CLAY, dots: Dots | None = None,
+         again: int = 0) -> str:
     """The html text for a mesh, and for a cloud that buttons show in its place or with it.
 
     colors: sRGB (3,) or one a vertex (N, 3). view: its angles, zoom and up are the camera's at
-    first.
+    first. again: seconds, after which a browser reads the page again; 0: never.
     """
     mesh, origin = meshes.split_creases(mesh)  # the page averages normals at vertices
     low = mesh.points.min(axis=0)
@@ -82,6 +83,7 @@ def page(mesh: Geometry, title: str, view: View, colors=CLAY, dots: Dots | None 
             _places(dots.points, low, side), _bytes(dots.colors)]
     values = {
         "TITLE": html.escape(title), "COUNTS": f"{len(mesh.faces):,} faces",
+        "AGAIN": f'<meta http-equiv="refresh" content="{again}">\n' if again else "",
         "NOTE": html.escape(dots.note), "SETTINGS": json.dumps(settings),
         "DATA": base64.b64encode(zlib.compress(b"".join(data), LEVEL)).decode(),
     }
