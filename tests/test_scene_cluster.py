@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -131,6 +132,17 @@ def test_a_child_is_tried_three_times(tmp_path):
         assert result["said"] == f"try {tries - 1}"
         assert (result["status"] == 0) == (tries == 2)
         (tmp_path / "n").unlink()
+
+
+def test_what_travels_needs_nothing_of_ours(tmp_path):
+    """Schedulers and workers may run where the program is not to be found."""
+    (tmp_path / "f").write_bytes(pickle.dumps(cluster.ByValue(cluster.run_child)))
+    code = ("import pickle, sys\n"
+            "f = pickle.load(open('f', 'rb'))\n"
+            "print(f(['-c', 'print(7)'], '.', 'log', 1)['said'], 'igr' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True,
+                          capture_output=True, timeout=60)
+    assert done.stdout == "7 False\n", done.stderr
 
 
 def test_a_job_that_cannot_write_stops_the_scene():

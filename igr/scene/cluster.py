@@ -57,8 +57,9 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
-    for name in ("distributed", "distributed.nanny", "distributed.worker", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they tell we tell in one line
+    for name in list(logging.root.manager.loggerDict):  # what they tell we tell in one line
+        if name.startswith(("distributed", "tornado", "asyncio")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS,
                      "distributed.comm.timeouts.connect": f"{TIMEOUT:g}s"})
     with contextlib.ExitStack() as stack:
@@ -130,7 +131,7 @@ def run_all(client: Any, orders: list[Order], root: Path,
     that no other can work; Interrupted after a signal.
     """
     outcomes = []
-    with travelling(), helper.stop_signals() as caught:
+    with helper.stop_signals() as caught:
         running = {_submit(client, order, root): order for order in orders}
         while running and not caught:
             ended = [future for future in running if future.status != "pending"]
@@ -146,24 +147,36 @@ def run_all(client: Any, orders: list[Order], root: Path,
     return outcomes
 
 
-@contextlib.contextmanager
-def travelling() -> Iterator[None]:
-    """Let run_child travel to workers as it is in this block, and not by this module's name."""
-    import cloudpickle
+class ByValue:
+    """A function of this module that travels as it is. Dask would send its name alone, and workers
+    and schedulers that have nothing of ours could not find it."""
 
-    module = sys.modules[__name__]
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
+    def __init__(self, function: Callable):
+        import cloudpickle
+
+        module = sys.modules[__name__]
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            self.data = cloudpickle.dumps(function)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+    def __call__(self, *values):
+        """Call the function, as the worker does."""
+        load, data = self.__reduce__()
+        return load(*data)(*values)
+
+    def __reduce__(self):
+        import cloudpickle
+
+        return cloudpickle.loads, (self.data,)
 
 
 def _submit(client: Any, order: Order, root: Path) -> Any:
     words = ["-m", "igr", "job", json.dumps(order._asdict())]
     log = order.place() / f"{order.kind}.log"
     log.unlink(missing_ok=True)
-    return client.submit(run_child, words, str(root), str(log), ATTEMPTS, pure=False,
+    return client.submit(ByValue(run_child), words, str(root), str(log), ATTEMPTS, pure=False,
                          key=f"{order.kind}-{order.cell}-{time.time_ns()}")
 
 
