@@ -205,7 +205,7 @@ def measured(solids: Solids, mesh: Geometry) -> dict:
     to_truth = solids.distance(meshes.sample_mesh(mesh, SAMPLES, rng).points)
     return {"truth_to_mesh": float(to_mesh.mean()), "mesh_to_truth": float(to_truth.mean()),
             "missing": float((to_mesh > 0.05).mean()), "wrong": float((to_truth > 0.05).mean()),
-            "faces": len(mesh.faces), "boundary_edges": len(meshes.boundary_edges(mesh))}
+            "faces": len(mesh.faces), "boundary_edges": len(meshes.boundary_edges(mesh)[0])}
 
 
 def create(args: argparse.Namespace) -> None:

@@ -36,8 +36,8 @@ class Options:
                             help="points of a cell at most, those beyond what the grid shows aside")
     spacing: float | None = flag(
         None, type=number(float, above=0), metavar="D",
-        help=f"of the mesh's grid, in the cloud's units; default: {survey.FINER:g} times that of "
-        "the points")
+        help="of the mesh's grid, in the cloud's units; default: that of the points, see "
+        "docs/scenes.md")
     closed: bool = flag(False, alternatives="ends", help="cut off nothing where the points end")
     trim: bool = flag(False, alternatives="ends",
                       help="cut off all that is far from the points, at small holes, too")

@@ -28,7 +28,7 @@ import numpy as np
 SAMPLE = 200_000  # points by which box and spacing are told
 SIDES = 1_000_000  # points by which the sides are told, at most
 KTH = 10  # neighbour that tells the spacing
-FINER = 0.6  # the grid's spacing in that of the points
+FINER = 1.0  # the grid's spacing in that of the points
 STRAY = (0.999, 10.0)  # farther from the KTH neighbour than this share of the points is, by this
 # factor, a point is a stray one
 AROUND = 0.02  # of the longest side, around the box of the sample
