@@ -300,6 +300,7 @@ def plan_of(start: Start, points: int) -> Plan:
     per_epoch = max(1, points // settings.batch_size)
     steps = settings.train_iter or settings.max_iter or settings.train_epoch * per_epoch
     settles = bool(settings.max_iter) and not settings.train_iter
+    enough = schedule.ENOUGH[settings.quality] if settles else None
     opening = schedule.opening_of(steps, settles)
     # a long epoch does not put off a checkpoint, a short run has few
     save_every = min(100 * per_epoch, max(SAVE_STEPS, steps // 10))
@@ -307,9 +308,9 @@ def plan_of(start: Start, points: int) -> Plan:
         save_every = options.save_interval_epoch * per_epoch
     preview_every = (options.preview or 0) * per_epoch
     plan = Plan(steps, per_epoch, save_every, preview_every, settings.learning_rate, opening,
-                settings.decay, start.finished, settles)
+                settings.decay, start.finished, enough)
     ends = start.checkpoint.info.get("ends") if start.checkpoint else None
-    return plan._replace(steps=ends, settles=False) if settles and ends else plan
+    return plan._replace(steps=ends, enough=None) if settles and ends else plan
 
 
 def train(job: Job, run: RunFolder, show: Callable[[Geometry], None] | None = None) -> Path:

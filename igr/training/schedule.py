@@ -20,6 +20,7 @@ SCATTERED_STEPS = {"draft": 1_200, "normal": 1_500, "fine": 4_000}  # of scatter
 NARROW, WIDE = 96, 128  # networks: of drafts and scattered points, and of the others
 BATCH = 512
 FREE = 4  # points of the batch for one of free space, where the sides are known
+ENOUGH = {"draft": 0.1, "normal": 0.1, "fine": 0.0}  # see settling.reason_to_end
 OPENING = 0.5  # share of the run during which the frequencies open,
 OPENED = 1_000  # and at most so many steps
 TAU = 1.0  # of normals that are given, or of quadrics over many scattered points
