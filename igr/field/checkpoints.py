@@ -147,6 +147,16 @@ def load_arrays(path: str | Path) -> tuple[dict, str | None]:
     return arrays, text
 
 
+def checkpoint_of(path: str | Path | None) -> Path:
+    """The checkpoint that -mlp names: a file, or the newest one in a folder, without it in this
+    one. Raises UserError where the folder has none."""
+    if path and not Path(path).is_dir():
+        return Path(path)
+    found = newest_checkpoint(path or ".")
+    helper.log.info(f"taking {found}, the newest checkpoint in {path or 'this folder'} or below")
+    return found
+
+
 def newest_checkpoint(folder: str | Path = ".") -> Path:
     """Find the newest param_NNNNN.h5 in `folder` or below. Raises UserError if there is none."""
     found = [p for p in Path(folder).rglob("param_*.h5") if re.fullmatch(r"param_\d+", p.stem)]
