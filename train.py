@@ -52,7 +52,7 @@ class Settings:
         help=f"surface points per step; default: {schedule.BATCH}")
     uniform: int | None = flag(
         None, type=number(int, 1), metavar="N",
-        help="points per step anywhere in the cube of free space; default: a quarter of -b, as "
+        help="points per step anywhere in the cube of free space; default: an eighth of -b, as "
         "many as -b without normals")
     near: int | None = flag(
         None, type=number(int, 1), metavar="N",
@@ -103,8 +103,8 @@ class Settings:
         "default: of all but few points, where neighbours agree on the sides")
     dims: int | None = flag(
         None, type=number(int, 8),
-        help=f"width of the network; the paper has 512; default: {schedule.WIDE}, for a draft and "
-        f"for scattered points {schedule.NARROW}")
+        help=f"width of the network; the paper has 512; default: {schedule.DIMS['normal']}, for "
+        f"--quality fine {schedule.DIMS['fine']}")
     knn: int = flag(
         10, "-k", type=number(int, 1),
         help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
