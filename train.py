@@ -49,7 +49,7 @@ class Settings:
 
     batch_size: int | None = flag(
         None, "-b", type=number(int, 1),
-        help=f"surface points per step; default: {schedule.BATCH}")
+        help=f"surface points per step; default: {schedule.BATCH}, without normals half of that")
     uniform: int | None = flag(
         None, type=number(int, 1), metavar="N",
         help="points per step anywhere in the cube of free space; default: an eighth of -b, as "

@@ -18,7 +18,7 @@ import numpy as np
 STEPS = {"draft": 1_000, "normal": 3_000, "fine": 20_000}  # at most
 SCATTERED_STEPS = {"draft": 800, "normal": 1_000, "fine": 3_000}  # of scattered points, at most
 DIMS = {"draft": 96, "normal": 96, "fine": 128}
-BATCH = 1024
+BATCH = 1024  # half of it where the network has to find the sides
 FREE = 8  # points of the batch for one of free space, where the sides are known
 ENOUGH = {"draft": 0.1, "normal": 0.1, "fine": 0.0}  # see settling.reason_to_end
 OPENING = 0.5  # share of the run during which the frequencies open,
@@ -58,7 +58,7 @@ def choose(settings: Any, cloud: Any) -> dict[str, Any]:
     measured = cloud.measured
     noisy = measured.scatter > NOISY * measured.spacing
     sides_known = bool(settings.winding or settings.with_normals)
-    batch = settings.batch_size or BATCH
+    batch = settings.batch_size or (BATCH if sides_known else BATCH // 2)
     longest = (SCATTERED_STEPS if measured.scattered else STEPS)[settings.quality]
     length = {}
     if not (settings.train_iter or settings.train_epoch or settings.max_iter):
