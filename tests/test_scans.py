@@ -289,4 +289,4 @@ def test_the_table_of_scans():
                           "**1.00 / 2.00**; 1, 0, 1.23 %; 30 + 8 s | –")
     assert len(tables.scans({"knot": result}).splitlines()) == 3  # no row without a figure
     assert tables.cases({"knot": result}).count("\n") == 1
-    assert "| knot | – | – | 0.250 / 4.00 |" in tables.srb_scans({"knot": result})
+    assert "| knot | – | – | – | 0.250 / 4.00 |" in tables.srb_scans({"knot": result})
