@@ -227,10 +227,9 @@ class TrainingLoop:
         if reason:
             self.job = job._replace(plan=job.plan.ending(self.done), average=None)
             progress.end_at(self.job.plan.steps)
-            pieces = f", {job.looks[-1].pieces} pieces, Euler number {job.looks[-1].euler}" \
-                if job.looks else ""
+            surface = f"; {job.looks[-1].surface}" if job.looks else ""
             progress.log(logging.INFO, f"step {self.done}: the rate falls until step "
-                         f"{self.job.plan.steps}: {reason}{pieces}")
+                         f"{self.job.plan.steps}: {reason}{surface}")
 
     def _finite_losses(self, rate: float) -> dict[str, float]:
         """Read the terms of the last step. Raises UserError where the loss is not finite."""

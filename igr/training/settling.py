@@ -28,6 +28,12 @@ class Evidence(NamedTuple):
     def topology(self) -> tuple[int, int]:
         return self.pieces, self.euler
 
+    @property
+    def surface(self) -> str:
+        """The topology in words."""
+        pieces = "1 piece" if self.pieces == 1 else f"{self.pieces} pieces"
+        return f"{pieces}, Euler number {self.euler}"
+
 
 def reason_to_end(looks: list[Evidence], enough: float) -> str:
     """Why a run need not go on, by its looks so far; "" where it has to.
