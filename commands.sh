@@ -175,8 +175,8 @@ setup() {
 demo() {
     mkdir -p demo
     run python datasets.py create --shape knot -o demo/knot_pcd.ply
-    run python train.py -f demo/knot_pcd.ply -m demo/knot --quality draft -sie 18 --overwrite
-    run python infer.py -mlp demo/knot/param_00018.h5 --grid-size 256 -o demo/knot_mesh.ply
+    run python train.py -f demo/knot_pcd.ply -m demo/knot --quality draft --overwrite
+    run python infer.py -mlp demo/knot --grid-size 256 -o demo/knot_mesh.ply
     run python evaluate.py -f demo/knot.ply -mdp demo/knot_mesh.ply
     run python visualize.py error -f demo/knot_mesh.ply -r demo/knot.ply -o demo/knot.png
     run python visualize.py html -f demo/knot_mesh.ply -o demo/knot.html

@@ -417,7 +417,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     add = parser.add_argument
     add("-mlp", "--model-load-path",
-        help="checkpoint; default: the newest in this folder or below")
+        help="checkpoint, or a folder: the newest in it or below; default: this folder")
     add("-o", "--output", help="mesh to write (.ply .obj .off .stl .glb); default: "
         "<checkpoint>_mesh.ply beside the checkpoint")
     add("--normals", metavar="FILE",
@@ -431,9 +431,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     device = devices.set_context(args.context, args.device_id)
     threads.set_count(args.threads)
-    checkpoint = Path(args.model_load_path or checkpoints.newest_checkpoint())
-    if not args.model_load_path:
-        log.info(f"taking {checkpoint}, the newest checkpoint here or below")
+    checkpoint = checkpoints.checkpoint_of(args.model_load_path)
     network = networks.load_network(checkpoint, device.kernel)
     log.info(f"{checkpoint} on {device.text}")
     output = args.output or checkpoint.with_name(checkpoint.stem + "_mesh.ply")

@@ -49,10 +49,10 @@ class Settings:
 
     batch_size: int | None = flag(
         None, "-b", type=number(int, 1),
-        help=f"surface points per step; default: {schedule.BATCH}")
+        help=f"surface points per step; default: {schedule.BATCH}, without normals half of that")
     uniform: int | None = flag(
         None, type=number(int, 1), metavar="N",
-        help="points per step anywhere in the cube of free space; default: a quarter of -b, as "
+        help="points per step anywhere in the cube of free space; default: an eighth of -b, as "
         "many as -b without normals")
     near: int | None = flag(
         None, type=number(int, 1), metavar="N",
@@ -105,8 +105,8 @@ class Settings:
         "default: of all but few points, where neighbours agree on the sides")
     dims: int | None = flag(
         None, type=number(int, 8),
-        help=f"width of the network; the paper has 512; default: {schedule.WIDE}, for a draft and "
-        f"for scattered points {schedule.NARROW}")
+        help=f"width of the network; the paper has 512; default: {schedule.DIMS['normal']}, for "
+        f"--quality fine {schedule.DIMS['fine']}")
     knn: int = flag(
         10, "-k", type=number(int, 1),
         help="samples near the surface spread by the distance to the k-th nearest neighbour; the "
@@ -303,6 +303,7 @@ def plan_of(start: Start, points: int) -> Plan:
     per_epoch = max(1, points // settings.batch_size)
     steps = settings.train_iter or settings.max_iter or settings.train_epoch * per_epoch
     settles = bool(settings.max_iter) and not settings.train_iter
+    enough = schedule.ENOUGH[settings.quality] if settles else None
     opening = schedule.opening_of(steps, settles)
     # a long epoch does not put off a checkpoint, a short run has few
     save_every = min(100 * per_epoch, max(SAVE_STEPS, steps // 10))
@@ -310,9 +311,9 @@ def plan_of(start: Start, points: int) -> Plan:
         save_every = options.save_interval_epoch * per_epoch
     preview_every = (options.preview or 0) * per_epoch
     plan = Plan(steps, per_epoch, save_every, preview_every, settings.learning_rate, opening,
-                settings.decay, start.finished, settles)
+                settings.decay, start.finished, enough)
     ends = start.checkpoint.info.get("ends") if start.checkpoint else None
-    return plan._replace(steps=ends, settles=False) if settles and ends else plan
+    return plan._replace(steps=ends, enough=None) if settles and ends else plan
 
 
 def train(job: Job, run: RunFolder, show: Callable[[Geometry], None] | None = None) -> Path:

@@ -198,7 +198,7 @@ def draw_slices(model_load_path: str | None, output: str | None, context: str, d
     from igr.backend import devices
     import networks
 
-    path = Path(model_load_path or checkpoints.newest_checkpoint())
+    path = checkpoints.checkpoint_of(model_load_path)
     output = images.check_image(output or path.with_name(path.stem + "_slices.png"), "white",
                                 [path])
     device = devices.set_context(context, device_id)
@@ -260,7 +260,8 @@ MODES = {
                    "curves.png beside the log", "run folder, or its log.jsonl", without=EVERY),
     "slices": Mode(
         draw_slices, "f with iso-lines and |grad f| on three planes", "<checkpoint>_slices.png",
-        own={"-mlp --model-load-path": dict(help="checkpoint; default: the newest here or below")},
+        own={"-mlp --model-load-path": dict(help="checkpoint, or a folder: the newest in it or "
+                                          "below; default: this folder")},
         without=EVERY),
 }
 

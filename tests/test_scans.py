@@ -285,8 +285,8 @@ def test_the_table_of_scans():
             "ours": figures(0.002, 0.003), "apss": {"error": "too slow"}, "poisson-same": best}},
         "rough": {"points": 7, "methods": {"apss": {"error": "too slow"}}}}}
     *_, row = tables.scans({"knot": result}).splitlines()
-    assert row.startswith("| knot | scan | 5,000 | 2.00 / 3.00; 1, 0, –; – s | – | "
+    assert row.startswith("| knot | scan | 5,000 | 2.00 / 3.00; 1, 0, –; – s | – | – | "
                           "**1.00 / 2.00**; 1, 0, 1.23 %; 30 + 8 s | –")
     assert len(tables.scans({"knot": result}).splitlines()) == 3  # no row without a figure
     assert tables.cases({"knot": result}).count("\n") == 1
-    assert "| knot | – | – | 0.250 / 4.00 |" in tables.srb_scans({"knot": result})
+    assert "| knot | – | – | – | 0.250 / 4.00 |" in tables.srb_scans({"knot": result})

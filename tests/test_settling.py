@@ -6,7 +6,7 @@ from igr.backend import threads
 from igr.field import checkpoints
 from igr.formats import files
 from igr.geometry import shapes
-from igr.training import loop, schedule, settling
+from igr.training import loop, schedule
 from igr.training.settling import EVERY, HORIZON, Evidence, RunningAverage, reason_to_end
 import train
 
@@ -30,7 +30,7 @@ def looks(*rows):
     ([(0.9, 1, 2), (0.7, 1, 2), (0.5, 1, 2), (0.4, 1, 2), (0.35, 1, 2), (0.3, 1, 2)], ""),
 ])
 def test_the_rule(rows, said):
-    reason = reason_to_end(looks(*rows))
+    reason = reason_to_end(looks(*rows), 0.1)
     assert said in reason and bool(said) == bool(reason)
 
 
@@ -53,7 +53,7 @@ def test_the_average_follows_the_weights_and_leaves_them(rng):
 def run(tmp_path, monkeypatch):
     """Makes a short run on a sphere in a folder; it looks at itself every 20 steps."""
     monkeypatch.setattr(loop, "LOOK", 20)
-    monkeypatch.setattr(settling, "ENOUGH", 0.5)
+    monkeypatch.setitem(schedule.ENOUGH, "normal", 0.5)
     monkeypatch.setattr(schedule, "OPENED", 60)
     files.write(tmp_path / "c.ply", shapes.sample("sphere", 6000))
     before = threads.count()

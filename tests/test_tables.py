@@ -94,7 +94,7 @@ def test_course_with_its_targets():
     mean, both, farthest = ([(list(line.get_xdata()), list(line.get_ydata()), line.get_linestyle())
                              for line in axes.lines] for axes in figure.axes)
     steps = [100, 200, 400]
-    assert mean == [(steps, [0.1, 0.05, 0.025], "-"), ([0, 1], [0.0011, 0.0011], "--"),
+    assert mean == [(steps, [0.1, 0.05, 0.025], "-"), ([0, 1], [0.0012, 0.0012], "--"),
                     (steps, [0.1, 0.05, 0.025], "-")]  # the gargoyle has a target
     assert both == [(steps, [0.2, 0.1, 0.05], "-")] * 2
     assert farthest == [(steps, [1 / step for step in steps], "-")] * 2

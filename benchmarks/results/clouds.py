@@ -21,8 +21,8 @@ FAR = 3  # spacings
 
 
 def write_clouds(source: Path, folder: Path, names, surface: Path | None = None) -> dict:
-    """Write the cloud of each case in `names` to <folder>/<case>.ply, made of the clean `source`;
-    a virtual scan is one of the mesh `surface`.
+    """Write the cloud of each case in `names` to <folder>/<case>.ply, made of the clean `source`,
+    and without its normals to <case>-bare.ply; a virtual scan is one of the mesh `surface`.
 
     Returns {case: {"points", "normals", "cloud_sha256"}}: their number, whether there are normals,
     the file's hash; and "reference", where that is another than the shape's. The normals of moved
@@ -45,6 +45,8 @@ def write_clouds(source: Path, folder: Path, names, surface: Path | None = None)
             normals = None if clean.normals is None else clean.normals[keep]
             cloud = frames.Geometry(frame.to_world(moved_unit[keep]), normals)
         files.write(folder / f"{name}.ply", cloud)
+        if cloud.normals is not None:
+            files.write(folder / f"{name}-bare.ply", cloud._replace(normals=None))
         found[name] = {"points": len(cloud.points), "normals": cloud.normals is not None,
                        "cloud_sha256": helper.sha256_of_file(folder / f"{name}.ply")}
         if reference:

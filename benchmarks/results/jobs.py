@@ -47,7 +47,10 @@ class Job(NamedTuple):
 
     @property
     def cloud(self) -> Path:
-        return self.folder / f"{self.case}.ply"
+        """The case's cloud; for ours without normals, which would tell the sides, one that has
+        none."""
+        bare = self.method in OURS and self.method not in NEED_NORMALS and self.info["normals"]
+        return self.folder / f"{self.case}{'-bare' * bare}.ply"
 
     def commands(self) -> list:
         """The command lines that make the mesh, each a list of words; [] for the truth itself."""
@@ -60,7 +63,7 @@ class Job(NamedTuple):
             return [["benchmarks.results.peers", self.method, "-f", cloud, "-o", self.mesh,
                      *self.peer_flags()]]
         flags = self.train_flags()
-        epoch = max(1, self.info["points"] // schedule.BATCH["normal"])  # steps
+        epoch = max(1, self.info["points"] // schedule.BATCH)  # steps
         first = []
         if self.method == "ours-cleaned":
             cleaned = self.folder / f"{self.case}-cleaned.ply"

@@ -49,9 +49,13 @@ def load_checkpoint(path: str | Path) -> tuple[dict, dict | None]:
     if text is None:
         return arrays, None
     try:
-        return arrays, _checked_info(json.loads(text))
+        info = _checked_info(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: the checkpoint's igr attribute is damaged") from None
+    beside = Path(path).parent / Path(info.get("cloud", "")).name
+    if beside.is_file() and not Path(info["cloud"]).is_file():  # both were moved
+        info["cloud"] = str(beside)
+    return arrays, info
 
 
 def _checked_info(info: dict) -> dict:
@@ -71,6 +75,9 @@ def _checked_info(info: dict) -> dict:
                        ("cloud_file_sha256", str), ("held_out", str), ("paper", bool),
                        ("ranks", int), ("first_losses", dict), ("seconds", float)):
         good = good and isinstance(info.get(name, kind()), kind)
+    looks = info.get("looks", [])
+    good = good and isinstance(looks, list) and all(len(look) == 4 for look in looks)
+    good = good and type(info.get("ends")) in (int, type(None))
     base64.b64decode(info.get("held_out", ""), validate=True)
     if not good:
         raise ValueError
@@ -147,6 +154,16 @@ def load_arrays(path: str | Path) -> tuple[dict, str | None]:
     if written is not None and written != _sha256(arrays):
         raise UserError(f"{path}: the checkpoint is damaged (its sha256 does not match)")
     return arrays, text
+
+
+def checkpoint_of(path: str | Path | None) -> Path:
+    """The checkpoint that -mlp names: a file, or the newest one in a folder, without it in this
+    one. Raises UserError where the folder has none."""
+    if path and not Path(path).is_dir():
+        return Path(path)
+    found = newest_checkpoint(path or ".")
+    helper.log.info(f"taking {found}, the newest checkpoint in {path or 'this folder'} or below")
+    return found
 
 
 def newest_checkpoint(folder: str | Path = ".") -> Path:

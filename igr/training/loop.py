@@ -79,7 +79,7 @@ class Due(NamedTuple):
 class Plan(NamedTuple):
     """How many steps a run has, their rate, and when it saves."""
 
-    steps: int  # where `settles`, at most
+    steps: int  # where it may end earlier, at most
     per_epoch: int  # steps
     save_every: int  # steps
     preview_every: int  # steps; 0: never
@@ -87,7 +87,12 @@ class Plan(NamedTuple):
     opening: int  # steps during which the frequencies open
     decay: str = "linear"  # or "halving"
     finished: int = 0  # steps of the run that this one continues, after which it was finished
-    settles: bool = False  # may it still end earlier, by evidence?
+    enough: float | None = None  # see settling.reason_to_end; None: it does not end earlier
+
+    @property
+    def settles(self) -> bool:
+        """May it end earlier, by evidence?"""
+        return self.enough is not None
 
     @property
     def falls(self) -> int:
@@ -96,7 +101,7 @@ class Plan(NamedTuple):
 
     def ending(self, falls: int) -> Plan:
         """The plan of a run whose rate falls from a step on."""
-        return self._replace(steps=min(self.steps, math.ceil(falls / (1 - DECAY))), settles=False)
+        return self._replace(steps=min(self.steps, math.ceil(falls / (1 - DECAY))), enough=None)
 
     def rate_at(self, step: int) -> float:
         if self.decay == "halving":
@@ -216,16 +221,15 @@ class TrainingLoop:
         if self.done % LOOK == 0 and self.done >= job.plan.opening:
             with job.average.in_place():
                 job.looks.append(job.monitor.look(self.done))
-            reason = reason_to_end(job.looks)
+            reason = reason_to_end(job.looks, job.plan.enough)
         if not reason and self.done >= job.plan.falls:
             reason = "the most steps"
         if reason:
             self.job = job._replace(plan=job.plan.ending(self.done), average=None)
             progress.end_at(self.job.plan.steps)
-            pieces = f", {job.looks[-1].pieces} pieces, Euler number {job.looks[-1].euler}" \
-                if job.looks else ""
+            surface = f"; {job.looks[-1].surface}" if job.looks else ""
             progress.log(logging.INFO, f"step {self.done}: the rate falls until step "
-                         f"{self.job.plan.steps}: {reason}{pieces}")
+                         f"{self.job.plan.steps}: {reason}{surface}")
 
     def _finite_losses(self, rate: float) -> dict[str, float]:
         """Read the terms of the last step. Raises UserError where the loss is not finite."""

@@ -15,11 +15,12 @@ from igr.pointcloud.noise import NOISY
 
 import numpy as np
 
-STEPS = {"draft": 1_200, "normal": 3_500, "fine": 20_000}  # at most
-SCATTERED_STEPS = {"draft": 1_200, "normal": 1_500, "fine": 4_000}  # of scattered points, at most
-NARROW, WIDE = 96, 128  # networks: of drafts and scattered points, and of the others
-BATCH = 512
-FREE = 4  # points of the batch for one of free space, where the sides are known
+STEPS = {"draft": 1_000, "normal": 3_000, "fine": 20_000}  # at most
+SCATTERED_STEPS = {"draft": 800, "normal": 1_000, "fine": 3_000}  # of scattered points, at most
+DIMS = {"draft": 96, "normal": 96, "fine": 128}
+BATCH = 1024  # half of it where the network has to find the sides
+FREE = 8  # points of the batch for one of free space, where the sides are known
+ENOUGH = {"draft": 0.1, "normal": 0.1, "fine": 0.0}  # see settling.reason_to_end
 OPENING = 0.5  # share of the run during which the frequencies open,
 OPENED = 1_000  # and at most so many steps
 TAU = 1.0  # of normals that are given, or of quadrics over many scattered points
@@ -57,7 +58,7 @@ def choose(settings: Any, cloud: Any) -> dict[str, Any]:
     measured = cloud.measured
     noisy = measured.scatter > NOISY * measured.spacing
     sides_known = bool(settings.winding or settings.with_normals)
-    batch = settings.batch_size or BATCH
+    batch = settings.batch_size or (BATCH if sides_known else BATCH // 2)
     longest = (SCATTERED_STEPS if measured.scattered else STEPS)[settings.quality]
     length = {}
     if not (settings.train_iter or settings.train_epoch or settings.max_iter):
@@ -71,7 +72,7 @@ def choose(settings: Any, cloud: Any) -> dict[str, Any]:
         "uniform": free,
         "near": settings.uniform or free,
         **length,
-        "dims": NARROW if settings.quality == "draft" or measured.scattered else WIDE,
+        "dims": DIMS[settings.quality],
         "tau": EXACT_TAU if settings.winding and not measured.scattered else TAU,
         "tolerance": TOLERANCE if settings.winding and noisy else 0.0,
         "frequencies": 0 if noisy else frequencies_for(measured.spacing),

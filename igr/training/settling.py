@@ -13,7 +13,6 @@ from typing import Iterator, NamedTuple
 EVERY = 5  # steps between two additions to the average
 HORIZON = 100  # steps that it is about
 LOOK = 250  # steps between two looks at the surface
-ENOUGH = 0.1  # spacings: mean height of left-out points over the surface that the detail adds to
 GAIN = 0.1  # by which the last third of the steps has to lower that height
 
 
@@ -29,13 +28,22 @@ class Evidence(NamedTuple):
     def topology(self) -> tuple[int, int]:
         return self.pieces, self.euler
 
+    @property
+    def surface(self) -> str:
+        """The topology in words."""
+        pieces = "1 piece" if self.pieces == 1 else f"{self.pieces} pieces"
+        return f"{pieces}, Euler number {self.euler}"
 
-def reason_to_end(looks: list[Evidence]) -> str:
-    """Why a run need not go on, by its looks so far; "" where it has to."""
+
+def reason_to_end(looks: list[Evidence], enough: float) -> str:
+    """Why a run need not go on, by its looks so far; "" where it has to.
+
+    enough: spacings, the mean height of left-out points below which the detail does the rest.
+    """
     last = looks[-1]
     if len(looks) < 2 or looks[-2].topology != last.topology:
         return ""
-    if last.height <= ENOUGH:
+    if last.height <= enough:
         return f"left-out points are {last.height:.2g} spacings off"
     before = [look for look in looks if 3 * look.step <= 2 * last.step]
     if before and last.height > (1 - GAIN) * before[-1].height:
