@@ -1,6 +1,8 @@
 """The building of benchmarks/stress/rooms.py: its points lie on it, its distances are distances."""
 
-from benchmarks.stress import rooms
+import json
+
+from benchmarks.stress import rooms, scenes
 from igr.geometry import meshes, neighbours
 from igr.geometry.frames import Geometry
 
@@ -54,3 +56,8 @@ def test_measures_of_a_mesh(solids):
     found = rooms.measured(solids, shell)
     assert found["mesh_to_truth"] < 1e-6 and found["wrong"] == 0 and found["boundary_edges"] == 0
     assert found["truth_to_mesh"] > 0.1 and found["missing"] > 0.3
+
+
+def test_the_page_has_the_measured_rows():
+    page = scenes.PAGE.read_text()
+    assert scenes.render(page, json.loads(scenes.ROWS.read_text())) == page
