@@ -6,7 +6,7 @@
 Each run is a command line of train.py on the clean cloud of results/driver.py's shape (or its
 noisy, sparse or holes case, as bunny:noisy), one of infer.py without and one with detail, and
 evaluate.py. A run that surfaces.jsonl has already is not done again. The table goes to
-results/surfaces.md.
+results/surfaces.md, and a chart of distance over time to surfaces.png beside it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks.results.jobs import newest_checkpoint
 from benchmarks.results.process import in_own_process, run_checked
 import helper
 from helper import UserError
+from igr.view import charts, images
 
 LINES = Path(__file__).with_suffix(".jsonl")
 PAGE = settings.ROOT / "results" / "surfaces.md"
@@ -92,6 +93,33 @@ def render(page: str, rows: list) -> str:
                   lambda marks: f"{marks[1]}\n{table(rows)}\n{marks[2]}", page, flags=re.S)
 
 
+def chart(rows: list):
+    """Plot the mean distance of both ways over the core seconds of training and mesh, a panel for
+    each shape. The line joins the runs that no other beats in both."""
+    names = list(dict.fromkeys(row["shape"] for row in rows))
+    figure = charts.new_figure(6 * len(names), 4.5)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
+        points = sorted((row["training_seconds"] + row["detail"]["mesh_seconds"],
+                         mean_of(row["detail"]), row["flags"]) for row in rows
+                        if row["shape"] == name)
+        front = [point for i, point in enumerate(points)
+                 if all(point[1] < other[1] for other in points[:i])]
+        axes.plot(*zip(*[point[:2] for point in front]), linewidth=1)
+        for seconds, distance, flags in points:
+            axes.plot(seconds, distance, "o", markersize=4)
+            axes.annotate(flags or "defaults", (seconds, distance), fontsize=6,
+                          xytext=(4, 3), textcoords="offset points")
+        axes.set(xlabel="core seconds, training and mesh", title=name,
+                 ylabel="both ways, mean, thousandths")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def mean_of(found: dict) -> float:
+    ways = [found[name] for name in ("reference_to_surface", "mesh_to_surface") if name in found]
+    return sum(ways) / len(ways)
+
+
 def parse_args(argv=None):
     parser = helper.parser(__doc__)
     parser.add_argument("shape", nargs="?",
@@ -121,6 +149,7 @@ def main(args) -> None:
     if args.tables:
         with helper.replacing(PAGE) as temporary:
             temporary.write_text(render(PAGE.read_text(), known()))
+        images.save(PAGE.with_suffix(".png"), charts.pixels(chart(known()))[..., :3])
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def merge(paths: list, scanner: str, side: float | None = None,
     if agreed.overlap and not keep_poses:
         scans, share = misalignment.moved_together(overlaps)
         rest = misalignment.agreement(Overlaps.of(scans)).distance
-        lines.append(f"{rest:.3g} after patches were moved together, {100 * share:.2g} % of the "
+        lines.append(f"{rest:.3g} after patches were moved together, {100 * share:.3g} % of the "
                      "points (--keep-poses leaves them)")
     alone = [scan.path.name for scan, d in zip(placed, agreed.of_scans) if np.isnan(d)]
     if alone and len(scans) > 1:
