@@ -98,7 +98,8 @@ def reconstruct(clouds: list[Path], output: Path, options: Options, root: Path) 
     with locks.only_one(folder.path):
         plan = planned(clouds, folder, options)
         if not options.tiles:
-            files.check_digits(output, plan.to_world(np.array([cell.low for cell in plan.cells])))
+            corners = np.array([corner for cell in plan.cells for corner in cell.reach()])
+            files.check_digits(output, plan.to_world(corners))
         with cluster.connected(options.scheduler, options.workers) as client:
             scene = Scene(plan, folder, root, jobs.code_digest(root), client)
             names = make_parts(scene)
