@@ -6,6 +6,8 @@
 #                    [--faces N] [--with-normals] [--no-clean]
 #                                  a scan, or several with their alignment, to a mesh, a page and a
 #                                  report; resumes where it was stopped
+#   bash commands.sh reconstruct --scene CLOUD... [-o MESH] [...]
+#                                  a scene larger than one network, by cells; see docs/scenes.md
 #   bash commands.sh test          the tests
 #   bash commands.sh results [shape ...]
 #                                  measure every shape, case and method for the README's tables:
@@ -185,13 +187,15 @@ demo() {
 # --------------------------------------------------------------------------- from scan to mesh
 
 reconstruct() { # reconstruct FLAGS...: by igr/__main__.py, which then is this process
-    local word
+    local word job=reconstruct words=()
     for word in "$@"; do
         case $word in
             *.[lL][aA][sSzZ] | *.[eE]57) install requirements-formats.txt ;;
         esac
+        if [ "$word" = --scene ]; then job=scene; else words+=("$word"); fi
     done
-    exec python -m igr reconstruct -C "$HERE" "$@"
+    if [ $job = scene ]; then install requirements-scene.txt; fi
+    exec python -m igr $job -C "$HERE" ${words[@]+"${words[@]}"}
 }
 
 # -------------------------------------------------------------------------------- the reproduction
@@ -259,7 +263,7 @@ main() {
     local command=${1:-help} name
     [ $# -eq 0 ] || shift
     case $command in
-        help | -h | --help) sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+        help | -h | --help) sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         setup) setup ;;
         demo)
             setup
@@ -273,6 +277,7 @@ main() {
             setup
             install tests/requirements.txt
             install requirements-formats.txt
+            install requirements-scene.txt
             python -m pytest -n 2 "$@"
             ;;
         results)

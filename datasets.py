@@ -54,13 +54,14 @@ class PointCloud(NamedTuple):
     measured: noise.Measurements | None = None  # on the points
 
 
-def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
-               seed: int) -> PointCloud:
+def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool, seed: int,
+               trust_normals: bool = False) -> PointCloud:
     """Read a cloud (or a mesh's vertices), split it, or a sample of a large one, at random into
     training and test part, and measure the first.
 
     knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out;
-        None: TEST_RATE, or 0 of fewer than noise.FEW points.
+        None: TEST_RATE, or 0 of fewer than noise.FEW points; trust_normals: take the file's
+        normals, of length 1, unchecked.
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """
@@ -91,12 +92,14 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool,
     normals, given = None, given_normals(cloud, train)
     if with_normals:
         seen = np.concatenate([train, test])
-        normals = unit_normals(pts_unit[seen], cloud.normals[seen], path)
+        normals = cloud.normals[seen]
+        if not trust_normals:
+            normals = unit_normals(pts_unit[seen], normals, path)
         normals = normals[: len(train)].astype(np.float32)
     tree = neighbours.tree_of(points)
     sigma = neighbours.kth_distance(tree, knn)[:, None].astype(np.float32)
     measured = noise.Measurements.of(tree, sigma, knn, given)
-    if with_normals:
+    if with_normals and not trust_normals:
         normals = trusted(measured, normals, path)
     checks.warn([*doubts, *checks.strays(sigma)], path)
     return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen,

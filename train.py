@@ -99,6 +99,8 @@ class Settings:
         help="of the normals term: differences |grad f - n| up to this cost nothing; default: "
         f"{schedule.TOLERANCE:g} for estimated normals of noisy points, else 0")
     with_normals: bool = flag(False, help="use the cloud's normals")
+    trust_normals: bool = flag(False, help="with --with-normals: take them as they are, of length "
+                               "1, even where neighbours or the inside contradict them")
     winding: bool | None = flag(
         None, action=helper.Switch,
         help="estimate normals: by winding numbers, or by neighbours where the surface is open; "
@@ -221,8 +223,9 @@ def build(start: Start, run: RunFolder) -> Job:
     check_grid(options.grid_size, start.settings.volume_factor)
     device = devices.set_context(options.context, options.device_id, options.precision)
     threads.set_count(options.threads)
-    cloud = datasets.load_cloud(start.cloud_path, start.settings.knn, start.settings.test_rate,
-                                start.settings.with_normals, start.settings.seed)
+    settings = start.settings
+    cloud = datasets.load_cloud(start.cloud_path, settings.knn, settings.test_rate,
+                                settings.with_normals, settings.seed, settings.trust_normals)
     normals = schedule.normals_for(start.settings, cloud)
     # store resolved values: new defaults must not change a resumed run
     settings = replace(start.settings, test_rate=cloud.test_rate, winding=normals is not None)

@@ -3,6 +3,7 @@
     python -m igr setup            compile the CPU's kernels (bash commands.sh setup runs it)
     python -m igr ready            exit status 0 where that was done, for this processor and .venv
     python -m igr reconstruct ...  a scan to a mesh (commands.sh reconstruct runs it); --help
+    python -m igr scene ...        a scene larger than one network to a mesh; --help
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import io
 import json
 import os
 from pathlib import Path
+import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +31,7 @@ from igr.backend import blas
 if TYPE_CHECKING:
     from igr.geometry.frames import Geometry
 
+ROOT = Path(__file__).resolve().parents[1]
 AGAIN = 3  # seconds, after which a browser reads the page of a training again
 
 # ------------------------------------------------------------------------------------------- set-up
@@ -261,6 +265,82 @@ def run(script: str, *words, **more) -> None:
     module.main(module.parse_args([str(word) for word in words]), **more)
 
 
+# -------------------------------------------------------------------------------------------- scene
+
+
+def scene(words: list[str]) -> None:
+    """Make a mesh of a scene that is larger than one network, or than the memory.
+
+    The scene is cut into cells, each with a network of its own, which workers of Dask train: those
+    of this machine, or of any scheduler. What is done stays in a folder beside the mesh,
+    scene_mesh_scene for scene_mesh.ply, and the same command does the rest. See docs/scenes.md.
+    """
+    from igr.scene import driver
+
+    parser = helper.parser(inspect.cleandoc(scene.__doc__))
+    parser.error = refuse
+    parser.add_argument("clouds", nargs="+", metavar="CLOUD", help="one or several, in one frame")
+    parser.add_argument("-o", "--output", metavar="MESH",
+                        help="default: CLOUD_mesh.ply; with --tiles a folder, CLOUD_tiles")
+    parser.add_argument("-C", dest="folder", default=".", metavar="FOLDER",
+                        help="relative paths begin here")
+    helper.add_flags(parser, driver.Options)
+    args = parser.parse_args(words)
+    options = helper.options_from(driver.Options, vars(args))
+    here = Path(args.folder).absolute()
+    clouds = [here / cloud for cloud in args.clouds]
+    stem = helper.without_suffix(clouds[0])
+    ending = "_tiles" if options.tiles else "_mesh.ply"
+    output = here / args.output if args.output else stem.with_name(f"{stem.name}{ending}")
+    driver.reconstruct(clouds, output, options, ROOT)
+
+
+def do_job(text: str) -> int:
+    """Do a job of a scene, of a text that a worker hands over; returns the exit status."""
+    from igr.backend import devices
+    from igr.scene import cluster, jobs
+    import networks
+    import train as training
+
+    order = jobs.Order(**json.loads(text))
+    stop_with_worker()
+
+    def fit(cloud: Path, folder: Path, flags: dict) -> Path:
+        return training.fit(cloud, folder, helper.options_from(training.Settings, flags),
+                            helper.options_from(training.Options, flags), overwrite=True)
+
+    def load(checkpoint: Path) -> networks.Network:
+        return networks.load_network(checkpoint, devices.set_context("cpu").kernel)
+
+    try:
+        if order.code != jobs.code_digest(ROOT):
+            print(f"{ROOT} is another version of the program on a worker than where the scene runs")
+            return cluster.STOP
+        with helper.reporting(quiet=False):
+            jobs.do(order, jobs.Tools(fit, training.resume, load))
+    except Interrupted as stop:
+        return 128 + stop.signum
+    except UserError as error:
+        print(error)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        return cluster.STOP
+    return 0
+
+
+def stop_with_worker() -> None:
+    """Stop this process, as a signal would, when the one that holds the other end of its input
+    ends. A training saves first."""
+
+    def watch() -> None:
+        while os.read(0, 1 << 10):  # not by sys.stdin, whose lock would be held at the exit
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(command: str = "", *words: str) -> int:
     """Run one of this module's commands; returns the exit status."""
     if command == "ready":
@@ -272,6 +352,12 @@ def main(command: str = "", *words: str) -> int:
         sys.argv[0] = command  # the name in messages
         helper.run(reconstruct, words)
         return 0
+    if command == "scene":
+        sys.argv[0] = command
+        helper.run(scene, words)
+        return 0
+    if command == "job":
+        return do_job(*words)
     print(__doc__)
     return 2
 

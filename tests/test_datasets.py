@@ -46,6 +46,17 @@ def test_normals_stay_with_their_points(knot):
     np.testing.assert_allclose(cloud.normals, whole.normals[place], atol=1e-6)
 
 
+def test_trusted_normals_are_taken_as_they_are(knot, caplog):
+    """Those of a room look into it; turned round, they would contradict the room beside it."""
+    whole = files.read(knot)
+    files.write(knot, whole._replace(normals=-whole.normals))
+    inward = datasets.load_cloud(knot, 5, 0.25, True, seed=0, trust_normals=True)
+    assert "inwards" not in caplog.text
+    turned = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
+    assert "inwards" in caplog.text
+    np.testing.assert_allclose(inward.normals, -turned.normals, atol=1e-6)
+
+
 def test_a_cloud_comes_with_its_hash_and_measurements(knot):
     """The file's hash for the checkpoint, and the points' measurements for the schedule."""
     cloud = datasets.load_cloud(knot, 5, 0.25, True, seed=0)
@@ -237,3 +248,12 @@ def test_create_is_seeded(tmp_path):
             for seed in (1, 1, 2)
         )
         assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_a_mask_of_no_text_is_empty():
+    """numpy's unpackbits leaves the bits of no bytes as they were in memory."""
+    for _ in range(5):
+        np.ones(2000, np.uint8)  # whose memory is free again
+        assert not checkpoints.unpacked("", 2000).any()
+    mask = np.arange(2000) % 3 == 0
+    assert np.array_equal(checkpoints.unpacked(checkpoints.packed(mask), 2000), mask)

@@ -191,7 +191,7 @@ def test_crowded_points_are_averaged_and_the_mesh_is_no_worse(rng, noise):
     points[:240] += 0.1 * rng.standard_normal((240, 3))
     alone = detail.fit(sphere, points)
     together = detail.fit(sphere, points, cell=grid.spacing / 2)
-    assert len(together.samples.points) < 0.5 * len(alone.samples.points)
+    assert len(together.fitted.samples.points) < 0.5 * len(alone.fitted.samples.points)
     assert 120 < together.report.outliers < 480
     assert together.report.noise == pytest.approx(noise, rel=0.2)
 

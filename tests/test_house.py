@@ -26,6 +26,8 @@ ARROWS = {
     "field": ("backend",),
     "refinement": ("geometry", "backend"),
     "training": ("pointcloud", "field", "isosurface", "geometry", "backend"),
+    "scene": ("training", "refinement", "isosurface", "pointcloud", "field", "formats",
+              "geometry", "backend"),
     "view": ("geometry", "backend"),
 }
 LOOSE = {"igr/__init__.py", "igr/__main__.py"}  # modules of igr/ outside its packages

@@ -92,7 +92,7 @@ def test_two_sewn_blocks_equal_both_marched_as_one(rng, axis):
     patches = [march_block(half, all_cells(half), origin, MARGIN)
                for half, origin in zip(halves, (NOWHERE, step))]
     separate = sum(len(patch.vertices) for patch in patches)
-    vertices, faces = sew(patches, SIZE)
+    vertices, faces, _ = sew(patches, SIZE)
     assert patches == []  # emptied on the way
     one = march_block(whole, all_cells(whole), NOWHERE, MARGIN)
     assert len(vertices) == len(one.vertices) < separate
@@ -137,7 +137,7 @@ def test_what_is_sewn(name):
     b = Patch(np.array([[8.5, 1, 1], place, [8.5, 2, 2]]), np.array([[0, 1, 2]], np.int32),
               np.array([edge(8, 1, 1, 0), edge_b, edge(8, 2, 2, 0)]))
     expected = np.concatenate([a.vertices[a.faces], b.vertices[b.faces]])
-    vertices, faces = sew([a, b], SIZE)
+    vertices, faces, _ = sew([a, b], SIZE)
     assert len(vertices) == (5 if joined else 6)
     assert (faces[0, 0] == faces[1, 1]) == joined
     np.testing.assert_array_equal(vertices[faces], expected)

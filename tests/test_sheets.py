@@ -59,7 +59,7 @@ def test_neighbours_tell_the_sides_where_winding_numbers_do_not(rng, monkeypatch
     points = np.stack([0.5 * np.cos(angle), 0.5 * np.sin(angle), height], axis=1)
     truth = points * [2, 2, 0]
     wrong = np.where((height < -0.3)[:, None], -truth, truth)
-    monkeypatch.setattr(normals, "_by_winding", lambda *_: wrong)
+    monkeypatch.setattr(normals, "by_winding", lambda *_: wrong)
     estimate = normals.estimated(measured(points))
     assert estimate.agree and "sheet" in estimate.report
     assert ((estimate.normals * truth).sum(axis=1) > 0.9).all()

@@ -91,6 +91,8 @@ def packed(mask: np.ndarray) -> str:
 
 def unpacked(text: str, n: int) -> np.ndarray:
     """Decode the mask of n entries that packed() encoded; without text all are False."""
+    if not text:  # numpy leaves the bits of no bytes at all uninitialised
+        return np.zeros(n, bool)
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
 
 

@@ -1,6 +1,7 @@
 """The files of clouds and meshes.
 
     files    read and write any format, told by the file's suffix
+    blocks   read a cloud of any size in blocks
     tables   tables of points as text
     ply      ply
     obj      obj

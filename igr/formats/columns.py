@@ -131,10 +131,10 @@ def split_columns(table: np.ndarray) -> Geometry:
                         "are they?")
     if table.shape[1] == 3:  # no copy
         return Geometry(table)
-    return geometry_of({name: table[:, i] for i, name in enumerate(_guessed_names(table))})
+    return geometry_of({name: table[:, i] for i, name in enumerate(guessed_names(table))})
 
 
-def _guessed_names(table: np.ndarray) -> list:
+def guessed_names(table: np.ndarray) -> list:
     """Names of a table's columns by their values, as split_columns() says; others are numbered."""
     names = ["x", "y", "z"]
     while len(names) < table.shape[1]:
@@ -180,10 +180,15 @@ def unit_colors(colors: np.ndarray, top: float | None = None) -> np.ndarray | No
         return None
     if top is None:
         peak = np.nanmax(colors, initial=0)
-        tops = (255, 65535) if colors.dtype.kind in "iu" else (1, 255, 65535)
-        top = next((value for value in tops if peak <= value), None)
+        top = top_of(peak, colors.dtype.kind in "iu")
     if top is None:
         streams.warn(f"colours up to {peak:g}, more than 16 bits hold: left out")
         return None
     with np.errstate(invalid="ignore"):
         return np.clip(np.asarray(colors, np.float32) / np.float32(top), 0, 1)
+
+
+def top_of(peak: float, whole: bool) -> int | None:
+    """The brightest value that colours can have, whose brightest is `peak`: the first of 1, 255 and
+    65535 that is not exceeded, but no less than 255 for integers (whole); None: no colours."""
+    return next((top for top in ((255, 65535) if whole else (1, 255, 65535)) if peak <= top), None)

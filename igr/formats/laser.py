@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 from mmap import mmap
 from pathlib import Path
 from types import ModuleType
+from typing import Iterator
 
 from helper import UserError, reason_of
 from igr.formats import streams
@@ -19,6 +21,7 @@ RECORD = 54  # bytes of a LAS file's variable length record, at least
 WHOLE = b"\1\0"  # of LASzip's compressors, that without chunks
 LAYERED = b"\3\0"  # of LASzip's compressors, that of the point formats from 6 on
 LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}  # of its items but the last kind, which has one a byte
+COLORS = ("red", "green", "blue")
 NOISE = (7, 18)  # classes of a LAS point: low noise, high noise
 SAME = 2  # points in one scanner that are no points: a surface may have one there
 BLOCK = 1_000_000  # points that are unpacked at a time, to spare memory
@@ -38,6 +41,26 @@ def needed(module: str, what: str) -> ModuleType:
 def read_las(data: bytes | mmap) -> Geometry:
     """A LAS or LAZ file's points, colours and intensities (colours and intensities that are all 0
     are none), without those that the file itself calls withheld or noise."""
+    with opened_las(data) as (file, count):
+        return _las_points(file, count)
+
+
+def las_blocks(data: bytes | mmap) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield the points (n, 3) of a LAS or LAZ file and their colours (n, 3) as stored, None without
+    any, block by block, without what the file calls withheld or noise."""
+    with opened_las(data) as (file, _):
+        colored = set(COLORS) <= set(file.header.point_format.dimension_names)
+        for block in file.chunk_iterator(BLOCK):
+            valid = _is_valid(block)
+            points = np.stack([block[name] for name in "xyz"], axis=1, dtype=np.float64)[valid]
+            yield points, (np.stack([block[name] for name in COLORS], axis=1)[valid]
+                           if colored else None)
+
+
+@contextlib.contextmanager
+def opened_las(data: bytes | mmap) -> Iterator[tuple]:
+    """Yield laspy's reader of a LAS or LAZ file, and the number of its points. Raises UserError
+    where the file cannot be read, also within the block."""
     laspy = needed("laspy", "a las or laz file")
     logging.getLogger("laspy").setLevel(logging.CRITICAL)  # it logs what it raises
     records = int.from_bytes(data[100:104], "little")
@@ -47,8 +70,8 @@ def read_las(data: bytes | mmap) -> Geometry:
         with laspy.open(streams.Stream(data), read_evlrs=False) as file:
             if file.header.are_points_compressed:
                 needed("lazrs", "a laz file")
-            return _las_points(file, _las_count(file.header, data))
-    except (UserError, KeyboardInterrupt):
+            yield file, _las_count(file.header, data)
+    except (UserError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # lazrs's panics are no Exception; laspy's parsers: any
         raise UserError(f"not a readable las or laz file ({reason_of(error)[:80]})") from None
@@ -98,7 +121,7 @@ def _check_chunks(data: bytes | mmap, start: int, size: int, count: int) -> None
 def _las_points(file, count: int) -> Geometry:
     names = set(file.header.point_format.dimension_names)
     points = np.empty((count, 3))
-    colors = np.empty((count, 3), np.uint16) if {"red", "green", "blue"} <= names else None
+    colors = np.empty((count, 3), np.uint16) if set(COLORS) <= names else None
     intensity = np.empty(count, np.float32)
     valid = np.empty(count, bool)
     done = 0
@@ -107,11 +130,10 @@ def _las_points(file, count: int) -> Geometry:
         for axis, name in enumerate("xyz"):
             points[part, axis] = block[name]
         if colors is not None:
-            for channel, name in enumerate(("red", "green", "blue")):
+            for channel, name in enumerate(COLORS):
                 colors[part, channel] = block[name]
         intensity[part] = block["intensity"]
-        valid[part] = ~(np.asarray(block["withheld"], bool)
-                        | np.isin(block["classification"], NOISE))
+        valid[part] = _is_valid(block)
         done += len(block)
     if done != count:
         raise UserError(f"cut short: {count} points were promised, {done} are there")
@@ -127,7 +149,53 @@ def _las_points(file, count: int) -> Geometry:
     return cloud.part(valid)
 
 
+def _is_valid(block) -> np.ndarray:
+    """Mask (n,) of laspy's points that the file itself does not call withheld or noise."""
+    return ~(np.asarray(block["withheld"], bool) | np.isin(block["classification"], NOISE))
+
+
 # ---------------------------------------------------------------------------------------------- e57
+
+
+def e57_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield the valid points (n, 3) of all scans of an E57 file in the file's common frame, and
+    their colours (n, 3) from 0 to 1, None without any, block by block."""
+    pye57 = needed("pye57", "an e57 file")
+    try:
+        with pye57.E57(str(path)) as file:
+            headers = [file.get_header(i) for i in range(file.scan_count)]
+            _check_e57(headers, path.stat().st_size)
+            for header in headers:
+                yield from _e57_scan_blocks(pye57, file, header)
+    except (UserError, GeneratorExit):
+        raise
+    except Exception as error:  # the library's own and Python's: any
+        raise UserError(f"not a readable e57 file ({reason_of(error)[:80]})") from None
+
+
+def _e57_scan_blocks(pye57, file, header) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    spherical = "sphericalRange" in header.point_fields
+    system = "spherical" if spherical else "cartesian"
+    axes = [system + name for name in (("Range", "Azimuth", "Elevation") if spherical else "XYZ")]
+    colored = {"colorRed", "colorGreen", "colorBlue"} <= set(header.point_fields)
+    channels = ["colorRed", "colorGreen", "colorBlue"] if colored else []
+    flag = [f"{system}InvalidState"] * (f"{system}InvalidState" in header.point_fields)
+    data, buffers = file.make_buffers([*axes, *channels, *flag], min(BLOCK, header.point_count))
+    reader = header.points.reader(buffers)
+    while count := reader.read():
+        points = np.stack([data[name][:count] for name in axes], axis=1)
+        if spherical:
+            points = pye57.utils.convert_spherical_to_cartesian(points)
+        valid = points.any(axis=1)  # what lies in the scanner itself had no echo
+        if flag:
+            valid &= data[flag[0]][:count] == 0
+        if header.has_pose():
+            points = file.to_global(points, header.rotation, header.translation)
+        colors = None
+        if colored:
+            colors = unit_colors(np.stack([data[name][:count] for name in channels], axis=1),
+                                 _color_top(header))
+        yield points[valid], None if colors is None else colors[valid]
 
 
 def read_e57(path: Path) -> Geometry:
@@ -165,10 +233,7 @@ def _e57_scan(file, index: int, header) -> Geometry:
     colors = None
     if {"colorRed", "colorGreen", "colorBlue"} <= data.keys():
         colors = np.stack([data[f"color{name}"] for name in ("Red", "Green", "Blue")], axis=1)
-        top = None
-        if header.node.isDefined("colorLimits"):
-            top = max(1.0, float(header["colorLimits"]["colorRedMaximum"].value()))
-        colors = unit_colors(colors, top)
+        colors = unit_colors(colors, _color_top(header))
     intensity = data.get("intensity")
     origins = np.tile(file.scan_position(index), (len(points), 1))
     scan = Geometry(points, None, None, colors, intensity, origins)
@@ -178,3 +243,10 @@ def _e57_scan(file, index: int, header) -> Geometry:
     streams.warn(f"{len(points) - echo.sum()} of {len(points)} points lie in the scanner itself, "
                  "so they had no echo: left out")
     return scan.part(echo)
+
+
+def _color_top(header) -> float | None:
+    """The brightest value of a scan's colours by its header; None where that does not say."""
+    if not header.node.isDefined("colorLimits"):
+        return None
+    return max(1.0, float(header["colorLimits"]["colorRedMaximum"].value()))

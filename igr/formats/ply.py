@@ -67,6 +67,22 @@ def read(data: bytes | mmap) -> Geometry:
     return cloud._replace(faces=None if polygons is None else streams.split_polygons(polygons))
 
 
+def vertex_rows(data: bytes | mmap) -> np.ndarray | None:
+    """The vertices of a binary ply file as records (N,) that are read from the disk where they are
+    used; None where they have lists or stand behind rows of unknown size."""
+    encoding, elements, body = _header(memoryview(data))
+    if encoding == "ascii" or not elements or elements[0].name.lower() not in VERTEX:
+        return None
+    _, rows, properties = elements[0]
+    if any(p.length is not None for p in properties):
+        return None
+    row = np.dtype([(p.name, p.kind) for p in properties])
+    if rows * row.itemsize > len(body):
+        raise UserError(f"cut short: {rows} rows of '{elements[0].name}' were promised, the data "
+                        "ends earlier")
+    return np.frombuffer(body, row, rows)
+
+
 def _header(data: memoryview):
     """Returns (encoding, elements, the bytes behind the header)."""
     if data[:3] != b"ply":

@@ -12,7 +12,7 @@ import codecs
 import io
 from itertools import islice
 import re
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Iterator, NamedTuple
 
 from helper import UserError
 from igr.formats import columns, lines, streams
@@ -89,22 +89,50 @@ def read_table(file: BinaryIO, names: str = "") -> Geometry:
     a header names no x, y and z.
     """
     file = _as_utf8(file)
+    head, style, layout = _description(file, names)
+    table = np.empty((_most_rows(style, layout.number), layout.number))
+    rows = 0
+    for values in _number_blocks(file, head, style, layout):
+        table[rows : rows + len(values)] = values
+        rows += len(values)
+    return _cloud_of(table[:rows], layout)
+
+
+def table_blocks(file: BinaryIO, names: str = "") -> Iterator[dict[str, np.ndarray]]:
+    """Yield the rows of an open file, many at a time, as columns {name: (n,)}. The first block
+    tells what columns without names are. Arguments and errors are read_table()'s."""
+    file = _as_utf8(file)
+    head, style, layout = _description(file, names)
+    places = layout.places
+    for values in _number_blocks(file, head, style, layout):
+        if len(values) and not places:
+            found = columns.guessed_names(_without_numbering(values))
+            places = {name: i for i, name in enumerate(found)}
+        yield {name: values[:, i] for name, i in places.items()}
+
+
+def _description(file: BinaryIO, names: str) -> tuple[_Head, _Style, _Columns]:
+    """Read what stands in front of a file's rows, how they are written, and what columns are."""
     head = _head(file)
     style = _style(file, head)
     layout = _columns(head, style, names.split())
     if style.empty is not None and not layout.places:
         raise UserError(f"a row has an empty column: '{lines.shown(style.empty)}'")
-    table = np.empty((_most_rows(style, layout.number), layout.number))
+    return head, style, layout
+
+
+def _number_blocks(file: BinaryIO, head: _Head, style: _Style,
+                   layout: _Columns) -> Iterator[np.ndarray]:
+    """Yield the numbers (n, columns) of an open file's rows, block by block."""
     promised = head.count
     rows = 0
     for block in _blocks(file, [], head.skipped):
         block, promised = _without_counts(_without_footer(block, style), promised, rows)
         values = _numbers(block, style, layout, rows)
-        table[rows : rows + len(values)] = values
         rows += len(values)
+        yield values
     if promised not in (None, rows):
         streams.warn(f"promises {promised} points, but has {rows}, which are taken; is it whole?")
-    return _cloud_of(table[:rows], layout)
 
 
 def _most_rows(style: _Style, number: int) -> int:

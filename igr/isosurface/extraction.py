@@ -85,7 +85,7 @@ def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.
     if not patches:
         raise UserError(f"f does not cross {level:g} inside the grid: there is no surface. "
                         "Train longer, or take another --level")
-    points, faces = sew(patches, BLOCK)
+    points, faces, _ = sew(patches, BLOCK)
     is_open = _reaches_side(points, grid)
     if outward is None:
         outward = sign_outside(f, grid, level)
@@ -101,6 +101,21 @@ def extract(f: Callable[[np.ndarray], np.ndarray], grid: Grid, level: float = 0.
     return Geometry(points, None, faces), stats
 
 
+def part(f: Callable[[np.ndarray], np.ndarray], grid: Grid,
+         owned: Callable[[np.ndarray], np.ndarray]) -> Patch:
+    """The part of {f = 0} in some cells of a grid, wound towards larger f, in grid units.
+
+    owned: which of grid cells (n, 3) these are, a mask (n,). Parts of one surface by owners that
+    share all cells fit together: a vertex on a grid edge has the number of this edge in each, see
+    marching.Patch. It may be empty. Raises UserError where f is not finite.
+    """
+    level = np.float32(0)
+    tracer = Tracer(ValueStore(f, grid), level, BLOCK)
+    tracer.start_from(find_seeds(tracer.store, level)[0])
+    patches = _march_all((), tracer, owned)[0]
+    return Patch(*sew(patches, BLOCK))
+
+
 def whole_grid(grid: Grid) -> Iterator[tuple[Blocks, np.ndarray]]:
     """Blocks that tile the grid, a chunk at a time, with the places (n,) of all their cells."""
     axes = [np.arange(0, points - 1, BLOCK) for points in grid.shape]
@@ -109,10 +124,11 @@ def whole_grid(grid: Grid) -> Iterator[tuple[Blocks, np.ndarray]]:
         yield blocks, np.flatnonzero(blocks.has_cells(grid))
 
 
-def _march_all(chunks: Iterable[tuple[Blocks, np.ndarray]],
-               tracer: Tracer) -> tuple[list[Patch], int]:
+def _march_all(chunks: Iterable[tuple[Blocks, np.ndarray]], tracer: Tracer,
+               owned: Callable[[np.ndarray], np.ndarray] | None = None,
+               ) -> tuple[list[Patch], int]:
     """The patches of all chunks and of the cells to which the surface leads, and how many cells
-    have a sign change."""
+    have a sign change. owned: which cells are marched, see part(); None: all."""
     margin = MARGIN * tracer.store.grid.spacing
     patches = []
     count = 0
@@ -120,6 +136,9 @@ def _march_all(chunks: Iterable[tuple[Blocks, np.ndarray]],
         crossed = tracer.crossed_cells(blocks, cells)
         tracer.store.end_chunk()
         count += np.count_nonzero(crossed)
+        if owned:
+            block, *index = np.nonzero(crossed)
+            crossed[(block, *index)] = owned(blocks.origins[block] + np.stack(index, axis=1))
         patches += march(blocks, crossed, tracer.level, margin)
         del blocks, cells, crossed  # else they are held while the next chunk is traced
     return patches, count

@@ -71,8 +71,9 @@ def march_block(values: np.ndarray, crossed: np.ndarray, origin: np.ndarray,
     return Patch(vertices + origin, faces.astype(np.int32), edges)
 
 
-def sew(patches: list[Patch], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One mesh of all patches: vertices (N, 3) float64 in grid units and faces (M, 3).
+def sew(patches: list[Patch], size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One mesh of all patches: vertices (N, 3) float64 in grid units, faces (M, 3), and the edges
+    (N,) of the vertices, see Patch.
 
     Vertices on the same grid edge become one; only those in the side of a block can have a twin.
     size: cells along a block's side. The list is emptied, which frees memory on the way.
@@ -88,7 +89,7 @@ def sew(patches: list[Patch], size: int) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(faces), FACES_AT_A_TIME):
         some = slice(start, start + FACES_AT_A_TIME)
         faces[some] = number[faces[some]]
-    return vertices[kept], faces
+    return vertices[kept], faces, edges[kept]
 
 
 def _concatenate(patches) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ Lengths are in the unit frame. igr/refinement/orientation.py has the normals aft
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from helper import UserError, log
@@ -57,39 +58,58 @@ def estimated(measured: Measurements) -> Estimate:
 
     Raises UserError where the points span no size.
     """
-    tree = measured.tree
-
-    def judged(sides: np.ndarray, scattered: bool, most: float, report: str) -> Estimate:
-        found = of_quadrics(tree, sides, quadric_size(measured, scattered))
-        agree = sides_agree(tree, found, MIXED_SCATTERED if scattered else most)
-        return Estimate(found.astype(np.float32), agree, report)
-
-    sheets = Sheets.of(tree, min(quadric_size(measured, measured.scattered), PLANE))
+    of_sides = functools.partial(judged, measured)
+    sheets = sheets_of(measured)
     view = sheets.view(measured)
     if view is not None:
         toward = " ".join(f"{x:.2f}" for x in view)
-        estimate = judged(sheets.turned_to(view), measured.scattered, MIXED_SHEETS,
+        estimate = of_sides(sheets.turned_to(view), measured.scattered, MIXED_SHEETS,
                           f"all points face ({toward})")
         if estimate.agree:
             return estimate._replace(view=view)
     given = _outwards(measured)
     if given is not None:
-        estimate = judged(given, measured.scattered, MIXED_GIVEN, "by the file's normals")
+        estimate = of_sides(given, measured.scattered, MIXED_GIVEN, "by the file's normals")
         if estimate.agree:
             return estimate
     ways = [(iterations, True) for iterations in ITERATIONS]
     if not measured.scattered:
         ways = [(iterations, False) for iterations in ITERATIONS] + ways[:1]
     for iterations, scattered in ways:
-        sides = _by_winding(measured, iterations, scattered)
-        estimate = judged(sides, scattered, MIXED, "by winding numbers")
+        sides = by_winding(measured, iterations, scattered)
+        estimate = of_sides(sides, scattered, MIXED, "by winding numbers")
         if estimate.agree:
             return estimate
-        estimate = judged(sheets.turned_to(sides), scattered, MIXED_SHEETS,
+        estimate = of_sides(sheets.turned_to(sides), scattered, MIXED_SHEETS,
                           "by neighbours on each sheet")
         if estimate.agree:
             return estimate
     return estimate._replace(report="neighbours do not agree on them")
+
+
+def following(measured: Measurements, points: np.ndarray, normals: np.ndarray) -> Estimate:
+    """Normals of a measured cloud's points with the sides of others nearby: points (M, 3) of the
+    same surface with unit normals (M, 3). Where neighbours do not agree on the sides of the nearest
+    ones, each sheet takes those of most of its points."""
+    sides = _sides_nearby(measured.tree.data, points, normals)
+    estimate = judged(measured, sides, measured.scattered, MIXED, "as the nearest")
+    if estimate.agree:
+        return estimate
+    return judged(measured, sheets_of(measured).turned_to(sides), measured.scattered,
+                  MIXED_SHEETS, "by neighbours on each sheet")
+
+
+def judged(measured: Measurements, sides: np.ndarray, scattered: bool, most: float,
+           report: str) -> Estimate:
+    """The normals of quadrics on the sides of vectors (N, 3), and whether neighbours agree."""
+    found = of_quadrics(measured.tree, sides, quadric_size(measured, scattered))
+    agree = sides_agree(measured.tree, found, MIXED_SCATTERED if scattered else most)
+    return Estimate(found.astype(np.float32), agree, report)
+
+
+def sheets_of(measured: Measurements) -> Sheets:
+    """The sheets of a measured cloud's points."""
+    return Sheets.of(measured.tree, min(quadric_size(measured, measured.scattered), PLANE))
 
 
 def _outwards(measured: Measurements) -> np.ndarray | None:
@@ -114,7 +134,7 @@ def quadric_size(measured: Measurements, scattered: bool) -> int:
     return int(np.clip(QUADRIC + wider, *SMOOTHED))
 
 
-def _by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.ndarray:
+def by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.ndarray:
     """Rough unit normals (N, 3) with the sides that winding numbers tell. The more points scatter,
     the wider are the widths."""
     from igr.pointcloud import winding  # here: numba takes its time
@@ -124,9 +144,15 @@ def _by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.
     rough = winding.normals_of(first, winding.widths(iterations, measured.spacing, scatter))
     if len(first) == measured.tree.n:
         return rough
-    distance, index = neighbours.search(neighbours.tree_of(first), measured.tree.data, FOLLOWED)
+    return _sides_nearby(measured.tree.data, first, rough)
+
+
+def _sides_nearby(places: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Unit vectors (N, 3) at places (N, 3): the mean of the normals (M, 3) of the nearest of points
+    (M, 3), M >= FOLLOWED."""
+    distance, index = neighbours.search(neighbours.tree_of(points), places, FOLLOWED)
     weight = 1 / np.maximum(distance, TINY)
-    return unit_vectors(np.einsum("nk,nki->ni", weight, rough[index]))
+    return unit_vectors(np.einsum("nk,nki->ni", weight, normals[index]))
 
 
 def sides_agree(tree: cKDTree, normals: np.ndarray, most: float = MIXED) -> bool:

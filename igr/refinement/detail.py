@@ -20,7 +20,7 @@ Outliers are left out, softly, see projection.py. All lengths are in the unit fr
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from igr.backend import threads
 from igr.backend.progress import Watch
@@ -202,22 +202,17 @@ def boosted(samples: Samples, rounds: tuple):
 # ------------------------------------------------------------------------------------ the detail
 
 
-class Detail:
-    """Heights over the network's surface, and a report on how they were made."""
+class Heights(NamedTuple):
+    """Smoothed heights at samples of a surface, to interpolate between."""
 
-    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report):
-        """samples: of the heights, in tree order; rounds: of fits (number of neighbours, degree)
-        that smooth them."""
-        self.field = field
-        self.report = report
-        if report.rounds:
-            sums, rest, self.spacing = boosted(samples, rounds)
-            self.samples = samples._replace(heights=sums)
-            self.rest = samples._replace(heights=rest)
+    samples: Samples
+    rest: np.ndarray  # (N,), what the interpolation leaves at the samples
+    spacing: np.ndarray  # (N,), the distance of each sample to the neighbour of number SPACING
 
-    def heights(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    def at(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         """Heights (M,) over points (M, 3) of the surface with unit normals (M, 3)."""
-        heights = np.zeros(len(points))
+        heights = np.empty(len(points))
+        rest = self.samples._replace(heights=self.rest)
 
         def interpolate(block: slice) -> None:
             places = points[block], normals[block]
@@ -226,12 +221,29 @@ class Detail:
             t = np.clip((FADE[1] - far) / (FADE[1] - FADE[0]), 0, 1)
             fade = t * t * (3 - 2 * t)
             height = self.samples.fit_to(near, *places, *INTERPOLATION)
-            height += self.rest.fit_to(near, *places, *REST)
+            height += rest.fit_to(near, *places, *REST)
             heights[block] = fade * np.nan_to_num(height, nan=0.0)
 
-        if self.report.rounds:
-            threads.map_each(interpolate, neighbours.blocks(len(points), BLOCK))
+        threads.map_each(interpolate, neighbours.blocks(len(points), BLOCK))
         return heights
+
+
+class Detail:
+    """Heights over the network's surface, and a report on how they were made."""
+
+    def __init__(self, field: Field, samples: Samples, rounds: tuple, report: Report):
+        """samples: of the heights, in tree order; rounds: of fits (number of neighbours, degree)
+        that smooth them."""
+        self.field = field
+        self.report = report
+        self.fitted: Heights | None = None  # None: no round was taken
+        if report.rounds:
+            sums, rest, spacing = boosted(samples, rounds)
+            self.fitted = Heights(samples._replace(heights=sums), rest, spacing)
+
+    def heights(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Heights (M,) over points (M, 3) of the surface with unit normals (M, 3)."""
+        return self.fitted.at(points, normals) if self.fitted else np.zeros(len(points))
 
     def move(self, points: np.ndarray, level: float = 0.0) -> np.ndarray:
         """Vertices (M, 3) of a mesh of {f = level}, moved to the surface with detail: one Newton
@@ -240,20 +252,24 @@ class Detail:
         moved = np.empty((len(points), 3))
         watch = Watch("moving vertices", len(points))
         for block in neighbours.blocks(len(points), MOVED):
-            moved[block] = self._moved(points[block], level)
+            moved[block] = moved_by(self.field, self.heights, points[block], level)
             watch.done(block.stop - block.start)
         return moved
 
-    def _moved(self, points: np.ndarray, level: float) -> np.ndarray:
-        f, gradient = self.field(points)
-        gradient = gradient.astype(np.float64)
-        feet = points - newton_step(f, gradient)
-        normals = unit_vectors(gradient)
-        known = np.isfinite(feet).all(axis=1)
-        moved = np.array(points, np.float64)
-        heights = self.heights(feet[known], normals[known])
-        moved[known] += heights[:, None] * normals[known] - newton_step(f - level, gradient)[known]
-        return moved
+
+def moved_by(field: Field, heights: Callable[[np.ndarray, np.ndarray], np.ndarray],
+             points: np.ndarray, level: float = 0.0) -> np.ndarray:
+    """Detail.move() of at most MOVED vertices (M, 3). heights: over feet (M, 3) of them on
+    {f = 0} with unit normals (M, 3)."""
+    f, gradient = field(points)
+    gradient = gradient.astype(np.float64)
+    feet = points - newton_step(f, gradient)
+    normals = unit_vectors(gradient)
+    known = np.isfinite(feet).all(axis=1)
+    moved = np.array(points, np.float64)
+    height = heights(feet[known], normals[known])
+    moved[known] += height[:, None] * normals[known] - newton_step(f - level, gradient)[known]
+    return moved
 
 
 def fit(field: Field, points: np.ndarray, rounds: int | None = None,
