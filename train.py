@@ -49,7 +49,8 @@ class Settings:
 
     batch_size: int | None = flag(
         None, "-b", type=number(int, 1),
-        help=f"surface points per step; default: {schedule.BATCH}, without normals half of that")
+        help=f"surface points per step; default: {schedule.BATCH}, without normals "
+        f"{schedule.BLIND_BATCH}")
     uniform: int | None = flag(
         None, type=number(int, 1), metavar="N",
         help="points per step anywhere in the cube of free space; default: an eighth of -b, as "
@@ -68,7 +69,8 @@ class Settings:
         "-te and -ti: by --quality")
     quality: str = flag(
         "normal", choices=list(schedule.STEPS), alternatives="preset",
-        help=f"--max-iter {LENGTHS}; of scattered points {SCATTERED}")
+        help=f"--max-iter {LENGTHS}; of scattered points {SCATTERED}; without normals always "
+        f"{schedule.BLIND_STEPS['normal']} steps, a draft {schedule.BLIND_STEPS['draft']}")
     solver: str = flag(
         "muon", choices=["muon", "adam"],
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
@@ -106,7 +108,7 @@ class Settings:
     dims: int | None = flag(
         None, type=number(int, 8),
         help=f"width of the network; the paper has 512; default: {schedule.DIMS['normal']}, for "
-        f"--quality fine {schedule.DIMS['fine']}")
+        f"--quality fine, and without normals, {schedule.BLIND_DIMS}")
     knn: int = flag(
         10, "-k", type=number(int, 1),
         help="samples near the surface spread by the distance to the k-th nearest neighbour; the "

@@ -20,11 +20,11 @@ from igr.scene import meshing, sides
 from igr.scene.blend import Blend, Member
 from igr.scene.meshing import CellDetail
 from igr.scene.plan import Cell, Folder, Plan
+from igr.training import schedule
 
 import numpy as np
 
 RECIPE = 1  # grows with a change of what the jobs compute
-SCATTERED_TAU, EXACT_TAU, TOLERANCE = 1.0, 0.3, 0.3  # as train.py has them for estimated normals
 SIDES, TRAIN, DETAIL, MESH = KINDS = ("sides", "train", "detail", "mesh")
 
 
@@ -105,8 +105,8 @@ def _train(order: Order, plan: Plan, tools: Tools) -> dict[str, Any]:
     with helper.replacing(path) as temporary:
         np.save(temporary, np.concatenate([cloud.points, cloud.normals], axis=1))
     flags = {"with_normals": True, "trust_normals": True, "threads": 1, "quiet": True,
-             "tau": SCATTERED_TAU if cloud.scattered else EXACT_TAU,
-             "tolerance": TOLERANCE if cloud.noisy else 0.0,
+             "tau": schedule.TAU if cloud.scattered else schedule.EXACT_TAU,
+             "tolerance": schedule.TOLERANCE if cloud.noisy else 0.0,
              **{name: plan.settings[name] for name in ("quality", "train_iter", "dims", "context")}}
     wanted = {"fingerprint": order.fingerprint(plan), **flags}
     same = begun.exists() and json.loads(begun.read_text()) == wanted

@@ -17,8 +17,10 @@ import numpy as np
 
 STEPS = {"draft": 1_000, "normal": 3_000, "fine": 20_000}  # at most
 SCATTERED_STEPS = {"draft": 800, "normal": 1_000, "fine": 3_000}  # of scattered points, at most
+BLIND_STEPS = {"draft": 1_000, "normal": 4_000, "fine": 20_000}  # where the sides are not known
 DIMS = {"draft": 96, "normal": 96, "fine": 128}
-BATCH = 1024  # half of it where the network has to find the sides
+BLIND_DIMS = 128
+BATCH, BLIND_BATCH = 1024, 512
 FREE = 8  # points of the batch for one of free space, where the sides are known
 ENOUGH = {"draft": 0.1, "normal": 0.1, "fine": 0.0}  # see settling.reason_to_end
 OPENING = 0.5  # share of the run during which the frequencies open,
@@ -58,8 +60,9 @@ def choose(settings: Any, cloud: Any) -> dict[str, Any]:
     measured = cloud.measured
     noisy = measured.scatter > NOISY * measured.spacing
     sides_known = bool(settings.winding or settings.with_normals)
-    batch = settings.batch_size or (BATCH if sides_known else BATCH // 2)
-    longest = (SCATTERED_STEPS if measured.scattered else STEPS)[settings.quality]
+    batch = settings.batch_size or (BATCH if sides_known else BLIND_BATCH)
+    by_quality = SCATTERED_STEPS if measured.scattered else STEPS
+    longest = (by_quality if sides_known else BLIND_STEPS)[settings.quality]
     length = {}
     if not (settings.train_iter or settings.train_epoch or settings.max_iter):
         length = {"max_iter" if sides_known else "train_iter": longest}
@@ -72,7 +75,7 @@ def choose(settings: Any, cloud: Any) -> dict[str, Any]:
         "uniform": free,
         "near": settings.uniform or free,
         **length,
-        "dims": DIMS[settings.quality],
+        "dims": DIMS[settings.quality] if sides_known else BLIND_DIMS,
         "tau": EXACT_TAU if settings.winding and not measured.scattered else TAU,
         "tolerance": TOLERANCE if settings.winding and noisy else 0.0,
         "frequencies": 0 if noisy else frequencies_for(measured.spacing),
