@@ -2,8 +2,8 @@
 
     python train.py -d 1 -f demo/knot_pcd.ply -m demo/knot
 
-writes demo/knot/param_NNNNN.h5 (N: epoch), log.jsonl and nnabla's monitor series. -te (epochs) or
--ti (steps) sets the length of the run, over which the rate decays. infer.py makes a mesh of a
+writes demo/knot/param_NNNNN.h5 (N: epoch), log.jsonl and nnabla's monitor series. The run ends when
+its surface settles; -te (epochs) or -ti (steps) sets its length instead. infer.py makes a mesh of a
 checkpoint. A run that was stopped, in whatever way, is continued by
 
     python train.py --resume -m demo/knot
@@ -88,7 +88,7 @@ class Settings:
     frequencies: int | None = flag(
         None, type=number(int, 0, 12), metavar="K",
         help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
-        "first half of the run; 0: the paper's network; default: as many as the points resolve, "
+        f"first {schedule.OPENED} steps, at most half of the run; 0: the paper's network; default: as many as the points resolve, "
         "at most 8, and 0 for noisy points")
     tau: float | None = flag(
         None, type=number(float, 0, MOST_WEIGHT),
