@@ -88,8 +88,8 @@ class Settings:
     frequencies: int | None = flag(
         None, type=number(int, 0, 12), metavar="K",
         help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
-        f"first {schedule.OPENED} steps, at most half of the run; 0: the paper's network; default: as many as the points resolve, "
-        "at most 8, and 0 for noisy points")
+        f"first {schedule.OPENED} steps, at most half of the run; 0: the paper's network; default: "
+        "as many as the points resolve, at most 8, and 0 for noisy points")
     tau: float | None = flag(
         None, type=number(float, 0, MOST_WEIGHT),
         help=f"weight of the normals term; default: {schedule.TAU:g}, for estimated normals "
