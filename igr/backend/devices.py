@@ -69,12 +69,11 @@ def shorten_imports() -> None:
     A module without a path has no parts beside those that are named, so others are still imported
     from their own place, and once.
     """
-    import nnabla
     import nnabla_ext.cpu
 
     inside = types.ModuleType("nnabla.nnabla_ext")
     inside.cpu = nnabla_ext.cpu
-    sys.modules.update({"nnabla.nnabla": nnabla, "nnabla.nnabla_ext": inside,
+    sys.modules.update({"nnabla.nnabla": None, "nnabla.nnabla_ext": inside,
                         "nnabla.nnabla_ext.cpu": nnabla_ext.cpu})
 
 
