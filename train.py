@@ -65,8 +65,8 @@ class Settings:
         help="steps to train, instead of -te; default: until the surface settles")
     max_iter: int | None = flag(
         None, type=number(int, 1), metavar="N",
-        help="steps to train at most, where the surface does not settle before; default, without "
-        "-te and -ti: by --quality")
+        help="steps to train at most, where the surface does not settle before, instead of -te "
+        "and -ti; default: by --quality")
     quality: str = flag(
         "normal", choices=list(schedule.STEPS), alternatives="preset",
         help=f"--max-iter {LENGTHS}; of scattered points {SCATTERED}; without normals always "
@@ -303,8 +303,9 @@ def plan_of(start: Start, points: int) -> Plan:
     """Plan the steps for a number of training points."""
     settings, options = start.settings, start.options
     per_epoch = max(1, points // settings.batch_size)
-    steps = settings.train_iter or settings.max_iter or settings.train_epoch * per_epoch
-    settles = bool(settings.max_iter) and not settings.train_iter
+    fixed = settings.train_iter or (settings.train_epoch or 0) * per_epoch
+    steps = fixed or settings.max_iter
+    settles = not fixed and settings.decay != "halving"  # whose rate does not fall to an end
     enough = schedule.ENOUGH[settings.quality] if settles else None
     opening = schedule.opening_of(steps, settles)
     # a long epoch does not put off a checkpoint, a short run has few

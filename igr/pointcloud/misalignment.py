@@ -40,6 +40,7 @@ class Surface(NamedTuple):
     normals: np.ndarray  # (M, 3), unit
     counts: np.ndarray  # (M,), points that each one stands for
     gap: float  # the median distance of the tree's points to the nearest other one
+    spacing: float  # the same of the scan's own points
 
     @classmethod
     def of(cls, scan: Geometry) -> Surface:
@@ -49,11 +50,11 @@ class Surface(NamedTuple):
         gap = neighbours.nearest_gap(tree)
         side = AVERAGED * noise.scatter(tree)
         if side <= gap:
-            return cls(tree, scan.normals, np.ones(tree.n), gap)
+            return cls(tree, scan.normals, np.ones(tree.n), gap, gap)
         cube = neighbours.cubes(scan.points, side, scan.normals)
         tree = neighbours.tree_of(neighbours.group_means(scan.points, cube))
         normals = unit_vectors(neighbours.group_means(scan.normals, cube))
-        return cls(tree, normals, np.bincount(cube), neighbours.nearest_gap(tree))
+        return cls(tree, normals, np.bincount(cube), neighbours.nearest_gap(tree), gap)
 
     def heights(self, scan: Geometry) -> np.ndarray:
         """The signed heights (N,) of points with unit normals over the planes of the nearest ones
@@ -82,8 +83,8 @@ class Overlaps(NamedTuple):
 
     @classmethod
     def of(cls, scans: list[Geometry]) -> Overlaps:
-        gaps = [neighbours.nearest_gap(neighbours.tree_of(scan.points)) for scan in scans]
-        return cls(scans, [Surface.of(scan) for scan in scans], float(np.median(gaps)))
+        surfaces = [Surface.of(scan) for scan in scans]
+        return cls(scans, surfaces, float(np.median([surface.spacing for surface in surfaces])))
 
     def over_others(self, i: int) -> np.ndarray:
         """The heights (N,) of the points of scan i over the mean of all scans, which is where they

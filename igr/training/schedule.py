@@ -67,7 +67,7 @@ def choose(settings: Any, cloud: Any) -> dict[str, Any]:
     if not (settings.train_iter or settings.train_epoch or settings.max_iter):
         length = {"max_iter" if sides_known else "train_iter": longest}
     per_epoch = max(1, len(cloud.points) // batch)
-    steps = (settings.train_iter or settings.max_iter or (settings.train_epoch or 0) * per_epoch
+    steps = (settings.train_iter or (settings.train_epoch or 0) * per_epoch or settings.max_iter
              or longest)
     free = max(1, batch // FREE) if sides_known else batch
     chosen = {
