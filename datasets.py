@@ -32,7 +32,8 @@ import numpy as np
 FARTHEST = 1e6  # unit frame; beyond it searches for neighbours may find none
 MOST = 1_000_000  # points of a cloud that a training sees: the shape that a network of some 100,000
 # weights can learn is known from fewer
-TEST_RATE = 0.25  # of the points are held out
+HELD_OUT = 2_500  # points to hold out, but
+TEST_RATES = 0.05, 0.25  # of all at least and at most
 FEWEST_HELD_OUT = 100  # points that decide on the detail; with fewer it takes some of its own
 
 # ------------------------------------------------------------------------------- for the training
@@ -60,7 +61,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool, seed
     training and test part, and measure the first.
 
     knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out;
-        None: TEST_RATE, or 0 of fewer than noise.FEW points; trust_normals: take the file's
+        None: default_test_rate(); trust_normals: take the file's
         normals, of length 1, unchecked.
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
@@ -76,7 +77,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool, seed
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if test_rate is None:
-        test_rate = TEST_RATE if len(pts_unit) >= noise.FEW else 0.0
+        test_rate = default_test_rate(len(pts_unit))
     test, train = split(len(pts_unit), test_rate, seed)
     unseen = np.zeros(len(pts_unit), bool)
     unseen[test] = True
@@ -104,6 +105,13 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool, seed
     checks.warn([*doubts, *checks.strays(sigma)], path)
     return PointCloud(points, normals, sigma, pts_unit[test], frame, test_rate, whole, unseen,
                       helper.sha256_of_file(path), measured)
+
+
+def default_test_rate(n: int) -> float:
+    """The share of n points that is held out: enough to judge a surface by, and of few points none,
+    as each of them tells something of its own."""
+    least, most = TEST_RATES
+    return min(most, max(least, HELD_OUT / n)) if n >= noise.FEW else 0.0
 
 
 def given_normals(cloud: Geometry, index: np.ndarray) -> np.ndarray | None:

@@ -119,7 +119,8 @@ class Settings:
     test_rate: float | None = flag(
         None, "-tr", type=number(float, 0, below=1),
         help="share of the points that is held out for evaluation; default: "
-        f"{datasets.TEST_RATE:g}, of fewer than {noise.FEW} points 0")
+        f"{datasets.HELD_OUT} points, but from {datasets.TEST_RATES[0]:g} to "
+        f"{datasets.TEST_RATES[1]:g}, of fewer than {noise.FEW} points 0")
     seed: int = flag(0, type=number(int, 0),
                      help="of the weights, the split, the order and the samples")
 

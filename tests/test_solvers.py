@@ -8,6 +8,7 @@ import nnabla as nn
 import nnabla.solvers as S
 import numpy as np
 import pytest
+import scipy.optimize
 
 
 def variable(array):
@@ -36,13 +37,32 @@ def test_adam_steps_as_nnablas(rng):
 
 
 def orthogonal(matrix):
-    """About U V^T (in, out) of a matrix U s V^T (in, out), by the quintic iteration."""
-    a, b, c = solvers.QUINTIC
+    """About U V^T (in, out) of a matrix U s V^T (in, out), by the quintics."""
     X = matrix / np.linalg.norm(matrix)
-    for _ in range(5):
+    for a, b, c in solvers.QUINTICS.tolist():
         A = X @ X.T
         X = a * X + (b * A + c * A @ A) @ X
     return X
+
+
+def nearest_to_1(low, high):
+    """(a, b, c) of the a x + b x^3 + c x^5 nearest to 1 for x in [low, high] in the maximum norm,
+    and how near."""
+    x = np.geomspace(low, high, 4000)[:, None]
+    powers, ones = x ** [[1, 3, 5]], np.ones_like(x)
+    rows = np.block([[powers, -ones], [-powers, -ones]])
+    found = scipy.optimize.linprog([0, 0, 0, 1], rows, np.concatenate([ones, -ones]),
+                                   bounds=[(None, None)] * 4)
+    return found.x[:3], found.x[3]
+
+
+def test_each_quintic_is_the_nearest_to_1_where_those_before_it_left_the_values():
+    low, high = 0.003, 1
+    for quintic in solvers.QUINTICS:
+        best, away = nearest_to_1(low, high)
+        np.testing.assert_allclose(quintic, best, rtol=2e-3)
+        low, high = 1 - away, 1 + away
+    assert away < 0.2
 
 
 @pytest.mark.parametrize("layer, shape", [(1, (24, 24)), (3, (24, 21)), (4, (36, 24))])

@@ -7,9 +7,11 @@ Muon steps a hidden matrix W (in, out) with gradient G along its momentum, ortho
 
 so the small directions of a step count as much as the large ones. The factor gives a step
 the root mean square of Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so one rate serves both.
-U V^T comes from five steps of the quintic Newton-Schulz iteration, which moves all singular
-values to between 0.7 and 1.2 with three matrix products each and no decomposition. All other
-parameters (biases, the first and the last layer) step as Adam does.
+U V^T comes from four polynomials X <- (a I + b A + c A^2) X, A = X X^T, three matrix products each
+and no decomposition. Each is the odd quintic nearest to 1, in the maximum norm, where the one
+before has left the singular values (Polar Express, Amsel et al. 2025, arXiv 2505.16932): together
+they move all of them between 0.003 and 1 to between 0.8 and 1.2. All other parameters (biases, the
+first and the last layer) step as Adam does.
 
 Each solver is used as nnabla's are: set_parameters, then set_learning_rate, zero_grad and update at
 each step. The arrays of state_of() go into a run's state file; their names are the file's format.
@@ -30,8 +32,10 @@ import numpy as np
 from numpy import float32 as f4
 
 MU = 0.98  # decay of the momentum: 0.95 is Muon's usual, see results/study.md
-ITERATIONS = 5  # of Newton and Schulz
-QUINTIC = 3.4445, -4.7750, 2.0315  # a x + b x^3 + c x^5, Jordan's coefficients
+# (a, b, c) of a x + b x^3 + c x^5, for singular values of 0.003 to 1; tests/test_solvers.py finds
+# them again by linear programming
+QUINTICS = np.array([[8.3837, -24.7659, 18.3571], [4.0434, -3.0114, 0.5695],
+                     [3.5056, -2.6267, 0.5257], [2.4901, -1.8343, 0.4368]], f4)
 STEP = 0.2  # root mean square of a step of rate 1, as Adam's
 
 
@@ -169,8 +173,9 @@ class _Muon(abc.ABC):
 
 
 @threads.compiled(fastmath={"contract"}, error_model="numpy")
-def _muon(p, g, m, X, A, B, BX, mu, size, a, b, c, iterations):
-    """Step p (in, out) along its momentum m, with the gradient g; size: the step's singular values.
+def _muon(p, g, m, X, A, B, BX, mu, size, quintics):
+    """Step p (in, out) along its momentum m, with the gradient g; size: the step's singular values;
+    quintics (K, 3).
 
     X and BX (the lesser of in and out, the greater), A and B (lesser, lesser): work space. A matrix
     and its transpose have transposed steps, and the smaller square costs less.
@@ -187,7 +192,8 @@ def _muon(p, g, m, X, A, B, BX, mu, size, a, b, c, iterations):
             else:
                 X[i, j] = s
     X *= f4(1 / (np.sqrt(squares) + 1e-12))
-    for _ in range(iterations):
+    for k in range(len(quintics)):
+        a, b, c = quintics[k]
         np.dot(X, X.T, A)
         np.dot(A, A, B)
         for i in range(len(A)):
@@ -225,8 +231,7 @@ class KernelMuon(_Muon):
         for name in names:
             p = self.hidden[name]
             size = f4(self.rate * STEP * max(p.shape) ** 0.5)
-            _muon(p.d, p.g, self.momentum[name], *self.work[name], f4(MU), size,
-                  *(f4(x) for x in QUINTIC), ITERATIONS)
+            _muon(p.d, p.g, self.momentum[name], *self.work[name], f4(MU), size, QUINTICS)
 
 
 def _work_space(shape: tuple) -> tuple:
@@ -289,11 +294,10 @@ def _padded_gradient(parameter: nn.Variable, width: int) -> nn.Variable:
 
 def _orthogonal_graph(X: nn.Variable) -> nn.Variable:
     """About U V^T of each matrix U s V^T of X (matrices, width, width), by nnabla's functions."""
-    a, b, c = QUINTIC
     X = X / (reductions.matrix_norms(X) + 1e-12)
     identity = np.broadcast_to(np.eye(X.shape[-1], dtype=np.float32), X.shape)
-    bI = nn.Variable.from_numpy_array(b * identity)  # one function less than b A + c A A
-    for _ in range(ITERATIONS):
+    for a, b, c in QUINTICS.tolist():
+        bI = nn.Variable.from_numpy_array(b * identity)  # one function less than b A + c A A
         A = F.batch_matmul(X, X, transpose_b=True)
         X = a * X + F.batch_matmul(F.batch_matmul(A, c * A + bI), X)
     return X
@@ -303,7 +307,7 @@ def compile_all() -> None:
     """Compile the steps of both solvers now."""
     _adam(*[tuple(np.zeros((16, 1), f4))] * 4, 0, 1, f4(0), f4(0), f4(0), f4(1))
     p, g, m = np.ones((3, 8, 8), f4)
-    _muon(p, g, m, *_work_space((8, 8)), *[f4(0)] * 5, ITERATIONS)
+    _muon(p, g, m, *_work_space((8, 8)), f4(0), f4(0), QUINTICS)
 
 
 # ------------------------------------------------------------------------------- state of a solver
