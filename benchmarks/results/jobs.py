@@ -89,7 +89,7 @@ class Job(NamedTuple):
             program, *flags = step.split()
             if program == "poisson":
                 flags += settings.PEER_CASE_FLAGS.get(self.case, "").split()
-            key = [settings.RECIPE, self.info["cloud_sha256"], steps[: i + 1], flags]
+            key = [settings.NORMALS, self.info["cloud_sha256"], steps[: i + 1], flags]
             key = helper.fingerprint(repr(key))
             output = self.folder / f"{self.case}-{program}-{key[:8]}.ply"
             output = self.mesh if i == len(steps) - 1 else output
@@ -195,7 +195,7 @@ def jobs(shape: Shape, only, clouds: dict, topology, folder: Path, reference: Pa
     reference's, None for a cloud.
     """
     for case in shape.cases:
-        methods = settings.SCAN_METHODS if case in SCANS else shape.methods
+        methods = (*settings.SCAN_METHODS, *SEEDS[1:]) if case in SCANS else shape.methods
         methods = [m for m in methods if case in shape.seeded or m not in SEEDS[1:]]
         methods = [m for m in methods if case in CASES_OF.get(m, shape.cases)]
         if case == "clean" and topology and "upstream" in shape.protocols:

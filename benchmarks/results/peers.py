@@ -8,8 +8,10 @@
                         planes; the cloud's own normals are not used
     poisson-winding     the same with winding-number normals (igr/pointcloud/winding.py)
     poisson-meshlab     with the cloud's normals, by MeshLab (requirements-peers.txt)
-    apss                algebraic point set surfaces (Guennebaud and Gross 2007) with the cloud's
-                        normals, by MeshLab
+    apss, rimls         algebraic point set surfaces (Guennebaud and Gross 2007) and robust implicit
+                        moving least squares (Oeztireli et al. 2009) with the cloud's normals, by
+                        MeshLab
+    advancing-front     Cohen-Steiner and Da 2004 on the points alone, by CGAL
     ball-pivoting       Bernardini et al. 1999 with estimated normals, radii 1, 2 and 4 mean
                         spacings; it only connects the points, so it shows the least distance to
                         expect
@@ -20,6 +22,7 @@ Nothing is trimmed, smoothed or filled afterwards.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 
 import helper
@@ -29,12 +32,12 @@ from igr.geometry.frames import Geometry
 
 import numpy as np
 
-PEERS = ("poisson", "poisson-estimated", "poisson-winding", "poisson-meshlab", "apss",
-         "ball-pivoting")
-NEED_NORMALS = ("poisson", "poisson-meshlab", "apss")
+PEERS = ("poisson", "poisson-estimated", "poisson-winding", "poisson-meshlab", "apss", "rimls",
+         "advancing-front", "ball-pivoting")
+NEED_NORMALS = ("poisson", "poisson-meshlab", "apss", "rimls")
 NEIGHBOURS = 30
 RADII = (1, 2, 4)  # of the balls, in mean distances to the nearest neighbour
-APSS = {"filterscale": 2, "resolution": 512}
+RESOLUTION = 512  # cells along the longest side, of apss and rimls
 
 
 def to_open3d(cloud: Geometry):
@@ -66,13 +69,30 @@ def ball_pivoting(cloud):
         cloud, o3d.utility.DoubleVector(spacing * np.array(RADII)))
 
 
+def imported(name: str):
+    """Import a module of requirements-peers.txt. Raises UserError where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{name} cannot be imported ({error}); type {sys.executable} -m pip "
+                        "install -r benchmarks/requirements-peers.txt") from None
+
+
+def advancing_front(points: np.ndarray) -> Geometry:
+    """Connect points (N, 3) by CGAL's advancing front. Raises UserError where CGAL is missing."""
+    kernel, sets, front = (imported(f"CGAL.CGAL_{name}") for name in (
+        "Kernel", "Point_set_3", "Advancing_front_surface_reconstruction"))
+    cloud = sets.Point_set_3()
+    for point in points.tolist():
+        cloud.insert(kernel.Point_3(*point))
+    corners = []
+    front.advancing_front_surface_reconstruction(cloud, corners)
+    return Geometry(points, None, np.reshape(corners, (-1, 3)).astype(np.int64))
+
+
 def by_meshlab(name: str, cloud: Geometry, **parameters) -> Geometry:
     """Reconstruct a mesh by a filter of MeshLab. Raises UserError where pymeshlab is missing."""
-    try:
-        import pymeshlab
-    except ImportError as error:
-        raise UserError(f"pymeshlab cannot be imported ({error}); type {sys.executable} -m pip "
-                        "install -r benchmarks/requirements-peers.txt") from None
+    pymeshlab = imported("pymeshlab")
     shapes = pymeshlab.MeshSet(verbose=False)
     shapes.add_mesh(pymeshlab.Mesh(vertex_matrix=cloud.points, v_normals_matrix=cloud.normals))
     shapes.apply_filter(name, **parameters)
@@ -89,8 +109,11 @@ def reconstruct(args: argparse.Namespace, cloud: Geometry) -> Geometry:
     if peer == "poisson-meshlab":
         return by_meshlab("generate_surface_reconstruction_screened_poisson", cloud, threads=1,
                           depth=args.depth, samplespernode=args.samples_per_node)
-    if peer == "apss":
-        return by_meshlab("generate_marching_cubes_apss", cloud, **APSS)
+    if peer in ("apss", "rimls"):
+        return by_meshlab(f"generate_marching_cubes_{peer}", cloud, filterscale=args.filter_scale,
+                          resolution=RESOLUTION)
+    if peer == "advancing-front":
+        return advancing_front(cloud.points)
     if peer == "poisson-winding":
         from igr.pointcloud import winding  # here: numba takes memory, which is measured
 
@@ -118,6 +141,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--samples-per-node", type=helper.number(float, above=0), default=1.5,
                         help="points in a cell of the octree at least, for poisson-meshlab; 15 to "
                         "20 for noise")
+    parser.add_argument("--filter-scale", type=helper.number(float, above=0), default=2,
+                        help="of apss and rimls: the width of their weights in local spacings")
     return parser.parse_args(argv)
 
 

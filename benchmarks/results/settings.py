@@ -8,6 +8,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 
 RECIPE = 14  # raise it when train.py gives other weights for the same flags: ours is made again
+NORMALS = 13  # as RECIPE, of the normals that rivals share with ours
 # flags of train.py in addition to its defaults; one thread, so that two shapes can run at a time
 OURS = {"ours": "--threads 1", "ours-network": "--threads 1",  # the same training
         "ours-sides": "--threads 1",  # on the cloud with its normals, which tell the sides
@@ -41,9 +42,10 @@ COURSE_GRID = 512
 # the steps of a rival that takes several: programs of steps.py and peers.py with their flags
 STEPS = {"poisson-same": ("normals", "poisson"),
          "poisson-meshlab-scan": ("normals", "poisson-meshlab --samples-per-node 15"),
-         "apss": ("normals", "apss"),
+         "apss": ("normals", "apss"), "rimls": ("normals", "rimls"),
          "detail-over-poisson": ("normals", "poisson", "detail")}
-ONE_STEP = ("poisson-estimated", "poisson", "poisson-winding", "poisson-meshlab", "ball-pivoting")
+ONE_STEP = ("poisson-estimated", "poisson", "poisson-winding", "poisson-meshlab", "ball-pivoting",
+            "advancing-front")
 PEERS = (*ONE_STEP, *STEPS)
 NEED_NORMALS = ("ours-sides", "ours-normals", "poisson", "poisson-meshlab")
 
@@ -54,7 +56,7 @@ class Shape(NamedTuple):
     files: tuple = ()  # its reference below a folder of DATA, the first found; (): built-in
     cases: tuple = ("clean",)
     methods: tuple = ("ours", "ours-network", "poisson-estimated", "poisson", "poisson-winding",
-                      "poisson-meshlab")
+                      "poisson-meshlab", "advancing-front", *STEPS)
     protocols: tuple = ("default",)  # of evaluate.py, for the clean case
     flags: str = ""  # more for train.py
     infer_flags: str = ""  # more for infer.py
@@ -75,19 +77,21 @@ ALL_CASES = ("clean", "noisy", "sparse", "holes", "slightly-noisy", "outliers",
 VIRTUAL_SCANS = ("light", "hand", "rough")
 SCANS = (*VIRTUAL_SCANS, "scan", "left-out")
 LEFT_OUT = 0.1  # share of a scan's points that no method is given, to measure the meshes against
-ALL_METHODS = ("ours", "ours-network", *ONE_STEP)
+ALL_METHODS = ("ours", "ours-network", *ONE_STEP, *STEPS)
+# of SCANS, for every shape
 SCAN_METHODS = ("ours", "ours-sides", "ours-normals", "poisson-same", "poisson",
-                "poisson-meshlab-scan", "apss", "detail-over-poisson")  # of SCANS, for every shape
+                "poisson-meshlab-scan", "apss", "rimls", "advancing-front", "detail-over-poisson")
 # the only cases of a method; others have all of a shape
 CASES_OF = {"ours-cleaned": ("outliers", "noisy-outliers"), "ours-sides": ("scan",),
-            "ours-normals": ("clean", "scan")}
+            "ours-normals": ("clean", "scan"), "poisson-same": SCANS,
+            "poisson-meshlab-scan": (*SCANS, "noisy", "slightly-noisy", "noisy-outliers")}
 UPSTREAM = ("default", "upstream")
 SCANS_HINT = "results/README.md says whose scan it is"
 SHAPES = {
     "bunny": Shape(("bunny/bun_zipper.ply", "bunny/reconstruction/bun_zipper.ply"),
                    (*ALL_CASES, *VIRTUAL_SCANS),
                    (*ALL_METHODS, "ours-normals", "ours-cleaned", *SEEDS[1:]), UPSTREAM,
-                   course=True, seeded=("clean", "noisy")),
+                   course=True, seeded=("clean", "noisy", "hand")),
     "knot": Shape((), ALL_CASES[:4], ALL_METHODS),
     "lucy": Shape(("lucy/lucy_vtk.ply", "lucy.ply"), cases=("clean", *VIRTUAL_SCANS),
                   methods=(*Shape().methods, "ours-normals", *SEEDS[1:]), protocols=UPSTREAM,
@@ -101,7 +105,8 @@ SHAPES = {
                    methods=(*Shape().methods, *SEEDS[1:]), protocols=UPSTREAM,
                    infer_flags="--trim auto", seeded=("clean",)),  # an open tube
     "rgb_dragon": Shape(("xyzrgb_dragon/xyzrgb_dragon_100k_euclid.ply", "xyzrgb_dragon.ply"),
-                        protocols=UPSTREAM),
+                        methods=(*Shape().methods, *SEEDS[1:]), protocols=UPSTREAM,
+                        seeded=("clean",)),
     "gargoyle": Shape(("srb/scans/gargoyle.ply", "deep_geometric_prior_data/scans/gargoyle.ply"),
                       cases=("clean", "left-out"), methods=ALL_METHODS,
                       protocols=("default", "srb"), up="-y",
@@ -111,7 +116,7 @@ SHAPES = {
     "sponge": Shape(),
     "letter": Shape(),
     "anchor": Shape(("scans/srb_anchor.ply",), ("scan",), protocols=("default", "srb"),
-                    hint=SCANS_HINT, truth="scans/srb_anchor_truth.off",
+                    hint=SCANS_HINT, seeded=("scan",), truth="scans/srb_anchor_truth.off",
                     pose="scans/srb_anchor_scan_to_truth.txt"),
     "dc": Shape(("scans/srb_dc.ply",), ("scan",), protocols=("default", "srb"), hint=SCANS_HINT,
                 truth="scans/srb_dc_truth.off", pose="scans/srb_dc_scan_to_truth.txt"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import re
 from typing import NamedTuple
 
-from benchmarks.results.settings import RECIPE, SCAN_METHODS, SCANS, SEEDS, STEPS
+from benchmarks.results.settings import RECIPE, SCAN_METHODS, SCANS, SEEDS
 import helper
 
 NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "ours, with normals",
@@ -22,6 +22,7 @@ NAMES = {"ours": "ours", "ours-network": "our network alone", "ours-normals": "o
          "poisson-meshlab": "MeshLab's Poisson, true normals",
          "poisson-same": "Poisson, the same normals as ours",
          "poisson-meshlab-scan": "MeshLab's Poisson for scans", "apss": "APSS",
+         "rimls": "RIMLS", "advancing-front": "advancing front",
          "detail-over-poisson": "our detail over Poisson",
          "ball-pivoting": "ball pivoting", "truth": "the truth itself"}
 # of SCANS: what is true of a scan's normals is that they are its own
@@ -227,7 +228,7 @@ def references(results: dict) -> str:
 
 def cases(results: dict) -> str:
     """All methods in each case but scans, for shapes with several; the least mean is bold."""
-    methods = [m for m in NAMES if m not in ("truth", *SEEDS[1:], *STEPS)]
+    methods = [m for m in NAMES if m not in ("truth", "poisson-same", *SEEDS[1:])]
     rows = []
     for name, result in results.items():
         there = [case for case in result["cases"] if case not in SCANS]
