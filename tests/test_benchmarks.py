@@ -66,7 +66,7 @@ def test_table_of_the_surfaces():
     row = {"shape": "lucy", "case": "clean", "flags": "--tau 1", "grid": 512,
            "training_seconds": 141.2, "network": {**found, "reference_to_surface": 1.5},
            "detail": found}
-    line = "| lucy | `--tau 1` | 512 | 1.500 / 0.337 | 0.360 / 0.337 | 1 | 0 | 141 | 12 |"
+    line = "| lucy | `--tau 1` | 512 | 1 | 1.500 / 0.337 | 0.360 / 0.337 | 1 | 0 | 141 | 12 |"
     assert surfaces.table([row]).splitlines()[-1] == line
     assert line in surfaces.render(page, [row])
 

@@ -4,7 +4,6 @@ import json
 import re
 
 from benchmarks.results import driver, tables
-from benchmarks.studies import study
 from conftest import ROOT
 import datasets
 from igr.geometry.frames import Frame
@@ -153,10 +152,3 @@ def test_functions_of_a_step():
     text = (ROOT / "benchmarks" / "README.md").read_text()
     assert f"a step's graph is {len(names)} nnabla functions" in text
     assert all(hasattr(nnabla.function, name) for name in names)
-
-
-def test_table_of_the_study():
-    """results/study.md shows the lines of benchmarks/studies/study.jsonl."""
-    rows, page = study.lines(), study.PAGE.read_text()
-    assert study.render(page, rows) == page
-    assert study.render(page, rows[1:]) != page

@@ -163,8 +163,7 @@ def measure_shape(name: str, work: Path, results: Path, only, cases=None) -> lis
                 failed.append(label)  # a peer may fail: that is a result
             helper.write_json(path, result)
         try:
-            if "clean" in shape.cases:
-                pictures.write(name, folder, reference, bool(about["topology"]), results, lock)
+            pictures.write(name, folder, reference, bool(about["topology"]), results, lock)
         except Failed as error:
             failed.append(f"{name}, picture")
             print(f"{name}, picture: {error}", flush=True)

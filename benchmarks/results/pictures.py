@@ -11,19 +11,23 @@ from benchmarks.results.jobs import newest_checkpoint
 from benchmarks.results.process import in_own_process, run_checked
 from benchmarks.results.settings import SHAPES
 
+PICTURED = ("clean", "hand", "scan", "left-out")  # cases
 
-def shape_commands(name: str, results: Path, cloud: Path, truth, mesh: Path) -> list:
-    """visualize.py's command lines, lists of words, for the pictures of the shape `name`.
 
-    results/<shape>.jpeg shows cloud, mesh and truth, results/<shape>_error.jpeg the distance of
-    the mesh to the truth. truth: path of the true mesh; None where the reference is a cloud: then
-    there is no second picture.
+def shape_commands(name: str, case: str, results: Path, folder: Path, truth) -> list:
+    """visualize.py's command lines, lists of words, for the pictures of a case of the shape `name`.
+
+    results/<shape>.jpeg, or <shape>_<case>.jpeg of another case than clean, shows cloud, mesh and
+    truth, results/<shape>_error.jpeg the distance of the clean cloud's mesh to the truth. folder:
+    the shape's, with the meshes; truth: path of the true mesh; None where the reference is a cloud:
+    then there is no second picture.
     """
     look = ["--azimuth", str(SHAPES[name].azimuth), "--elevation", "10", "--size", "600", "600",
             f"--up={SHAPES[name].up}"]
-    commands = [["visualize.py", "compare", cloud, mesh, *([truth] if truth else []), *look,
-                 "--ground", "-o", results / f"{name}.jpeg"]]
-    if truth:
+    mesh, stem = folder / f"{case}-ours.ply", name if case == "clean" else f"{name}_{case}"
+    commands = [["visualize.py", "compare", folder / f"{case}.ply", mesh,
+                 *([truth] if truth else []), *look, "--ground", "-o", results / f"{stem}.jpeg"]]
+    if truth and case == "clean":
         commands.append(["visualize.py", "error", "-f", mesh, "-r", truth, "--max", "0.01", *look,
                          "-o", results / f"{name}_error.jpeg"])
     return commands
@@ -45,16 +49,17 @@ def training_commands(checkpoint: Path, results: Path) -> list:
 def commands_for(name: str, folder: Path, reference: Path, is_mesh: bool, results: Path) -> list:
     """(source file, command line) of each picture of the shape `name`.
 
-    They show our mesh of the clean cloud, where there is one. The bunny has more: the turned pair,
-    slices and curves. folder: the shape's, with the meshes; is_mesh: the reference is one.
+    They show our mesh of each case of PICTURED, where there is one. The bunny has more: the turned
+    pair, slices and curves. folder: the shape's, with the meshes; is_mesh: the reference is one.
     """
-    mesh = folder / "clean-ours.ply"
     wanted = []
-    if mesh.is_file():
-        truth = reference if is_mesh else None
-        commands = shape_commands(name, results, folder / "clean.ply", truth, mesh)
-        wanted += [(mesh, command) for command in commands]
+    for case in PICTURED:
+        mesh = folder / f"{case}-ours.ply"
+        if mesh.is_file():
+            commands = shape_commands(name, case, results, folder, reference if is_mesh else None)
+            wanted += [(mesh, command) for command in commands]
     if name == "bunny":
+        mesh = folder / "clean-ours.ply"
         pair = folder / "turned.ply"
         if not pair.is_file():
             in_own_process(write_turned_pair, reference, pair)

@@ -122,7 +122,11 @@ SHAPES = {
                 truth="scans/srb_dc_truth.off", pose="scans/srb_dc_scan_to_truth.txt"),
     "dragon_stand": Shape(("scans/dragon_stand.tar.gz",), ("scan",), hint=SCANS_HINT,
                           truth="scans/dragon_stand_truth.ply.gz"),
-    "dog": Shape(("scans/dog.xyz",), ("left-out",), hint=SCANS_HINT),
+    **{name: Shape((f"scans/{file}",), ("left-out",), hint=SCANS_HINT, up=up, azimuth=azimuth)
+       for name, file, up, azimuth in (
+           ("dog", "dog.xyz", "z", 20), ("lion", "lion_takanawa_merged.laz", "z", 20),
+           ("room", "cloud_bin_0.ply", "-y", 20), ("houses", "city3d_001.ply", "z", 20),
+           ("tomato", "pheno4d_tomato_0305.xyz", "z", 20))},
 }
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.studies.surfaces lucy "" "--tau 1" "--frequencies 0"
     python -m benchmarks.studies.surfaces --tables
 
-Each run is a command line of train.py on the clean cloud of results/driver.py's shape (or its
-noisy, sparse or holes case, as bunny:noisy), one of infer.py without and one with detail, and
-evaluate.py. A run that surfaces.jsonl has already is not done again. The table goes to
+Each run is a command line of train.py on the clean cloud of results/driver.py's shape (or another
+case, as bunny:noisy or anchor:scan), without normals, one of infer.py without and one with detail,
+and evaluate.py. A run that surfaces.jsonl has already is not done again. The table goes to
 results/surfaces.md, and a chart of distance over time to surfaces.png beside it.
 """
 
@@ -14,19 +14,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import re
+from statistics import fmean
 
 from benchmarks.results import driver, settings
 from benchmarks.results.clouds import write_clouds
 from benchmarks.results.jobs import newest_checkpoint
 from benchmarks.results.process import in_own_process, run_checked
+from benchmarks.results.tables import BOTH_WAYS
 import helper
 from helper import UserError
 from igr.view import charts, images
 
 LINES = Path(__file__).with_suffix(".jsonl")
 PAGE = settings.ROOT / "results" / "surfaces.md"
-HEAD = ("| shape | flags | grid | network alone | with detail | pieces | Euler | "
-        "core s, training | core s, mesh |\n|" + " --- |" * 9)
+HEAD = ("| shape | flags | grid | seeds | network alone | with detail | pieces | Euler | "
+        "core s, training | core s, mesh |\n|" + " --- |" * 10)
 
 
 def measure(shape: str, case: str, flags: str, grid: int, work: Path) -> dict:
@@ -35,9 +37,12 @@ def measure(shape: str, case: str, flags: str, grid: int, work: Path) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     with driver.locked(folder, shape) as lock:
         reference, cloud = driver.sources(shape, folder, lock)
-        in_own_process(write_clouds, cloud, folder, [case])
+        surface = reference if case in settings.VIRTUAL_SCANS else None
+        made = in_own_process(write_clouds, cloud, folder, [case], surface)[case]
+        reference = made.get("reference", reference)
         run = folder / "surfaces"
-        line = ["train.py", "-f", folder / f"{case}.ply", "-m", run, "--threads", "1", "--quiet",
+        cloud = folder / f"{case}{'-bare' * made['normals']}.ply"
+        line = ["train.py", "-f", cloud, "-m", run, "--threads", "1", "--quiet",
                 "--overwrite", *flags.split()]
         row = {"shape": shape, "case": case, "flags": flags, "grid": grid,
                "training_seconds": run_checked(line, lock).cpu_seconds}
@@ -56,30 +61,52 @@ def measure(shape: str, case: str, flags: str, grid: int, work: Path) -> dict:
 
 def figures(result: dict) -> dict:
     """What the table shows of evaluate.py's json."""
-    found = {name: 1e3 * result["default"][name]["mean"]
-             for name in ("reference_to_surface", "mesh_to_surface") if name in result["default"]}
+    found = {way: 1e3 * result["default"][way]["mean"] for way in BOTH_WAYS
+             if way in result["default"]}
     return {**found, "pieces": result["topology"]["components"],
             "euler": result["topology"]["euler_characteristic"]}
 
 
+def name_of(row: dict) -> str:
+    """Shape and case of a row."""
+    return row["shape"] + ("" if row["case"] == "clean" else f", {row['case']}")
+
+
+def grouped(rows: list) -> dict:
+    """{(shape and case, flags without --seed, grid): rows}, those of a shape beside each other, in
+    the order in which they were measured."""
+    order = list(dict.fromkeys(map(name_of, rows)))
+    groups = {}
+    for row in sorted(rows, key=lambda row: order.index(name_of(row))):
+        flags = re.sub(r" ?--seed \d+", "", row["flags"])
+        groups.setdefault((name_of(row), flags, row["grid"]), []).append(row)
+    return groups
+
+
 def table(rows: list) -> str:
-    """Rows of the same shape beside each other, in the order in which they were measured."""
-    order = list(dict.fromkeys((row["shape"], row["case"]) for row in rows))
+    """A line for each variant: means over its seeds, pieces and Euler number of each."""
     lines = [HEAD]
-    for row in sorted(rows, key=lambda row: order.index((row["shape"], row["case"]))):
-        name = row["shape"] + ("" if row["case"] == "clean" else f", {row['case']}")
-        flags = f"`{row['flags']}`" if row["flags"] else "defaults"
-        found = row["detail"]
-        lines.append(f"| {name} | {flags} | {row['grid']} | {distances(row['network'])} | "
-                     f"{distances(found)} | {found['pieces']} | {found['euler']} | "
-                     f"{row['training_seconds']:.0f} | {found['mesh_seconds']:.0f} |")
+    for (name, flags, grid), seeds in grouped(rows).items():
+        found = [row["detail"] for row in seeds]
+        lines.append(
+            f"| {name} | {f'`{flags}`' if flags else 'defaults'} | {grid} | {len(seeds)} | "
+            f"{distances([row['network'] for row in seeds])} | {distances(found)} | "
+            f"{each(found, 'pieces')} | {each(found, 'euler')} | "
+            f"{fmean(row['training_seconds'] for row in seeds):.0f} | "
+            f"{fmean(one['mesh_seconds'] for one in found):.0f} |")
     return "\n".join(lines)
 
 
-def distances(found: dict) -> str:
-    """Mean truth to mesh / mesh to truth."""
-    return " / ".join(f"{found[name]:.3f}" for name in ("reference_to_surface", "mesh_to_surface")
-                      if name in found)
+def distances(found: list) -> str:
+    """Mean truth to mesh / mesh to truth over some runs."""
+    return " / ".join(f"{fmean(one[way] for one in found):.3f}" for way in BOTH_WAYS
+                      if way in found[0])
+
+
+def each(found: list, figure: str) -> str:
+    """A figure of each run, once where all have the same."""
+    values = [one[figure] for one in found]
+    return ", ".join(map(str, values if len(set(values)) > 1 else values[:1]))
 
 
 def known() -> list:
@@ -94,14 +121,19 @@ def render(page: str, rows: list) -> str:
 
 
 def chart(rows: list):
-    """Plot the mean distance of both ways over the core seconds of training and mesh, a panel for
-    each shape. The line joins the runs that no other beats in both."""
-    names = list(dict.fromkeys(row["shape"] for row in rows))
-    figure = charts.new_figure(6 * len(names), 4.5)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
-        points = sorted((row["training_seconds"] + row["detail"]["mesh_seconds"],
-                         mean_of(row["detail"]), row["flags"]) for row in rows
-                        if row["shape"] == name)
+    """Plot the mean distance of both ways over the core seconds of training and mesh, means over
+    the seeds, a panel for each shape. The line joins the variants that no other beats in both."""
+    groups = grouped(rows)
+    names = list(dict.fromkeys(name for name, _, _ in groups))
+    columns = min(4, len(names))
+    figure = charts.new_figure(5 * columns, 4 * -(-len(names) // columns))
+    panels = figure.subplots(-(-len(names) // columns), columns, squeeze=False).ravel()
+    for axes in panels[len(names):]:
+        axes.axis("off")
+    for axes, name in zip(panels, names):
+        points = sorted((fmean(row["training_seconds"] + row["detail"]["mesh_seconds"]
+                               for row in seeds), fmean(mean_of(row["detail"]) for row in seeds),
+                         flags) for (shape, flags, _), seeds in groups.items() if shape == name)
         front = [point for i, point in enumerate(points)
                  if all(point[1] < other[1] for other in points[:i])]
         axes.plot(*zip(*[point[:2] for point in front]), linewidth=1)
@@ -116,8 +148,7 @@ def chart(rows: list):
 
 
 def mean_of(found: dict) -> float:
-    ways = [found[name] for name in ("reference_to_surface", "mesh_to_surface") if name in found]
-    return sum(ways) / len(ways)
+    return fmean(found[way] for way in BOTH_WAYS if way in found)
 
 
 def parse_args(argv=None):
