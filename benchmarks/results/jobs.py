@@ -87,8 +87,7 @@ class Job(NamedTuple):
         cloud, mesh, commands = self.cloud, None, []
         for i, step in enumerate(steps):
             program, *flags = step.split()
-            if program == "poisson":
-                flags += settings.PEER_CASE_FLAGS.get(self.case, "").split()
+            flags += settings.STEP_CASE_FLAGS.get(program, {}).get(self.case, "").split()
             key = [settings.NORMALS, self.info["cloud_sha256"], steps[: i + 1], flags]
             key = helper.fingerprint(repr(key))
             output = self.folder / f"{self.case}-{program}-{key[:8]}.ply"

@@ -23,6 +23,13 @@ PEER_CASE_FLAGS = {"sparse": "--neighbours 10", "noisy": "--depth 6",
 # of winding-number normals: the authors' widths for sparse points and for noise of .25 and .5 %
 WINDING_CASE_FLAGS = {"sparse": "--widths 0.05 0.2", "slightly-noisy": "--widths 0.02 0.08",
                       "noisy": "--widths 0.03 0.12", "noisy-outliers": "--widths 0.03 0.12"}
+# of a step of STEPS in a case: moving least squares need more neighbours where there is noise
+STEP_CASE_FLAGS = {
+    "poisson": PEER_CASE_FLAGS,
+    "apss": {"slightly-noisy": "--filter-scale 4", "noisy": "--filter-scale 8",
+             "noisy-outliers": "--filter-scale 8"},
+    "rimls": {"slightly-noisy": "--filter-scale 4", "noisy": "--filter-scale 4",
+              "noisy-outliers": "--filter-scale 4"}}
 INFER_FLAGS = "--grid-size 512 --threads 1"
 NETWORK_ALONE = "--detail off --keep-all"  # of infer.py, for ours-network
 SAVE_STEPS = 1000  # between two checkpoints: a kill loses at most these
