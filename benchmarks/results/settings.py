@@ -27,9 +27,11 @@ WINDING_CASE_FLAGS = {"sparse": "--widths 0.05 0.2", "slightly-noisy": "--widths
 STEP_CASE_FLAGS = {
     "poisson": PEER_CASE_FLAGS,
     "apss": {"slightly-noisy": "--filter-scale 4", "noisy": "--filter-scale 8",
-             "noisy-outliers": "--filter-scale 8"},
+             "noisy-outliers": "--filter-scale 8", "hand": "--filter-scale 8",
+             "rough": "--filter-scale 8"},
     "rimls": {"slightly-noisy": "--filter-scale 4", "noisy": "--filter-scale 4",
-              "noisy-outliers": "--filter-scale 4"}}
+              "noisy-outliers": "--filter-scale 4", "hand": "--filter-scale 4",
+              "rough": "--filter-scale 4"}}
 INFER_FLAGS = "--grid-size 512 --threads 1"
 NETWORK_ALONE = "--detail off --keep-all"  # of infer.py, for ours-network
 SAVE_STEPS = 1000  # between two checkpoints: a kill loses at most these

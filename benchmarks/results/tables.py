@@ -177,8 +177,9 @@ def best_in_bold(found: list) -> list:
 
 
 def summary_table(results: dict) -> str:
-    """The README's ten rows: ours beside Poisson with three kinds of normals, the best in bold."""
-    methods = ("ours", "poisson-winding", "poisson-estimated", "poisson")
+    """The README's ten rows: ours beside rivals with the same normals and one with true ones, the
+    best in bold."""
+    methods = ("ours", "detail-over-poisson", "apss", "poisson-winding", "poisson")
     rows = []
     for name, case in SUMMARY:
         found = [entry(results.get(name, {"cases": {}}), case, method) for method in methods]
