@@ -6,7 +6,8 @@
 Each run is a command line of train.py on the clean cloud of results/driver.py's shape (or another
 case, as bunny:noisy or anchor:scan), without normals, one of infer.py without and one with detail,
 and evaluate.py. A run that surfaces.jsonl has already is not done again. The table goes to
-results/surfaces.md, and a chart of distance over time to surfaces.png beside it.
+results/surfaces.md, with the driver's own runs of the defaults, and a chart of distance over time
+to surfaces.png beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import re
 from statistics import fmean
 
-from benchmarks.results import driver, settings
+from benchmarks.results import driver, settings, tables
 from benchmarks.results.clouds import write_clouds
 from benchmarks.results.jobs import newest_checkpoint
 from benchmarks.results.process import in_own_process, run_checked
@@ -88,9 +89,10 @@ def table(rows: list) -> str:
     lines = [HEAD]
     for (name, flags, grid), seeds in grouped(rows).items():
         found = [row["detail"] for row in seeds]
+        alone = [row["network"] for row in seeds if "network" in row]
         lines.append(
             f"| {name} | {f'`{flags}`' if flags else 'defaults'} | {grid} | {len(seeds)} | "
-            f"{distances([row['network'] for row in seeds])} | {distances(found)} | "
+            f"{distances(alone)} | {distances(found)} | "
             f"{each(found, 'pieces')} | {each(found, 'euler')} | "
             f"{fmean(row['training_seconds'] for row in seeds):.0f} | "
             f"{fmean(one['mesh_seconds'] for one in found):.0f} |")
@@ -99,6 +101,8 @@ def table(rows: list) -> str:
 
 def distances(found: list) -> str:
     """Mean truth to mesh / mesh to truth over some runs."""
+    if not found:
+        return tables.NONE
     return " / ".join(f"{fmean(one[way] for one in found):.3f}" for way in BOTH_WAYS
                       if way in found[0])
 
@@ -112,6 +116,23 @@ def each(found: list, figure: str) -> str:
 def known() -> list:
     """The rows that have been measured."""
     return [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.is_file() else []
+
+
+def with_defaults(rows: list) -> list:
+    """The rows, and before them those of the same clouds by the defaults, which results/*.json has:
+    three seeds of some, and the network alone of the first of them."""
+    found = []
+    for shape, case in dict.fromkeys((row["shape"], row["case"]) for row in rows):
+        result = json.loads((PAGE.parent / f"{shape}.json").read_text())
+        alone = tables.entry(result, case, "ours-network")
+        for seed, method in enumerate(settings.SEEDS):
+            entry = tables.entry(result, case, method)
+            if entry:
+                detail = {"mesh_seconds": entry["parts"]["infer.py"], **figures(entry)}
+                found.append({"shape": shape, "case": case, "flags": f"--seed {seed}", "grid": 512,
+                              "training_seconds": entry["parts"]["train.py"], "detail": detail,
+                              **({"network": figures(alone)} if alone and not seed else {})})
+    return found + rows
 
 
 def render(page: str, rows: list) -> str:
@@ -179,8 +200,9 @@ def main(args) -> None:
             print(table([row]).splitlines()[-1], flush=True)
     if args.tables:
         with helper.replacing(PAGE) as temporary:
-            temporary.write_text(render(PAGE.read_text(), known()))
-        images.save(PAGE.with_suffix(".png"), charts.pixels(chart(known()))[..., :3])
+            temporary.write_text(render(PAGE.read_text(), with_defaults(known())))
+        picture = charts.pixels(chart(with_defaults(known())))[..., :3]
+        images.save(PAGE.with_suffix(".png"), picture)
 
 
 if __name__ == "__main__":
