@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 SETTINGS = {"clouds": [], "quality": "draft", "train_iter": 5, "dims": 8, "cell_points": 800,
-            "spacing": 0.04, "context": "cpu"}
+            "spacing": 0.04, "winding": False, "context": "cpu"}
 RING, TUBE = 1.0, 0.35
 
 
@@ -227,7 +227,7 @@ def test_tiles_fit_together(scene, rng, tmp_path, suffix, shift):
 def two_cells():
     cells = [Cell("0000", (0, 0, 0), 64, 20, 1), Cell("0001", (64, 0, 0), 64, 20, 1),
              Cell("0002", (128, 0, 0), 32, 20, 1)]
-    return Plan((10.0, 0.0, 0.0), 0.5, 1.0, cells, False, {}, "")
+    return Plan((10.0, 0.0, 0.0), 0.5, 1.0, cells, False, "", {}, "")
 
 
 def members(plan, functions):

@@ -157,16 +157,20 @@ def _is_valid(block) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- e57
 
 
-def e57_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yield the valid points (n, 3) of all scans of an E57 file in the file's common frame, and
-    their colours (n, 3) from 0 to 1, None without any, block by block."""
+def e57_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]:
+    """Yield the valid points (n, 3) of all scans of an E57 file in the file's common frame, their
+    colours (n, 3) from 0 to 1, None without any, and where the scanner stood (n, 3), None where no
+    scan has a pose, block by block."""
     pye57 = needed("pye57", "an e57 file")
     try:
         with pye57.E57(str(path)) as file:
             headers = [file.get_header(i) for i in range(file.scan_count)]
             _check_e57(headers, path.stat().st_size)
-            for header in headers:
-                yield from _e57_scan_blocks(pye57, file, header)
+            posed = any(header.has_pose() for header in headers)
+            for index, header in enumerate(headers):
+                place = file.scan_position(index)
+                for points, colors in _e57_scan_blocks(pye57, file, header):
+                    yield points, colors, np.tile(place, (len(points), 1)) if posed else None
     except (UserError, GeneratorExit):
         raise
     except Exception as error:  # the library's own and Python's: any

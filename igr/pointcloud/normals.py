@@ -67,7 +67,7 @@ def estimated(measured: Measurements) -> Estimate:
                           f"all points face ({toward})")
         if estimate.agree:
             return estimate._replace(view=view)
-    given = _outwards(measured)
+    given = outwards(measured)
     if given is not None:
         estimate = of_sides(given, measured.scattered, MIXED_GIVEN, "by the file's normals")
         if estimate.agree:
@@ -112,8 +112,8 @@ def sheets_of(measured: Measurements) -> Sheets:
     return Sheets.of(measured.tree, min(quadric_size(measured, measured.scattered), PLANE))
 
 
-def _outwards(measured: Measurements) -> np.ndarray | None:
-    """The file's normals (N, 3) at length 1, all turned round where most look inwards, as from
+def outwards(measured: Measurements) -> np.ndarray | None:
+    """The given normals (N, 3) at length 1, all turned round where most look inwards, as from
     within a room; None where it has none, or where some are zero or parts look inwards."""
     if measured.given is None:
         return None
@@ -202,13 +202,18 @@ def trusted(measured: Measurements, normals: np.ndarray, path) -> np.ndarray:
 def _share_turned(tree: cKDTree, normals: np.ndarray) -> float:
     """The share of a tree's points that lie far inside or outside by the winding numbers of their
     own unit normals (N, 3), as a closed part does that is turned round."""
+    return float((np.abs(winding_numbers(tree, normals) - 0.5) > TURNED).mean())
+
+
+def winding_numbers(tree: cKDTree, normals: np.ndarray) -> np.ndarray:
+    """Winding numbers (N,) at a tree's points by their own unit normals (N, 3): 1/2 where all look
+    outwards and nothing is missing."""
     from igr.pointcloud import winding  # here: numba takes its time
 
     k = min(AREA_NEIGHBOUR, tree.n - 1)
     reach = neighbours.kth_distance(tree, k)
     area = np.pi * neighbours.spacing_of(reach, k) ** 2
-    numbers = winding.numbers_of(tree.data, area[:, None] * normals, np.median(reach) / 2)
-    return float((np.abs(numbers - 0.5) > TURNED).mean())
+    return winding.numbers_of(tree.data, area[:, None] * normals, np.median(reach) / 2)
 
 
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:

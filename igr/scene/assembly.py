@@ -141,7 +141,7 @@ def assemble(plan: Plan, folder: Folder, names: list[str], ends: Ends) -> Geomet
 
 def report(mesh: Geometry, folder: Folder) -> None:
     """Log how good a mesh is by a sample of the scene's points."""
-    points = np.load(folder.sample)
+    points = np.load(folder.sample)[:, :3]
     tree = verdict.tree_of(points)
     found = verdict.judge(mesh, tree, noise.scatter(tree), len(points))
     if found:

@@ -47,6 +47,8 @@ class Options:
         f"{assembly.HOLE:g} of a cell's side")
     tiles: str | None = flag(None, choices=("ply", "glb"),
                              help="write a folder of tiles with an index.json, one for each cell")
+    winding: bool = flag(False, help="tell the sides by the points alone: normals and scanners' "
+                         "places in the files are left out")
     scheduler: str | None = flag(None, metavar="ADDRESS",
                                  help="of Dask, as tcp://host:8786; default: workers of this "
                                  "machine")
@@ -60,7 +62,7 @@ class Options:
         known = [[str(cloud), cloud.stat().st_size, cloud.stat().st_mtime_ns] for cloud in clouds]
         return {"clouds": known, **{name: getattr(self, name) for name in
                                     ("quality", "train_iter", "dims", "cell_points", "spacing",
-                                     "context")}}
+                                     "winding", "context")}}
 
 
 class Scene(NamedTuple):

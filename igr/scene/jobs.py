@@ -90,7 +90,7 @@ def do(order: Order, tools: Tools) -> None:
         return
     threads.set_count(1)  # each worker's: results are the same bits wherever they are computed
     if order.kind == SIDES:
-        said = {"report": sides.tell_sides(folder)}
+        said = {"report": sides.tell_sides(folder, plan)}
     else:
         work = {TRAIN: _train, DETAIL: _fit_detail, MESH: _make_part}[order.kind]
         said = work(order, plan, tools)

@@ -1,9 +1,10 @@
 """Tell the sides of a scene once, so that the networks of all cells agree on inside and outside.
 
-A sample of the whole scene gets normals by a view of all, by winding numbers or, where neighbours
-do not agree on the sides of these, by a vote of them on each sheet (igr/pointcloud/normals.py). The
-points of a cell take their sides from the sample's nearest ones, and their directions from their
-own neighbours.
+A sample of the whole scene gets normals by a view of all, by the files' normals or the scanners'
+places, or by the best of three ways to tell them by the points alone: winding numbers, a vote of
+these on each sheet, a vote of which side is the thinner one. The best has winding numbers nearest
+to 1/2 on the surface. The points of a cell take their sides from what is given of them, where the
+sample's did, else from the sample's nearest ones, and their directions from their own neighbours.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import helper
 from helper import UserError, log
 from igr.geometry import neighbours
 from igr.geometry.frames import Frame
-from igr.pointcloud import noise, normals
+from igr.pointcloud import noise, normals, sheets, thickness
 from igr.pointcloud.noise import Measurements
-from igr.pointcloud.normals import MIXED, MIXED_SHEETS, Estimate
-from igr.scene.plan import Cell, Folder, Plan
+from igr.pointcloud.normals import MIXED, MIXED_GIVEN, MIXED_SHEETS, Estimate
+from igr.scene.plan import SCANNER, Cell, Folder, Plan
 
 import numpy as np
 
 ITERATIONS = 24  # of winding numbers: 12 turn the shell of a furnished building inside out
+THICKEST = 0.2  # in halves of the scene's longest side: what is thicker counts as so thick
 KNN = 10  # neighbour that tells the spacing
 FEWEST = 50  # points of a cell that a network can learn
 
@@ -35,50 +37,82 @@ class OrientedCloud(NamedTuple):
     noisy: bool  # by about their spacing
 
 
-def tell_sides(folder: Folder) -> str:
-    """Write the normals of the scene's sample. Returns how their sides were told."""
+def tell_sides(folder: Folder, plan: Plan) -> str:
+    """Write the normals of the scene's sample, and how a cell's follow what is given of its points:
+    1: as it is, -1: turned round, 0: not at all. Returns how the sides were told."""
     sample = np.load(folder.sample)
-    sample = sample[np.sort(_distinct(sample))]
-    frame = Frame.of(sample)
-    estimate = _estimated(_measured(frame.to_unit(sample)))
+    sample = sample[np.sort(_distinct(sample[:, :3]))]
+    points = sample[:, :3]
+    measured = _measured(Frame.of(points).to_unit(points))
+    if plan.given:
+        measured = measured._replace(given=_given_sides(measured, sample[:, 3:], plan.given))
+    estimate, turn = _estimated(measured, plan.given)
     if not estimate.agree:
         log.warning("the sides of the scene are in doubt: neighbours do not agree on them")
     with helper.replacing(folder.sides) as temporary:
-        np.savez(temporary, points=sample, normals=estimate.normals)
+        np.savez(temporary, points=points, normals=estimate.normals, turn=turn)
     return estimate.report
 
 
-def _estimated(measured: Measurements) -> Estimate:
-    """Normals of a scene's sample. As normals.estimated, but with a few ways only, each of which
-    takes the whole scene into account."""
-    sheets = normals.sheets_of(measured)
-    view = sheets.view(measured)
+def _estimated(measured: Measurements, given: str) -> tuple[Estimate, int]:
+    """Normals of a scene's sample, and the `turn` of tell_sides. As normals.estimated, but with a
+    few ways only, each of which takes the whole scene into account."""
+    layers = normals.sheets_of(measured)
+    view = layers.view(measured)
     if view is not None:
-        return normals.judged(measured, sheets.turned_to(view), measured.scattered, MIXED_SHEETS,
-                              "all points face one way")
+        return normals.judged(measured, layers.turned_to(view), measured.scattered, MIXED_SHEETS,
+                              "all points face one way"), 0
+    sides = normals.outwards(measured)
+    if sides is not None:
+        report = "by the scanners' places" if given == SCANNER else "by the files' normals"
+        estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN, report)
+        if estimate.agree:
+            return estimate, 1 if (sides * measured.given).sum() > 0 else -1
     rough = normals.by_winding(measured, ITERATIONS, measured.scattered)
-    estimate = normals.judged(measured, rough, measured.scattered, MIXED, "by winding numbers")
-    if estimate.agree:
-        return estimate
-    return normals.judged(measured, sheets.turned_to(rough), measured.scattered, MIXED_SHEETS,
-                          "by neighbours on each sheet")
+    thin = thickness.thin_sides(measured, layers.normals, THICKEST)
+    ways = [(rough, MIXED, "by winding numbers"),
+            (layers.turned_to(rough), MIXED_SHEETS, "by neighbours on each sheet"),
+            (layers.turned_to(thin), MIXED_SHEETS, "by the thinner side of each sheet")]
+    off = [np.square(normals.winding_numbers(measured.tree, way[0]) - 0.5).mean() for way in ways]
+    sides, most, report = ways[int(np.argmin(off))]
+    return normals.judged(measured, sides, measured.scattered, most, report), 0
+
+
+def _given_sides(measured: Measurements, given: np.ndarray, kind: str) -> np.ndarray:
+    """Normals (N, 3) of a measured cloud's points on the sides that vectors (N, 3) tell: normals,
+    or ways to the scanner. Where these are 0, those of the nearest points whose are not."""
+    known = given.any(axis=1)
+    found = given.astype(np.float64)
+    if kind == SCANNER:
+        found = sheets.seen_normals(measured.tree, found)
+    if known.any() and not known.all():
+        points = measured.tree.data
+        found[~known] = found[known][neighbours.nearest(points[~known], points[known])[1]]
+    return found
 
 
 def oriented(folder: Folder, plan: Plan, cell: Cell) -> OrientedCloud:
     """The points of a cell and its margin with normals. Raises UserError where they are too few."""
     points = np.load(folder.points(cell.name))
-    points = points[np.sort(_distinct(points))]
+    rows = np.sort(_distinct(points))
+    points = points[rows]
     if len(points) < FEWEST:
         raise UserError(f"{len(points)} points are too few for a network")
     frame = Frame.of(points)
     measured = _measured(frame.to_unit(points))
-    with np.load(folder.sides) as sides:
-        near = cell.has(plan.to_grid(sides["points"]), 3 * cell.margin)
-        if near.sum() < normals.FOLLOWED:
-            near[:] = True
-        known = frame.to_unit(sides["points"][near])
-        toward = sides["normals"][near].astype(np.float64)
-    estimate = normals.following(measured, known, toward)
+    with np.load(folder.sides) as sample:
+        turn = int(sample["turn"])
+        if turn:
+            given = np.load(folder.given(cell.name))[rows]
+            sides = turn * _given_sides(measured, given, plan.given)
+            estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN, plan.given)
+        else:
+            near = cell.has(plan.to_grid(sample["points"]), 3 * cell.margin)
+            if near.sum() < normals.FOLLOWED:
+                near[:] = True
+            known = frame.to_unit(sample["points"][near])
+            toward = sample["normals"][near].astype(np.float64)
+            estimate = normals.following(measured, known, toward)
     return OrientedCloud(points, estimate.normals.astype(np.float64), measured.scattered,
                          measured.scatter > noise.NOISY * measured.spacing)
 

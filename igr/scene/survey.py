@@ -1,8 +1,8 @@
 """Read a scene's clouds block by block, and sort their points into the files of cells.
 
 The clouds are read three times, and no more than a block of them is in memory: for the box, the
-spacing and the colours; for the number of points in each voxel, which the octree is cut by; and to
-write the points of each cell with its margin.
+spacing and what belongs to the points; for the number of points in each voxel, which the octree is
+cut by; and to write the points of each cell with its margin.
 
 A voxel that has far more points than the grid can show, as beside a scanner, keeps a random part of
 them: what counts for a cell is so the area of its surface, and not where the scanner stood.
@@ -19,9 +19,10 @@ from helper import UserError, fingerprint, log
 from igr.backend.progress import Watch
 from igr.formats import blocks, columns
 from igr.geometry import neighbours
+from igr.geometry.meshes import unit_vectors
 from igr.scene import octree
 from igr.scene.octree import Voxels
-from igr.scene.plan import Cell, Folder, Plan
+from igr.scene.plan import NORMALS, NOTHING, SCANNER, Cell, Folder, Plan
 
 import numpy as np
 
@@ -47,33 +48,34 @@ class Survey(NamedTuple):
     high: np.ndarray
     gap: float  # spacing of the points, the median over the surface's area, world
     tops: list | None  # the brightest colour of each cloud; None: no colours
+    given: str  # what tells the sides, see plan.Plan
     digest: str  # of all points
 
 
 class Reservoir:
-    """A random sample of points that come block by block: those with the smallest numbers."""
+    """A random sample of rows that come block by block: those with the smallest numbers."""
 
-    def __init__(self, size: int, seed: int):
+    def __init__(self, size: int, seed: int, columns: int = 3):
         self.size = size
         self.rng = np.random.default_rng(seed)
         self.numbers = np.empty(0)
-        self.points = np.empty((0, 3))
+        self.rows = np.empty((0, columns))
 
-    def add(self, points: np.ndarray) -> None:
-        """Take points (n, 3) into account."""
-        numbers = self.rng.random(len(points))
+    def add(self, rows: np.ndarray) -> None:
+        """Take rows (n, columns) into account."""
+        numbers = self.rng.random(len(rows))
         if len(self.numbers) == self.size:
             smaller = numbers < self.numbers.max()
-            numbers, points = numbers[smaller], points[smaller]
+            numbers, rows = numbers[smaller], rows[smaller]
         self.numbers = np.concatenate([self.numbers, numbers])
-        self.points = np.concatenate([self.points, points])
+        self.rows = np.concatenate([self.rows, rows])
         if len(self.numbers) > self.size:
             kept = np.argpartition(self.numbers, self.size - 1)[: self.size]
-            self.numbers, self.points = self.numbers[kept], self.points[kept]
+            self.numbers, self.rows = self.numbers[kept], self.rows[kept]
 
     def shuffled(self) -> np.ndarray:
-        """The sample (M, 3), in random order."""
-        return self.points[np.argsort(self.numbers)]
+        """The sample (M, columns), in random order."""
+        return self.rows[np.argsort(self.numbers)]
 
 
 # ------------------------------------------------------------------------------------- the passes
@@ -85,11 +87,13 @@ def survey(clouds: list[Path]) -> Survey:
     digest = hashlib.sha256()
     count = 0
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    peaks = []
+    peaks, kinds = [], set()
     for cloud in clouds:
         peak, whole = -1.0, False
         for block in blocks.blocks(cloud):
-            digest.update(fingerprint(block.points, block.colors).encode())
+            digest.update(fingerprint(*block).encode())
+            kinds.add(NORMALS if block.normals is not None
+                      else SCANNER if block.origins is not None else NOTHING)
             sample.add(block.points)
             count += len(block.points)
             low = np.minimum(low, block.points.min(axis=0))
@@ -104,7 +108,16 @@ def survey(clouds: list[Path]) -> Survey:
         log.warning("only some of the clouds have colours: left out")
     inner, gap = _box_and_gap(sample.shuffled(), count)
     return Survey(count, np.maximum(low, inner[0]), np.minimum(high, inner[1]), gap,
-                  peaks if all(peaks) else None, digest.hexdigest())
+                  peaks if all(peaks) else None, _given(kinds), digest.hexdigest())
+
+
+def _given(kinds: set[str]) -> str:
+    """What tells the sides of a scene, of what the blocks of its clouds have."""
+    if NOTHING not in kinds:
+        return NORMALS if kinds == {NORMALS} else SCANNER
+    if len(kinds) > 1:
+        log.warning("only some of the clouds have normals or scanners' places: left out")
+    return NOTHING
 
 
 def _box_and_gap(sample: np.ndarray, count: int) -> tuple[np.ndarray, float]:
@@ -210,7 +223,8 @@ def sort_points(clouds: list[Path], sorting: Sorting, folder: Folder, tops: list
     writing.mkdir()
     for cell in sorting.plan.cells:
         (writing / cell.name).mkdir()
-    target = Target(writing, Reservoir(SIDES, 1), np.random.default_rng(2))
+    sample = Reservoir(SIDES, 1, 6 if sorting.plan.given else 3)
+    target = Target(writing, sample, np.random.default_rng(2))
     outside = 0
     watch = Watch("sorting points", int(sorting.voxels.counts.sum()))
     for cloud, top in zip(clouds, tops or [None] * len(clouds)):
@@ -218,7 +232,7 @@ def sort_points(clouds: list[Path], sorting: Sorting, folder: Folder, tops: list
             outside += _sort_block(block, top, sorting, target)
             watch.done(len(block.points))
     for cell in sorting.plan.cells:
-        for name, kind in (("points", np.float64), ("colors", np.float32)):
+        for name, kind in (("points", np.float64), ("colors", np.float32), ("given", np.float32)):
             _finish(writing / cell.name / name, kind)
     np.save(folder.sample, target.sample.shuffled())
     writing.rename(folder.cells)
@@ -239,14 +253,19 @@ def _sort_block(block: blocks.Block, top: int | None, sorting: Sorting, target: 
     codes, inside = sorting.layout.codes(block.points)
     share = sorting.voxels.counts[np.searchsorted(sorting.voxels.codes, codes)]
     kept = target.rng.random(len(codes)) < _crowd(sorting.layout) / share
-    points = block.points[inside][kept]
-    colors = columns.unit_colors(block.colors[inside][kept], top) if top else None
-    target.sample.add(points)
-    for number, mine in _parts(sorting, points, codes[kept]):
+    block = block.part(inside).part(kept)
+    rows = {"points": block.points}
+    if top:
+        rows["colors"] = columns.unit_colors(block.colors, top)
+    if sorting.plan.given:
+        toward = block.origins - block.points if block.normals is None else block.normals
+        rows["given"] = unit_vectors(toward.astype(np.float64)).astype(np.float32)
+    target.sample.add(np.concatenate([rows["points"], rows.get("given", rows["points"][:, :0])],
+                                     axis=1))
+    for number, mine in _parts(sorting, block.points, codes[kept]):
         folder = target.folder / sorting.plan.cells[number].name
-        _append(folder / "points", points[mine])
-        if colors is not None:
-            _append(folder / "colors", colors[mine])
+        for name, values in rows.items():
+            _append(folder / name, values[mine])
     return int((~inside).sum())
 
 
@@ -292,10 +311,12 @@ def make_plan(clouds: list[Path], folder: Folder, settings: dict) -> Plan:
     """Survey the clouds and write the cells' files and the plan, which then is there as a whole.
 
     settings: the scene's flags: spacing of the grid in world units, None: FINER times that of the
-    points; cell_points, the points of a cell; clouds, what the files were, which the digest leaves
-    out: the same points under another name are the same scene.
+    points; cell_points, the points of a cell; winding: given normals and scanners' places are left
+    out; clouds, what the files were, which the digest leaves out: the same points under another
+    name are the same scene.
     """
     found = survey(clouds)
+    given = NOTHING if settings["winding"] else found.given
     layout = Layout.of(found, settings["spacing"] or FINER * found.gap)
     voxels = count_voxels(clouds, layout)
     if not len(voxels.codes):
@@ -304,7 +325,7 @@ def make_plan(clouds: list[Path], folder: Folder, settings: dict) -> Plan:
     decisive = sorted((name, value) for name, value in settings.items() if name != "clouds")
     digest = fingerprint(found.digest, repr(layout), repr(cells), repr(decisive))
     plan = Plan(tuple(layout.origin.tolist()), layout.spacing, found.gap, cells,
-                found.tops is not None, settings, digest)
+                found.tops is not None, given, settings, digest)
     folder.plan_file.unlink(missing_ok=True)
     outside = sort_points(clouds, Sorting.of(plan, layout, voxels), folder, found.tops)
     if outside:
