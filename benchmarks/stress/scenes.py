@@ -83,14 +83,16 @@ def measure(args: argparse.Namespace) -> dict:
     cloud = folder / "cloud.npy"
     if not cloud.exists():
         files.write(cloud, truth.cloud(args.points))
+    flags = ["--spacing", args.spacing] if args.spacing else []
     with open(folder / "lock", "w") as lock:
         scene = folder / "scene.ply"
         cost = once(folder / "scene_cost.json", lambda: run_checked(
             ["igr", "scene", cloud, "-o", scene, "--quality", args.quality, "--cell-points",
-             args.cell_points, "--workers", args.workers], lock).cost())
+             args.cell_points, "--workers", args.workers, *flags], lock).cost())
         plan = Folder(folder / "scene_scene").read_plan()
         row = {"scene": truth.name, "points": args.points, "noise": truth.noise,
                "quality": args.quality, "cells": len(plan.cells), "workers": args.workers,
+               "spacing": plan.spacing,
                "machine": machine(), "in_cells": {**truth.figures(files.read(scene)), **cost}}
         if not args.no_network:
             row["one_network"] = one_network(args, truth, plan.spacing, lock)
@@ -151,7 +153,8 @@ def parse_args(argv: list | None = None) -> argparse.Namespace:
     parser.add_argument("--rooms", type=int, nargs=3, default=[2, 2, 1], metavar=("X", "Y", "Z"))
     parser.add_argument("--noise", type=helper.number(float, 0), default=0.002)
     parser.add_argument("--quality", choices=("draft", "normal", "fine"), default="draft")
-    parser.add_argument("--cell-points", type=helper.number(int, 200), default=120_000)
+    parser.add_argument("--cell-points", type=helper.number(int, 200), default=300_000)
+    parser.add_argument("--spacing", type=helper.number(float, above=0), help="of the mesh's grid")
     parser.add_argument("--workers", type=helper.number(int, 1), default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "scenes",
                         help="of clouds, runs and meshes")

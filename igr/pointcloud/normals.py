@@ -91,7 +91,7 @@ def following(measured: Measurements, points: np.ndarray, normals: np.ndarray) -
     """Normals of a measured cloud's points with the sides of others nearby: points (M, 3) of the
     same surface with unit normals (M, 3). Where neighbours do not agree on the sides of the nearest
     ones, each sheet takes those of most of its points."""
-    sides = _sides_nearby(measured.tree.data, points, normals)
+    sides = sides_nearby(measured.tree.data, points, normals)
     estimate = judged(measured, sides, measured.scattered, MIXED, "as the nearest")
     if estimate.agree:
         return estimate
@@ -144,10 +144,10 @@ def by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.n
     rough = winding.normals_of(first, winding.widths(iterations, measured.spacing, scatter))
     if len(first) == measured.tree.n:
         return rough
-    return _sides_nearby(measured.tree.data, first, rough)
+    return sides_nearby(measured.tree.data, first, rough)
 
 
-def _sides_nearby(places: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def sides_nearby(places: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Unit vectors (N, 3) at places (N, 3): the mean of the normals (M, 3) of the nearest of points
     (M, 3), M >= FOLLOWED."""
     distance, index = neighbours.search(neighbours.tree_of(points), places, FOLLOWED)

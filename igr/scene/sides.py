@@ -4,7 +4,8 @@ A sample of the whole scene gets normals by a view of all, by the files' normals
 places, or by the best of three ways to tell them by the points alone: winding numbers, a vote of
 these on each sheet, a vote of which side is the thinner one. The best has winding numbers nearest
 to 1/2 on the surface. The points of a cell take their sides from what is given of them, where the
-sample's did, else from the sample's nearest ones, and their directions from their own neighbours.
+sample's did, else from the sample's nearest ones and, where these do not agree on a sheet and the
+sample's did so, from its thinner side. Their directions are those of their own neighbours.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ import numpy as np
 
 ITERATIONS = 24  # of winding numbers: 12 turn the shell of a furnished building inside out
 THICKEST = 0.2  # in halves of the scene's longest side: what is thicker counts as so thick
+AGREED = 0.9  # mean cosine of a sheet's normals with those of the nearest points, of whatever sign
+GIVEN, TURNED = "given", "turned"  # how a cell tells its sides: by its files, reversed,
+NEAREST, THINNER = "nearest", "thinner"  # as the sample's nearest, by the thinner side
 KNN = 10  # neighbour that tells the spacing
 FEWEST = 50  # points of a cell that a network can learn
 
@@ -38,44 +42,48 @@ class OrientedCloud(NamedTuple):
 
 
 def tell_sides(folder: Folder, plan: Plan) -> str:
-    """Write the normals of the scene's sample, and how a cell's follow what is given of its points:
-    1: as it is, -1: turned round, 0: not at all. Returns how the sides were told."""
+    """Write the normals of the scene's sample, and the way in which cells tell their sides. Returns
+    how the sample's were told."""
     sample = np.load(folder.sample)
     sample = sample[np.sort(_distinct(sample[:, :3]))]
     points = sample[:, :3]
     measured = _measured(Frame.of(points).to_unit(points))
     if plan.given:
         measured = measured._replace(given=_given_sides(measured, sample[:, 3:], plan.given))
-    estimate, turn = _estimated(measured, plan.given)
+    estimate, way = _estimated(measured, plan.given)
     if not estimate.agree:
         log.warning("the sides of the scene are in doubt: neighbours do not agree on them")
     with helper.replacing(folder.sides) as temporary:
-        np.savez(temporary, points=points, normals=estimate.normals, turn=turn)
+        np.savez(temporary, points=points, normals=estimate.normals, way=way)
     return estimate.report
 
 
-def _estimated(measured: Measurements, given: str) -> tuple[Estimate, int]:
-    """Normals of a scene's sample, and the `turn` of tell_sides. As normals.estimated, but with a
-    few ways only, each of which takes the whole scene into account."""
+def _estimated(measured: Measurements, given: str) -> tuple[Estimate, str]:
+    """Normals of a scene's sample, and the way in which cells tell their sides. As
+    normals.estimated, but with a few ways only, each of which takes the whole scene into account.
+    """
     layers = normals.sheets_of(measured)
     view = layers.view(measured)
     if view is not None:
         return normals.judged(measured, layers.turned_to(view), measured.scattered, MIXED_SHEETS,
-                              "all points face one way"), 0
+                              "all points face one way"), NEAREST
     sides = normals.outwards(measured)
     if sides is not None:
         report = "by the scanners' places" if given == SCANNER else "by the files' normals"
         estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN, report)
         if estimate.agree:
-            return estimate, 1 if (sides * measured.given).sum() > 0 else -1
+            return estimate, GIVEN if (sides * measured.given).sum() > 0 else TURNED
     rough = normals.by_winding(measured, ITERATIONS, measured.scattered)
     thin = thickness.thin_sides(measured, layers.normals, THICKEST)
-    ways = [(rough, MIXED, "by winding numbers"),
+    told = [(rough, MIXED, "by winding numbers"),
             (layers.turned_to(rough), MIXED_SHEETS, "by neighbours on each sheet"),
             (layers.turned_to(thin), MIXED_SHEETS, "by the thinner side of each sheet")]
-    off = [np.square(normals.winding_numbers(measured.tree, way[0]) - 0.5).mean() for way in ways]
-    sides, most, report = ways[int(np.argmin(off))]
-    return normals.judged(measured, sides, measured.scattered, most, report), 0
+    off = [np.square(normals.winding_numbers(measured.tree, sides) - 0.5).mean()
+           for sides, _, _ in told]
+    best = int(np.argmin(off))
+    sides, most, report = told[best]
+    estimate = normals.judged(measured, sides, measured.scattered, most, report)
+    return estimate, THINNER if best == 2 else NEAREST
 
 
 def _given_sides(measured: Measurements, given: np.ndarray, kind: str) -> np.ndarray:
@@ -101,20 +109,36 @@ def oriented(folder: Folder, plan: Plan, cell: Cell) -> OrientedCloud:
     frame = Frame.of(points)
     measured = _measured(frame.to_unit(points))
     with np.load(folder.sides) as sample:
-        turn = int(sample["turn"])
-        if turn:
-            given = np.load(folder.given(cell.name))[rows]
-            sides = turn * _given_sides(measured, given, plan.given)
-            estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN, plan.given)
+        way = str(sample["way"])
+        near = cell.has(plan.to_grid(sample["points"]), 3 * cell.margin)
+        if near.sum() < normals.FOLLOWED:
+            near[:] = True
+        known = frame.to_unit(sample["points"][near])
+        toward = sample["normals"][near].astype(np.float64)
+        size = Frame.of(sample["points"]).scale
+    if way == NEAREST:
+        estimate = normals.following(measured, known, toward)
+    else:
+        if way == THINNER:
+            toward = normals.sides_nearby(measured.tree.data, known, toward)
+            sides = _agreed_or_thinner(measured, toward, THICKEST * size / frame.scale)
         else:
-            near = cell.has(plan.to_grid(sample["points"]), 3 * cell.margin)
-            if near.sum() < normals.FOLLOWED:
-                near[:] = True
-            known = frame.to_unit(sample["points"][near])
-            toward = sample["normals"][near].astype(np.float64)
-            estimate = normals.following(measured, known, toward)
+            given = np.load(folder.given(cell.name))[rows]
+            sides = _given_sides(measured, given, plan.given) * (-1 if way == TURNED else 1)
+        estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN, way)
     return OrientedCloud(points, estimate.normals.astype(np.float64), measured.scattered,
                          measured.scatter > noise.NOISY * measured.spacing)
+
+
+def _agreed_or_thinner(measured: Measurements, toward: np.ndarray, most: float) -> np.ndarray:
+    """Unit normals (N, 3) of a measured cloud's points on the sides of vectors `toward` (N, 3)
+    where they agree on a sheet, else away from its thinner side; most: see thickness.thin_sides."""
+    layers = normals.sheets_of(measured)
+    mean = np.bincount(layers.label, np.einsum("ni,ni->n", layers.normals, toward))
+    mean /= np.bincount(layers.label)
+    thin = thickness.thin_sides(measured, layers.normals, most)
+    doubtful = np.abs(mean)[layers.label] < AGREED
+    return np.where(doubtful[:, None], layers.turned_to(thin), layers.turned_to(toward))
 
 
 def _distinct(points: np.ndarray) -> np.ndarray:

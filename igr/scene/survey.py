@@ -35,7 +35,8 @@ STRAY = (0.999, 10.0)  # farther from the KTH neighbour than this share of the p
 AROUND = 0.02  # of the longest side, around the box of the sample
 VOXEL = 64  # grid cells along a voxel at most
 LEAST_LEVEL = 3
-CROWD = 4.0  # points kept for each square of the grid in a voxel
+CROWD = {"draft": 1.0, "normal": 4.0, "fine": 4.0}  # points kept for each square of the grid in a
+# voxel, by quality
 OVERLAP = 0.08  # margin of a cell, in its sides
 LEAST_MARGIN = 20  # grid cells
 
@@ -146,9 +147,10 @@ class Layout(NamedTuple):
     spacing: float  # of the grid, world
     voxel: int  # grid cells along a voxel's side
     level: int  # 2^level voxels along the octree's side
+    crowd: int  # points that a voxel keeps at most
 
     @classmethod
-    def of(cls, found: Survey, spacing: float) -> Layout:
+    def of(cls, found: Survey, spacing: float, quality: str) -> Layout:
         """The layout for a grid of at most this spacing."""
         longest = float((found.high - found.low).max()) * (1 + 1e-9)
         level = LEAST_LEVEL
@@ -159,7 +161,8 @@ class Layout(NamedTuple):
                             "--spacing takes a coarser one")
         voxel = max(4, int(np.ceil(longest / 2**level / spacing)))
         spacing = longest / 2**level / voxel
-        return cls((found.low + found.high) / 2 - longest / 2, spacing, voxel, level)
+        return cls((found.low + found.high) / 2 - longest / 2, spacing, voxel, level,
+                   int(CROWD[quality] * voxel**2))
 
     def codes(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The codes (m,) of the voxels in which points (n, 3) lie, and a mask (n,) of those points
@@ -180,7 +183,7 @@ def count_voxels(clouds: list[Path], layout: Layout) -> Voxels:
 
 def make_cells(voxels: Voxels, layout: Layout, limit: int) -> list[Cell]:
     """The cells of an octree with at most `limit` points each, those that crowd a voxel aside."""
-    kept = voxels._replace(counts=np.minimum(voxels.counts, _crowd(layout)))
+    kept = voxels._replace(counts=np.minimum(voxels.counts, layout.crowd))
     sums = np.concatenate([[0], np.cumsum(kept.counts)])
     cells = []
     for number, leaf in enumerate(octree.leaves(kept, layout.level, limit)):
@@ -190,11 +193,6 @@ def make_cells(voxels: Voxels, layout: Layout, limit: int) -> list[Cell]:
         margin = max(LEAST_MARGIN, round(OVERLAP * side))
         cells.append(Cell(f"{number:04d}", low, side, margin, int(sums[ends[1]] - sums[ends[0]])))
     return cells
-
-
-def _crowd(layout: Layout) -> int:
-    """The points that a voxel keeps at most."""
-    return int(CROWD * layout.voxel**2)
 
 
 class Sorting(NamedTuple):
@@ -252,7 +250,7 @@ def _sort_block(block: blocks.Block, top: int | None, sorting: Sorting, target: 
     one. Returns how many lie outside the scene's box."""
     codes, inside = sorting.layout.codes(block.points)
     share = sorting.voxels.counts[np.searchsorted(sorting.voxels.codes, codes)]
-    kept = target.rng.random(len(codes)) < _crowd(sorting.layout) / share
+    kept = target.rng.random(len(codes)) < sorting.layout.crowd / share
     block = block.part(inside).part(kept)
     rows = {"points": block.points}
     if top:
@@ -317,7 +315,7 @@ def make_plan(clouds: list[Path], folder: Folder, settings: dict) -> Plan:
     """
     found = survey(clouds)
     given = NOTHING if settings["winding"] else found.given
-    layout = Layout.of(found, settings["spacing"] or FINER * found.gap)
+    layout = Layout.of(found, settings["spacing"] or FINER * found.gap, settings["quality"])
     voxels = count_voxels(clouds, layout)
     if not len(voxels.codes):
         raise UserError("no points are left inside the scene's box")
