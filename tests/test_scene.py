@@ -14,7 +14,7 @@ from igr.geometry import meshes
 from igr.geometry.frames import Frame
 from igr.scene import assembly, blend, driver, jobs, survey
 from igr.scene.assembly import Ends
-from igr.scene.cluster import Outcome
+from igr.scene.cluster import Outcome, Program
 from igr.scene.meshing import Part
 from igr.scene.plan import Cell, Folder, Plan
 
@@ -78,12 +78,12 @@ def scene(tmp_path, monkeypatch):
     a part."""
 
     def make(points, tools, **settings):
-        def run_all(client, orders, root, tell):
+        def run_all(client, orders, program, tell):
             outcomes = []
             for order in orders:
                 failure = ""
                 try:
-                    jobs.do(order, tools)
+                    jobs.do(order, tools, 64 << 30)
                 except UserError as error:
                     failure = str(error)
                 outcomes.append(Outcome(order, failure, 0.0))
@@ -98,7 +98,7 @@ def scene(tmp_path, monkeypatch):
         plan = folder.read_plan()
         if plan is None or plan.settings != settings:
             plan = survey.make_plan([tmp_path / "cloud.npy"], folder, settings)
-        made = driver.Scene(plan, folder, ROOT, "code", None)
+        made = driver.Scene(plan, folder, Program(ROOT, 3.0), "code", None)
         return made, driver.make_parts(made)
 
     return make

@@ -166,18 +166,18 @@ def e57_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.n
         with pye57.E57(str(path)) as file:
             headers = [file.get_header(i) for i in range(file.scan_count)]
             _check_e57(headers, path.stat().st_size)
-            posed = any(header.has_pose() for header in headers)
-            for index, header in enumerate(headers):
-                place = file.scan_position(index)
-                for points, colors in _e57_scan_blocks(pye57, file, header):
-                    yield points, colors, np.tile(place, (len(points), 1)) if posed else None
+            for index in range(len(headers)):
+                yield from _e57_scan_blocks(pye57, file, headers, index)
     except (UserError, GeneratorExit):
         raise
     except Exception as error:  # the library's own and Python's: any
         raise UserError(f"not a readable e57 file ({reason_of(error)[:80]})") from None
 
 
-def _e57_scan_blocks(pye57, file, header) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _e57_scan_blocks(pye57, file, headers: list, index: int) -> Iterator[tuple]:
+    """e57_blocks() of one scan."""
+    header = headers[index]
+    posed = any(header.has_pose() for header in headers)
     spherical = "sphericalRange" in header.point_fields
     system = "spherical" if spherical else "cartesian"
     axes = [system + name for name in (("Range", "Azimuth", "Elevation") if spherical else "XYZ")]
@@ -199,7 +199,8 @@ def _e57_scan_blocks(pye57, file, header) -> Iterator[tuple[np.ndarray, np.ndarr
         if colored:
             colors = unit_colors(np.stack([data[name][:count] for name in channels], axis=1),
                                  _color_top(header))
-        yield points[valid], None if colors is None else colors[valid]
+        origins = np.tile(file.scan_position(index), (valid.sum(), 1)) if posed else None
+        yield points[valid], None if colors is None else colors[valid], origins
 
 
 def read_e57(path: Path) -> Geometry:

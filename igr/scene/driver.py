@@ -14,7 +14,7 @@ from helper import CONTEXTS, UserError, flag, log, number
 from igr.formats import files
 from igr.scene import assembly, cluster, jobs, survey
 from igr.scene.assembly import Ends
-from igr.scene.cluster import Outcome
+from igr.scene.cluster import Outcome, Program
 from igr.scene.jobs import DETAIL, MESH, SIDES, TRAIN, Order
 from igr.scene.plan import Cell, Folder, Plan
 from igr.scene.sides import FEWEST
@@ -54,7 +54,10 @@ class Options:
                                  "machine")
     workers: int | None = flag(None, type=number(int, 1), metavar="N",
                                help="of this machine; default: as many as it has cores and "
-                               f"{cluster.JOB_MEMORY >> 30} GiB for")
+                               "--memory for")
+    memory: float = flag(cluster.JOB_MEMORY, type=number(float, 0.5), metavar="GIB",
+                         help="of a job: one that takes more fails; --cell-points makes them "
+                         "smaller")
     context: str = flag("auto", choices=CONTEXTS, help="of train.py")
 
     def decisive(self, clouds: list[Path]) -> dict[str, Any]:
@@ -70,7 +73,7 @@ class Scene(NamedTuple):
 
     plan: Plan
     folder: Folder
-    root: Path  # of the program
+    program: Program
     code: str  # digest of the program
     client: Any  # Dask's
 
@@ -82,7 +85,7 @@ class Scene(NamedTuple):
         size = {cell.name: -cell.points for cell in self.plan.cells}
         left = [order for order in orders if not order.is_done(self.plan)]
         left.sort(key=lambda order: size.get(order.cell, 0))
-        return cluster.run_all(self.client, left, self.root, tell)
+        return cluster.run_all(self.client, left, self.program, tell)
 
 
 def reconstruct(clouds: list[Path], output: Path, options: Options, root: Path) -> None:
@@ -102,8 +105,9 @@ def reconstruct(clouds: list[Path], output: Path, options: Options, root: Path) 
         if not options.tiles:
             corners = np.array([corner for cell in plan.cells for corner in cell.reach()])
             files.check_digits(output, plan.to_world(corners))
-        with cluster.connected(options.scheduler, options.workers) as client:
-            scene = Scene(plan, folder, root, jobs.code_digest(root), client)
+        with cluster.connected(options.scheduler, options.workers, options.memory) as client:
+            scene = Scene(plan, folder, Program(root, options.memory), jobs.code_digest(root),
+                          client)
             names = make_parts(scene)
         ends = Ends(options.closed, options.trim, options.fill)
         mesh = assembly.assemble(plan, folder, names, ends)

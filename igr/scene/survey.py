@@ -30,6 +30,10 @@ SAMPLE = 200_000  # points by which box and spacing are told
 SIDES = 1_000_000  # points by which the sides are told, at most
 KTH = 10  # neighbour that tells the spacing
 FINER = 1.0  # the grid's spacing in that of the points
+CROWDED = 1.0  # surface of the points, in that of the box around them: more has many rooms, floors
+# or parts. The real scans and statues in docs/scenes.md have up to 0.65, a building 2.3
+ONE_NETWORK = 20_000_000  # points that one network was measured with, about: more takes too long
+FEW = 100_000  # points: with fewer, a cell has too few
 STRAY = (0.999, 10.0)  # farther from the KTH neighbour than this share of the points is, by this
 # factor, a point is a stray one
 AROUND = 0.02  # of the longest side, around the box of the sample
@@ -48,6 +52,7 @@ class Survey(NamedTuple):
     low: np.ndarray  # (3,) of the box without stray points, world
     high: np.ndarray
     gap: float  # spacing of the points, the median over the surface's area, world
+    area: float  # of the surface, as the distances of the points tell it, world
     tops: list | None  # the brightest colour of each cloud; None: no colours
     given: str  # what tells the sides, see plan.Plan
     digest: str  # of all points
@@ -107,9 +112,22 @@ def survey(clouds: list[Path]) -> Survey:
         raise UserError(f"{clouds[0]}: holds no points")
     if any(peaks) and not all(peaks):
         log.warning("only some of the clouds have colours: left out")
-    inner, gap = _box_and_gap(sample.shuffled(), count)
-    return Survey(count, np.maximum(low, inner[0]), np.minimum(high, inner[1]), gap,
+    inner, gap, area = _box_gap_and_area(sample.shuffled(), count)
+    return Survey(count, np.maximum(low, inner[0]), np.minimum(high, inner[1]), gap, area,
                   peaks if all(peaks) else None, _given(kinds), digest.hexdigest())
+
+
+def reason_for_cells(clouds: list[Path]) -> str:
+    """Why one network is too few for clouds, in words; empty where it is enough."""
+    found = survey(clouds)
+    if found.count > ONE_NETWORK:
+        return f"{found.count} points are many for one network"
+    size = found.high - found.low
+    box = 2 * float((size * np.roll(size, 1)).sum())
+    if found.count < FEW or found.area < CROWDED * box:
+        return ""
+    return (f"its surface is {found.area / box:.2g} times that of the box around it, more than one "
+            "network learns well")
 
 
 def _given(kinds: set[str]) -> str:
@@ -121,9 +139,10 @@ def _given(kinds: set[str]) -> str:
     return NOTHING
 
 
-def _box_and_gap(sample: np.ndarray, count: int) -> tuple[np.ndarray, float]:
-    """The box (2, 3) around a random sample (M, 3) of `count` points, without stray ones, and the
-    spacing of all points: the median by the area that each point of the sample stands for."""
+def _box_gap_and_area(sample: np.ndarray, count: int) -> tuple[np.ndarray, float, float]:
+    """The box (2, 3) around a random sample (M, 3) of `count` points, without stray ones, the
+    spacing of all points, the median by the area that each of the sample stands for, and the area
+    of all."""
     sample = sample[neighbours.distinct(sample)[0]]
     if len(sample) < 2 * KTH:
         raise UserError(f"{len(sample)} different points are too few for a scene")
@@ -137,7 +156,7 @@ def _box_and_gap(sample: np.ndarray, count: int) -> tuple[np.ndarray, float]:
     gap = neighbours.spacing_of(typical, KTH) * (len(sample) / count) ** 0.5
     if not gap > 0:
         raise UserError("all points are equal: there is no scene to see")
-    return box + np.array([[-away], [away]]), float(gap)
+    return box + np.array([[-away], [away]]), float(gap), float(np.pi / KTH * area[-1])
 
 
 class Layout(NamedTuple):
