@@ -153,7 +153,7 @@ def parse_args(argv: list | None = None) -> argparse.Namespace:
     parser.add_argument("--rooms", type=int, nargs=3, default=[2, 2, 1], metavar=("X", "Y", "Z"))
     parser.add_argument("--noise", type=helper.number(float, 0), default=0.002)
     parser.add_argument("--quality", choices=("draft", "normal", "fine"), default="draft")
-    parser.add_argument("--cell-points", type=helper.number(int, 200), default=300_000)
+    parser.add_argument("--cell-points", type=helper.number(int, 200), default=100_000)
     parser.add_argument("--spacing", type=helper.number(float, above=0), help="of the mesh's grid")
     parser.add_argument("--workers", type=helper.number(int, 1), default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "scenes",

@@ -32,7 +32,7 @@ class Options:
     train_iter: int | None = flag(None, "-ti", type=number(int, 1),
                                   help="steps of each training; default: by --quality")
     dims: int | None = flag(None, type=number(int, 8), help="width of the networks")
-    cell_points: int = flag(300_000, type=number(int, 200),
+    cell_points: int = flag(100_000, type=number(int, 200),
                             help="points of a cell at most, those beyond what the grid shows aside")
     spacing: float | None = flag(
         None, type=number(float, above=0), metavar="D",
