@@ -41,8 +41,8 @@ VOXEL = 64  # grid cells along a voxel at most
 LEAST_LEVEL = 3
 CROWD = {"draft": 1.0, "normal": 4.0, "fine": 4.0}  # points kept for each square of the grid in a
 # voxel, by quality
-OVERLAP = 0.08  # margin of a cell, in its sides
-LEAST_MARGIN = 20  # grid cells
+OVERLAP = 0.06  # margin of a cell, in its sides
+LEAST_MARGIN = 14  # grid cells
 
 
 class Survey(NamedTuple):
