@@ -177,6 +177,36 @@ def test_what_is_done_stays(scene, rng):
     assert changed == {path for path in lost if path.suffix == ".json"}
 
 
+def test_a_cell_with_few_points_is_left_out(scene, rng, caplog):
+    """Beside the torus, in a cell of their own."""
+    few = np.array([4.0, 4, 4]) + 0.01 * rng.standard_normal((20, 3))
+    made, names = scene(np.concatenate([on_torus(rng, 3000), few]), stand_ins(torus))
+    assert "1 cells with 20 points together are left out" in caplog.text
+    assert len(names) == len(made.plan.cells) - 1
+    assert meshes.topology(mesh_of(made, names))["genus"] == 1
+
+
+def test_one_point_a_cell_is_no_scene(scene, rng):
+    with pytest.raises(UserError, match="no cell has enough points: --cell-points"):
+        scene(rng.random((60, 3)), stand_ins(torus), cell_points=1, spacing=0.004)
+
+
+def test_a_job_that_takes_too_much_is_named_with_the_remedy(scene, rng):
+    def load(path):
+        raise MemoryError
+
+    tools = stand_ins(torus)._replace(load=load)
+    with pytest.raises(UserError, match="64 GiB are too little for its detail: --memory gives"):
+        scene(on_torus(rng, 3000), tools)
+
+
+def test_a_mesh_larger_than_the_memory_is_refused(scene, rng, monkeypatch):
+    made, names = scene(on_torus(rng, 3000), stand_ins(torus))
+    monkeypatch.setattr(assembly.memory, "available", lambda: 1e6)
+    with pytest.raises(UserError, match=r"a mesh of \d+ faces would take about .*--spacing"):
+        mesh_of(made, names)
+
+
 def test_an_open_sheet_ends_where_its_points_end(scene, rng):
     points = np.concatenate([rng.uniform(-1, 1, (3000, 2)), np.zeros((3000, 1))], axis=1)
     made, names = scene(points, stand_ins(lambda p: p[:, 2], error=0.002))

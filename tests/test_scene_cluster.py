@@ -152,7 +152,8 @@ def test_a_job_that_cannot_write_stops_the_scene():
     with pytest.raises(UserError, match="No space left; the same command does the rest"):
         cluster._outcome(full, order)
     killed = SimpleNamespace(result=lambda: {"status": -9, "said": "", "seconds": 1.0})
-    assert cluster._outcome(killed, order).failure == "status -9"
+    assert cluster._outcome(killed, order).failure == (
+        "ended by signal 9, perhaps since it took more than --memory")
 
 
 def test_a_job_ends_with_its_worker(undisturbed):

@@ -197,5 +197,9 @@ def _outcome(future: Any, order: Order) -> Outcome:
         return Outcome(order, reason_of(error)[:200], 0.0)
     if result["status"] == STOP:
         raise UserError(f"{result['said']}; the same command does the rest")
-    failure = "" if result["status"] == 0 else result["said"] or f"status {result['status']}"
+    status, failure = result["status"], ""
+    if status < 0:  # a library that gets no memory may crash
+        failure = f"ended by signal {-status}, perhaps since it took more than --memory"
+    elif status:
+        failure = result["said"] or f"status {status}"
     return Outcome(order, failure, result["seconds"])

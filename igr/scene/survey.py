@@ -119,12 +119,15 @@ def survey(clouds: list[Path]) -> Survey:
 
 def reason_for_cells(clouds: list[Path]) -> str:
     """Why one network is too few for clouds, in words; empty where it is enough."""
+    count = sum(len(block.points) for cloud in clouds for block in blocks.blocks(cloud))
+    if count > ONE_NETWORK:
+        return f"{count} points are many for one network"
+    if count < FEW:
+        return ""
     found = survey(clouds)
-    if found.count > ONE_NETWORK:
-        return f"{found.count} points are many for one network"
     size = found.high - found.low
     box = 2 * float((size * np.roll(size, 1)).sum())
-    if found.count < FEW or found.area < CROWDED * box:
+    if found.area < CROWDED * box:
         return ""
     return (f"its surface is {found.area / box:.2g} times that of the box around it, more than one "
             "network learns well")
