@@ -28,6 +28,7 @@ THICKEST = 0.2  # in halves of the scene's longest side: what is thicker counts 
 AGREED = 0.9  # mean cosine of a sheet's normals with those of the nearest points, of whatever sign
 GIVEN, TURNED = "given", "turned"  # how a cell tells its sides: by its files, reversed,
 NEAREST, THINNER = "nearest", "thinner"  # as the sample's nearest, by the thinner side
+SEEN_OPPOSITE = 0.02  # share of neighbours on a sheet with opposite sides by the scanners' places
 KNN = 10  # neighbour that tells the spacing
 FEWEST = 50  # points of a cell that a network can learn
 
@@ -69,8 +70,12 @@ def _estimated(measured: Measurements, given: str) -> tuple[Estimate, str]:
                               "all points face one way"), NEAREST
     sides = normals.outwards(measured)
     if sides is not None:
-        report = "by the scanners' places" if given == SCANNER else "by the files' normals"
-        estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN, report)
+        estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN,
+                                  "by the files' normals")
+        if given == SCANNER:  # where it stood is known: only planes at edges may look elsewhere
+            pairs = sheets.pairs_on_sheets(measured.tree, estimate.normals)
+            agree = pairs.opposite() < SEEN_OPPOSITE * len(pairs.first)
+            estimate = estimate._replace(agree=agree, report="by the scanners' places")
         if estimate.agree:
             return estimate, GIVEN if (sides * measured.given).sum() > 0 else TURNED
     rough = normals.by_winding(measured, ITERATIONS, measured.scattered)
