@@ -33,35 +33,38 @@ GRID = 512  # points along the cube of free space: the finest grid that is taken
 def thicknesses(measured: Measurements, normals: np.ndarray, most: float) -> np.ndarray:
     """Thickness (P,) at the first of a measured cloud's points, which are in random order and have
     unit normals (N, 3), outwards; inf where it is above `most`, or too small for their scatter."""
-    radius = _touching_balls(measured, normals[:PLACES].astype(np.float64), most / 2)
+    some = np.arange(min(PLACES, len(normals)))
+    radius = _touching_balls(measured, some, normals[some].astype(np.float64), most / 2)
     return np.where(radius < most / 2, 2 * radius, np.inf)
 
 
 def thin_sides(measured: Measurements, normals: np.ndarray, most: float) -> np.ndarray:
     """Vectors (N, 3) that look away from the thinner side of a measured cloud's points, of which
-    only the first VOTERS vote; 0 for the others.
+    VOTERS vote at most; 0 for the others.
 
     normals: (N, 3), unit, of either sign. A vector is along one of them, by the logarithm of how
     much larger the ball is on its side, 1 at most. No ball's radius is above `most`.
     """
-    some = normals[:VOTERS]
-    larger = np.log(_touching_balls(measured, -some, most) / _touching_balls(measured, some, most))
+    some = np.arange(0, len(normals), -(-len(normals) // VOTERS))
+    behind, before = (_touching_balls(measured, some, side, most)
+                      for side in (normals[some], -normals[some]))
     votes = np.zeros_like(normals)
-    votes[: len(some)] = np.clip(larger, -1, 1)[:, None] * some
+    votes[some] = np.clip(np.log(before / behind), -1, 1)[:, None] * normals[some]
     return votes
 
 
-def _touching_balls(measured: Measurements, normals: np.ndarray, most: float) -> np.ndarray:
+def _touching_balls(measured: Measurements, index: np.ndarray, normals: np.ndarray,
+                    most: float) -> np.ndarray:
     """Radius (P,), at most `most`, of the largest balls without points that touch the surface from
-    inside at the first P points of a measured cloud, with unit normals (P, 3)."""
+    inside at some points (P,) of a measured cloud, with unit normals (P, 3)."""
     tree = measured.tree
     least = max(DEVIATIONS * measured.scatter, TINY)
     radius = np.full(len(normals), most)
     active = np.arange(len(normals))
     for _ in range(ROUNDS):
-        places, n = tree.data[active], normals[active]
-        distance, index = neighbours.search(tree, places - radius[active, None] * n)
-        away = places - tree.data[index]
+        places, n = tree.data[index[active]], normals[active]
+        distance, nearest = neighbours.search(tree, places - radius[active, None] * n)
+        away = places - tree.data[nearest]
         depth = (away * n).sum(axis=1)  # below the tangent plane of the place
         smaller = (away**2).sum(axis=1) / np.maximum(2 * depth, least)  # it touches that point, too
         across = smaller - depth < BESIDE * smaller  # from the ball's centre, along n
