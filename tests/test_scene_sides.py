@@ -110,6 +110,14 @@ def test_normals_of_some_clouds_only_are_named(tmp_path, rng, caplog):
     assert plan.given == NOTHING and "only some of the clouds have normals" in caplog.text
 
 
+def test_where_surfaces_are_open_no_side_is_thinner(tmp_path, rng, monkeypatch):
+    """Of a building it is, unless a winding number counts as that of an open one."""
+    np.save(tmp_path / "a.npy", rooms.building((1, 1, 1)).sample(20_000, rng))
+    assert "thinner" in told(tmp_path, [tmp_path / "a.npy"], cell_points=30_000)[1]
+    monkeypatch.setattr(sides, "CLOSED", 0.0)
+    assert "thinner" not in told(tmp_path, [tmp_path / "a.npy"], cell_points=30_000)[1]
+
+
 @pytest.mark.parametrize("share", [1, 3])
 def test_a_building_is_thinner_than_its_rooms(tmp_path, rng, monkeypatch, share):
     """Where the sample of the scene is as dense as its cells, and where it has a third of their

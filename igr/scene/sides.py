@@ -25,6 +25,8 @@ import numpy as np
 
 ITERATIONS = 24  # of winding numbers: 12 turn the shell of a furnished building inside out
 THICKEST = 0.2  # in halves of the scene's longest side: what is thicker counts as so thick
+CLOSED = 0.06  # mean square of winding numbers less 1/2; more of single sheets, which are not thin:
+# 0.02 in a furnished building, 0.13 and more in a room seen from inside
 AGREED = 0.9  # mean cosine of a sheet's normals with those of the nearest points, of whatever sign
 GIVEN, TURNED = "given", "turned"  # how a cell tells its sides: by its files, reversed,
 NEAREST, THINNER = "nearest", "thinner"  # as the sample's nearest, by the thinner side
@@ -85,6 +87,8 @@ def _estimated(measured: Measurements, given: str) -> tuple[Estimate, str]:
             (layers.turned_to(thin), MIXED_SHEETS, "by the thinner side of each sheet")]
     off = [np.square(normals.winding_numbers(measured.tree, sides) - 0.5).mean()
            for sides, _, _ in told]
+    if off[2] > CLOSED:
+        off[2] = np.inf
     best = int(np.argmin(off))
     sides, most, report = told[best]
     estimate = normals.judged(measured, sides, measured.scattered, most, report)
