@@ -3,7 +3,7 @@
 #
 #   bash commands.sh demo          the main job on a built-in shape: cloud, network, mesh, figures
 #   bash commands.sh reconstruct CLOUD... [-o MESH] [--quality draft|normal|fine] [--trim|--closed]
-#                    [--faces N] [--with-normals] [--no-clean]
+#                    [--faces N] [--with-normals] [--no-clean] [--one-network]
 #                                  a scan, or several with their alignment, to a mesh, a page and a
 #                                  report; resumes where it was stopped
 #   bash commands.sh reconstruct --scene CLOUD... [-o MESH] [...]

@@ -83,6 +83,8 @@ class Options:
     with_normals: bool = helper.flag(False, help="use the normals of the cloud's file")
     no_clean: bool = helper.flag(False, help="remove no outliers and no near duplicates; equal "
                                  "points go in any case")
+    one_network: bool = helper.flag(False, help="cut no cloud into cells, whatever surface it has; "
+                                    "see docs/scenes.md")
 
     def of_cleaning(self) -> list[str]:
         """The flags of datasets.py clean."""
@@ -146,6 +148,8 @@ def reconstruct(words: list[str]) -> None:
         if len(job.clouds) > 1 or scan.suffix in (".conf", ".aln"):
             scan = timed("merging", merge, job)
         timed("cleaning", clean, job, scan)
+        if in_cells(job):
+            return
         checkpoint = timed("training", train, job)
         timed("meshing", mesh, job, checkpoint)
         timed("page and measuring", show, job)
@@ -168,7 +172,8 @@ def job_of(words: list[str]) -> Job:
     args, unknown = parser.parse_known_args(words)
     if unknown:
         refuse(f"there is no flag {unknown[0]}; there are -o, --quality, --closed, --trim, "
-               "--faces, --with-normals and --no-clean. The scripts have more: see docs/guide.md")
+               "--faces, --with-normals, --no-clean and --one-network. The scripts have more: see "
+               "docs/guide.md")
     if not args.clouds:
         refuse("it needs a cloud, or several scans")
     here = Path(args.folder).absolute()
@@ -205,6 +210,28 @@ def clean(job: Job, scan: Path) -> None:
         *job.options.of_cleaning())
     if job.mesh.suffix.lower() in files.SEVEN_DIGITS:
         files.check_digits(job.mesh, files.read(cleaned).points)
+
+
+def in_cells(job: Job) -> bool:
+    """Make the mesh by cells where the cleaned cloud is too much for one network. Whether it did;
+    else a warning says why not."""
+    from igr.scene import cluster, driver, survey
+
+    cleaned, options = job.folder / "cleaned.ply", job.options
+    reason = "" if options.one_network else survey.reason_for_cells([cleaned])
+    if not reason:
+        return False
+    try:
+        cluster.needed()
+        if options.faces:
+            refuse("--faces simplifies the mesh of one network only")
+    except UserError as error:
+        helper.log.warning(f"{reason}; it is not cut into cells, though: {error}")
+        return False
+    helper.log.info(f"{reason}: cut into cells (--one-network does not)")
+    driver.reconstruct([cleaned], job.mesh, driver.Options(
+        quality=options.quality, closed=options.closed, trim=options.trim), ROOT)
+    return True
 
 
 def train(job: Job) -> Path:
@@ -295,8 +322,9 @@ def scene(words: list[str]) -> None:
     driver.reconstruct(clouds, output, options, ROOT)
 
 
-def do_job(text: str) -> int:
-    """Do a job of a scene, of a text that a worker hands over; returns the exit status."""
+def do_job(text: str, most: str) -> int:
+    """Do a job of a scene, of a text that a worker hands over; returns the exit status. most: bytes
+    that it may hold."""
     from igr.backend import devices
     from igr.scene import cluster, jobs
     import networks
@@ -317,7 +345,7 @@ def do_job(text: str) -> int:
             print(f"{ROOT} is another version of the program on a worker than where the scene runs")
             return cluster.STOP
         with helper.reporting(quiet=False):
-            jobs.do(order, jobs.Tools(fit, training.resume, load))
+            jobs.do(order, jobs.Tools(fit, training.resume, load), int(most))
     except Interrupted as stop:
         return 128 + stop.signum
     except UserError as error:

@@ -45,6 +45,7 @@ def write_las(path, cloud):
     made.red, made.green, made.blue = np.round(255 * cloud.colors).astype(np.uint16).T
     made.withheld = np.arange(N) % 7 == 0
     made.write(str(path))
+    return path
 
 
 def write_e57(path, cloud):
@@ -90,6 +91,20 @@ def test_colours_are_scaled_alike_in_all_blocks(tmp_path, cloud):
     made.red, made.green, made.blue = np.round(65535 * dark.colors).astype(np.uint16).T
     made.write(str(tmp_path / "a.laz"))
     np.testing.assert_allclose(together(tmp_path / "a.laz")[1], dark.colors, atol=1e-4)
+
+
+def test_normals_and_scanners_places_come_along(tmp_path, cloud, rng):
+    normals = rng.standard_normal((N, 3))
+    normals[3] = np.nan
+    files.write(tmp_path / "a.ply", cloud._replace(normals=normals))
+    write_e57(tmp_path / "a.e57", cloud)
+    for name, field in (("a.ply", "normals"), ("a.e57", "origins")):
+        whole = getattr(files.read(tmp_path / name), field)
+        found = np.concatenate([getattr(block, field)
+                                for block in blocks.blocks(tmp_path / name)])
+        np.testing.assert_allclose(found, whole, atol=1e-9)
+    assert all(block.origins is None and block.normals is None
+               for block in blocks.blocks(write_las(tmp_path / "a.laz", cloud)))
 
 
 def test_other_formats_are_read_whole(tmp_path, cloud):

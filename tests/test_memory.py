@@ -2,8 +2,11 @@
 cloud takes."""
 
 import gzip
+import subprocess
+import sys
 import tracemalloc
 
+from conftest import ROOT
 import datasets
 import evaluate
 from fields import sphere
@@ -33,6 +36,16 @@ def test_free_memory_is_known(tmp_path):
     (tmp_path / "none").write_text("max\n")
     limits = [memory.limit_of(tmp_path / name) for name in ("limit", "none", "missing")]
     assert limits == [123, np.inf, np.inf]
+
+
+def test_a_process_takes_no_more_than_its_limit():
+    code = ("import numpy as np; from igr.backend import memory; memory.limit(1 << 30)\n"
+            "a = np.ones(1 << 26)\n"
+            "try: b = np.ones(1 << 27)\n"
+            "except MemoryError: print('refused')")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True,
+                          timeout=60)
+    assert done.stdout == "refused\n", done.stderr
 
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):

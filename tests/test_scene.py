@@ -14,7 +14,7 @@ from igr.geometry import meshes
 from igr.geometry.frames import Frame
 from igr.scene import assembly, blend, driver, jobs, survey
 from igr.scene.assembly import Ends
-from igr.scene.cluster import Outcome
+from igr.scene.cluster import Outcome, Program
 from igr.scene.meshing import Part
 from igr.scene.plan import Cell, Folder, Plan
 
@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 SETTINGS = {"clouds": [], "quality": "draft", "train_iter": 5, "dims": 8, "cell_points": 800,
-            "spacing": 0.04, "context": "cpu"}
+            "spacing": 0.04, "winding": False, "context": "cpu"}
 RING, TUBE = 1.0, 0.35
 
 
@@ -78,12 +78,12 @@ def scene(tmp_path, monkeypatch):
     a part."""
 
     def make(points, tools, **settings):
-        def run_all(client, orders, root, tell):
+        def run_all(client, orders, program, tell):
             outcomes = []
             for order in orders:
                 failure = ""
                 try:
-                    jobs.do(order, tools)
+                    jobs.do(order, tools, 64 << 30)
                 except UserError as error:
                     failure = str(error)
                 outcomes.append(Outcome(order, failure, 0.0))
@@ -98,7 +98,7 @@ def scene(tmp_path, monkeypatch):
         plan = folder.read_plan()
         if plan is None or plan.settings != settings:
             plan = survey.make_plan([tmp_path / "cloud.npy"], folder, settings)
-        made = driver.Scene(plan, folder, ROOT, "code", None)
+        made = driver.Scene(plan, folder, Program(ROOT, 3.0), "code", None)
         return made, driver.make_parts(made)
 
     return make
@@ -177,6 +177,36 @@ def test_what_is_done_stays(scene, rng):
     assert changed == {path for path in lost if path.suffix == ".json"}
 
 
+def test_a_cell_with_few_points_is_left_out(scene, rng, caplog):
+    """Beside the torus, in a cell of their own."""
+    few = np.array([4.0, 4, 4]) + 0.01 * rng.standard_normal((20, 3))
+    made, names = scene(np.concatenate([on_torus(rng, 3000), few]), stand_ins(torus))
+    assert "1 cells with 20 points together are left out" in caplog.text
+    assert len(names) == len(made.plan.cells) - 1
+    assert meshes.topology(mesh_of(made, names))["genus"] == 1
+
+
+def test_one_point_a_cell_is_no_scene(scene, rng):
+    with pytest.raises(UserError, match="no cell has enough points: --cell-points"):
+        scene(rng.random((60, 3)), stand_ins(torus), cell_points=1, spacing=0.004)
+
+
+def test_a_job_that_takes_too_much_is_named_with_the_remedy(scene, rng):
+    def load(path):
+        raise MemoryError
+
+    tools = stand_ins(torus)._replace(load=load)
+    with pytest.raises(UserError, match="64 GiB are too little for its detail: --memory gives"):
+        scene(on_torus(rng, 3000), tools)
+
+
+def test_a_mesh_larger_than_the_memory_is_refused(scene, rng, monkeypatch):
+    made, names = scene(on_torus(rng, 3000), stand_ins(torus))
+    monkeypatch.setattr(assembly.memory, "available", lambda: 1e6)
+    with pytest.raises(UserError, match=r"a mesh of \d+ faces would take about .*--spacing"):
+        mesh_of(made, names)
+
+
 def test_an_open_sheet_ends_where_its_points_end(scene, rng):
     points = np.concatenate([rng.uniform(-1, 1, (3000, 2)), np.zeros((3000, 1))], axis=1)
     made, names = scene(points, stand_ins(lambda p: p[:, 2], error=0.002))
@@ -227,7 +257,7 @@ def test_tiles_fit_together(scene, rng, tmp_path, suffix, shift):
 def two_cells():
     cells = [Cell("0000", (0, 0, 0), 64, 20, 1), Cell("0001", (64, 0, 0), 64, 20, 1),
              Cell("0002", (128, 0, 0), 32, 20, 1)]
-    return Plan((10.0, 0.0, 0.0), 0.5, 1.0, cells, False, {}, "")
+    return Plan((10.0, 0.0, 0.0), 0.5, 1.0, cells, False, "", {}, "")
 
 
 def members(plan, functions):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 SETTINGS = {"clouds": [], "quality": "draft", "train_iter": 5, "dims": 8, "cell_points": 1500,
-            "spacing": None, "context": "cpu"}
+            "spacing": None, "winding": False, "context": "cpu"}
 
 
 def sphere(rng, n, radius=1.0, center=(0.0, 0.0, 0.0)):

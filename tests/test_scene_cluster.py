@@ -152,7 +152,8 @@ def test_a_job_that_cannot_write_stops_the_scene():
     with pytest.raises(UserError, match="No space left; the same command does the rest"):
         cluster._outcome(full, order)
     killed = SimpleNamespace(result=lambda: {"status": -9, "said": "", "seconds": 1.0})
-    assert cluster._outcome(killed, order).failure == "status -9"
+    assert cluster._outcome(killed, order).failure == (
+        "ended by signal 9, perhaps since it took more than --memory")
 
 
 def test_a_job_ends_with_its_worker(undisturbed):
@@ -161,7 +162,7 @@ def test_a_job_ends_with_its_worker(undisturbed):
     order = Order(str(folder), "sides", "", [], [], "another")._asdict()
     slow = "import igr.__main__ as m, time; m.stop_with_worker(); time.sleep(60)"
     for words, status in ((["-c", slow], -signal.SIGTERM),
-                          (["-m", "igr", "job", json.dumps(order)], cluster.STOP)):
+                          (["-m", "igr", "job", json.dumps(order), str(1 << 30)], cluster.STOP)):
         child = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, text=True)
         began = time.monotonic()
@@ -177,4 +178,4 @@ def test_local_workers_by_memory(monkeypatch):
     monkeypatch.setattr(cluster.helper, "cores", lambda: 16)
     for free, expected in ((1 << 30, 1), (10 << 30, 3), (100 << 30, 16)):
         monkeypatch.setattr(cluster.memory, "available", lambda free=free: free)
-        assert cluster.local_workers() == expected
+        assert cluster.local_workers(3.0) == expected

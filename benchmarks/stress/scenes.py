@@ -2,6 +2,7 @@
 
     python -m benchmarks.stress.scenes rooms -n 400000 --rooms 2 2 1 --cell-points 120000
     python -m benchmarks.stress.scenes rope -n 100000 --cell-points 25000
+    python -m benchmarks.stress.scenes mesh -f lucy.ply -n 100000 --cell-points 50000
     python -m benchmarks.stress.scenes page
 
 Each row is a command line of igr scene, and one of train.py and of infer.py on a grid of the same
@@ -38,6 +39,22 @@ HEAD = ("| scene | points | training | cells | truth to mesh, cells / one networ
         "| truth without mesh | open edges | pieces | core minutes | peak MiB |\n|" + "---|" * 11)
 
 
+class Mesh:
+    """The surface of a mesh file, in the unit frame."""
+
+    def __init__(self, path: Path):
+        mesh = files.read_mesh(path)
+        self.mesh = Frame.of(mesh.points).geometry_to_unit(mesh)
+
+    def sample(self, count: int, rng: np.random.Generator) -> Geometry:
+        """Points (count, 3), even on the surface, and their normals."""
+        return meshes.sample_mesh(self.mesh, count, rng)
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """Distance (N,) of points (N, 3) to the surface."""
+        return neighbours.point_to_surface(points, self.mesh)
+
+
 class Truth:
     """A surface that is known exactly."""
 
@@ -46,6 +63,9 @@ class Truth:
         if args.scene == "rooms":
             self.surface = rooms.building(args.rooms)
             self.name += " " + " x ".join(map(str, args.rooms))
+        elif args.scene == "mesh":
+            self.surface = Mesh(args.file)
+            self.name = args.file.stem
         else:
             self.surface = Rope()
         self.noise = args.noise
@@ -83,14 +103,16 @@ def measure(args: argparse.Namespace) -> dict:
     cloud = folder / "cloud.npy"
     if not cloud.exists():
         files.write(cloud, truth.cloud(args.points))
+    flags = ["--spacing", args.spacing] if args.spacing else []
     with open(folder / "lock", "w") as lock:
         scene = folder / "scene.ply"
         cost = once(folder / "scene_cost.json", lambda: run_checked(
             ["igr", "scene", cloud, "-o", scene, "--quality", args.quality, "--cell-points",
-             args.cell_points, "--workers", args.workers], lock).cost())
+             args.cell_points, "--workers", args.workers, *flags], lock).cost())
         plan = Folder(folder / "scene_scene").read_plan()
         row = {"scene": truth.name, "points": args.points, "noise": truth.noise,
                "quality": args.quality, "cells": len(plan.cells), "workers": args.workers,
+               "spacing": plan.spacing,
                "machine": machine(), "in_cells": {**truth.figures(files.read(scene)), **cost}}
         if not args.no_network:
             row["one_network"] = one_network(args, truth, plan.spacing, lock)
@@ -146,12 +168,14 @@ def render(page: str, rows: list) -> str:
 
 def parse_args(argv: list | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
-    parser.add_argument("scene", choices=("rooms", "rope", "page"))
+    parser.add_argument("scene", choices=("rooms", "rope", "mesh", "page"))
+    parser.add_argument("-f", "--file", type=Path, help="the mesh")
     parser.add_argument("-n", "--points", type=helper.number(int, 1000), default=400_000)
     parser.add_argument("--rooms", type=int, nargs=3, default=[2, 2, 1], metavar=("X", "Y", "Z"))
     parser.add_argument("--noise", type=helper.number(float, 0), default=0.002)
     parser.add_argument("--quality", choices=("draft", "normal", "fine"), default="draft")
-    parser.add_argument("--cell-points", type=helper.number(int, 200), default=120_000)
+    parser.add_argument("--cell-points", type=helper.number(int, 200), default=100_000)
+    parser.add_argument("--spacing", type=helper.number(float, above=0), help="of the mesh's grid")
     parser.add_argument("--workers", type=helper.number(int, 1), default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "scenes",
                         help="of clouds, runs and meshes")

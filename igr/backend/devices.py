@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 import os
 import sys
 import types
@@ -57,6 +58,11 @@ def set_context(context: str, device_id: str = "0", precision: str = "float32") 
     nn.set_default_context(get_extension_context("cpu"))
     text = f"{'cpu' if context == 'auto' else context} ({why})"
     return Device(text, kernel=context != "cpu-graph", cuda=False, rows=CPU_ROWS)
+
+
+def may_use_cuda(context: str) -> bool:
+    """Whether set_context(context) can bring CUDA into this process."""
+    return context in ("auto", "cuda", "cudnn") and bool(find_spec("nnabla_ext.cuda"))
 
 
 def shorten_imports() -> None:

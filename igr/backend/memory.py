@@ -30,6 +30,15 @@ def available() -> float:
     return min([free, *(limit_of(Path(path)) for path in CGROUP)])
 
 
+def limit(count: int) -> None:
+    """Let this process hold at most `count` bytes of data from now on: what asks for more gets a
+    MemoryError. Libraries and files that are mapped do not count."""
+    import resource  # here: other systems than Unix have none
+
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (count, hard))
+
+
 def limit_of(path: Path) -> float:
     """The limit of a container, in bytes; infinite without one."""
     try:

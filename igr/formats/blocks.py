@@ -1,7 +1,7 @@
 """Read a cloud of any size in blocks of bounded memory.
 
 LAS, LAZ, E57, binary ply, npy and tables of points are read block by block; other formats, and
-zipped files, as a whole. Only points and colours are read.
+zipped files, as a whole. Points, colours, normals and scanners' places are read.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ class Block(NamedTuple):
 
     points: np.ndarray  # (n, 3) float64, finite
     colors: np.ndarray | None  # (n, 3) as the file has them, see columns.top_of; None without any
+    normals: np.ndarray | None = None  # (n, 3) as the file has them, 0 where one is not finite
+    origins: np.ndarray | None = None  # (n, 3) float64, where the scanner stood
+
+    def part(self, index: slice | np.ndarray) -> Block:
+        """The block of the points of a slice, an index or a mask."""
+        return Block(*(None if values is None else values[index] for values in self))
 
 
 def blocks(path: str | Path) -> Iterator[Block]:
@@ -33,10 +39,9 @@ def blocks(path: str | Path) -> Iterator[Block]:
     path = existing_file(path)
     streams.READING.set(str(path))
     try:
-        for points, colors in _raw_blocks(path):
-            for start in range(0, len(points), ROWS):
-                some = slice(start, start + ROWS)
-                yield from _good(points[some], None if colors is None else colors[some])
+        for raw in _raw_blocks(path):
+            for start in range(0, len(raw.points), ROWS):
+                yield from _good(raw.part(slice(start, start + ROWS)))
     except UserError as error:
         text = str(error)
         raise UserError(text if text.startswith(f"{path}:") else f"{path}: {text}") from None
@@ -44,15 +49,18 @@ def blocks(path: str | Path) -> Iterator[Block]:
         streams.READING.set("")
 
 
-def _raw_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _raw_blocks(path: Path) -> Iterator[Block]:
     suffix = path.suffix.lower()
     if path.is_fifo():
         raise UserError("is a pipe, which can be read only once; write a file first")
     if suffix == ".e57":
-        yield from laser.e57_blocks(path)
+        for points, colors, origins in laser.e57_blocks(path):
+            yield Block(points, colors, None, origins)
     elif suffix in (".las", ".laz"):
         with open(path, "rb") as file:
-            yield from laser.las_blocks(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            for points, colors in laser.las_blocks(
+                    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)):
+                yield Block(points, colors)
     elif suffix in files.TABLES:
         with open(path, "rb") as file:
             for table in tables.table_blocks(file, files.TABLES[suffix]):
@@ -61,7 +69,7 @@ def _raw_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         table = _mapped_columns(path, suffix)
         if table is None:
             cloud = files.read_cloud(path)
-            yield cloud.points, cloud.colors
+            yield Block(cloud.points, cloud.colors, cloud.normals, cloud.origins)
             return
         for start in range(0, len(next(iter(table.values()))), ROWS):
             yield _of_columns({name: values[start : start + ROWS]
@@ -86,21 +94,26 @@ def _mapped_columns(path: Path, suffix: str) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _of_columns(table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Points and colours (n, 3) of columns. Raises UserError where x, y or z is missing."""
-    if not {"x", "y", "z"} <= table.keys():
+def _of_columns(table: dict[str, np.ndarray]) -> Block:
+    """The block of columns. Raises UserError where x, y or z is missing."""
+    points, colors, normals = (
+        np.stack([table[name] for name in names], axis=1) if set(names) <= table.keys() else None
+        for names in (("x", "y", "z"), ("r", "g", "b"), ("nx", "ny", "nz")))
+    if points is None:
         raise UserError("its columns name no x, y and z")
-    points = np.stack([table[name] for name in "xyz"], axis=1).astype(np.float64)
-    colored = {"r", "g", "b"} <= table.keys()
-    return points, np.stack([table[name] for name in "rgb"], axis=1) if colored else None
+    return Block(points.astype(np.float64), colors, normals)
 
 
-def _good(points: np.ndarray, colors: np.ndarray | None) -> Iterator[Block]:
+def _good(block: Block) -> Iterator[Block]:
     """The points that are some, if there are any."""
     with np.errstate(invalid="ignore"):
-        good = (np.abs(points) < LARGEST).all(axis=1)
-    zeros = ~points.any(axis=1)
+        good = (np.abs(block.points) < LARGEST).all(axis=1)
+    zeros = ~block.points.any(axis=1)
     if zeros.sum() >= files.ZEROS:  # as scanners write where nothing came back
         good &= ~zeros
     if good.any():
-        yield Block(points[good], None if colors is None else colors[good])
+        block = block.part(good)
+        if block.normals is not None:
+            known = np.isfinite(block.normals).all(axis=1, keepdims=True)
+            block = block._replace(normals=np.where(known, block.normals, 0))
+        yield block

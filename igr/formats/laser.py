@@ -157,23 +157,27 @@ def _is_valid(block) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- e57
 
 
-def e57_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yield the valid points (n, 3) of all scans of an E57 file in the file's common frame, and
-    their colours (n, 3) from 0 to 1, None without any, block by block."""
+def e57_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]:
+    """Yield the valid points (n, 3) of all scans of an E57 file in the file's common frame, their
+    colours (n, 3) from 0 to 1, None without any, and where the scanner stood (n, 3), None where no
+    scan has a pose, block by block."""
     pye57 = needed("pye57", "an e57 file")
     try:
         with pye57.E57(str(path)) as file:
             headers = [file.get_header(i) for i in range(file.scan_count)]
             _check_e57(headers, path.stat().st_size)
-            for header in headers:
-                yield from _e57_scan_blocks(pye57, file, header)
+            for index in range(len(headers)):
+                yield from _e57_scan_blocks(pye57, file, headers, index)
     except (UserError, GeneratorExit):
         raise
     except Exception as error:  # the library's own and Python's: any
         raise UserError(f"not a readable e57 file ({reason_of(error)[:80]})") from None
 
 
-def _e57_scan_blocks(pye57, file, header) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _e57_scan_blocks(pye57, file, headers: list, index: int) -> Iterator[tuple]:
+    """e57_blocks() of one scan."""
+    header = headers[index]
+    posed = any(header.has_pose() for header in headers)
     spherical = "sphericalRange" in header.point_fields
     system = "spherical" if spherical else "cartesian"
     axes = [system + name for name in (("Range", "Azimuth", "Elevation") if spherical else "XYZ")]
@@ -195,7 +199,8 @@ def _e57_scan_blocks(pye57, file, header) -> Iterator[tuple[np.ndarray, np.ndarr
         if colored:
             colors = unit_colors(np.stack([data[name][:count] for name in channels], axis=1),
                                  _color_top(header))
-        yield points[valid], None if colors is None else colors[valid]
+        origins = np.tile(file.scan_position(index), (valid.sum(), 1)) if posed else None
+        yield points[valid], None if colors is None else colors[valid], origins
 
 
 def read_e57(path: Path) -> Geometry:

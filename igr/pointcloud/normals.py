@@ -67,7 +67,7 @@ def estimated(measured: Measurements) -> Estimate:
                           f"all points face ({toward})")
         if estimate.agree:
             return estimate._replace(view=view)
-    given = _outwards(measured)
+    given = outwards(measured)
     if given is not None:
         estimate = of_sides(given, measured.scattered, MIXED_GIVEN, "by the file's normals")
         if estimate.agree:
@@ -91,7 +91,7 @@ def following(measured: Measurements, points: np.ndarray, normals: np.ndarray) -
     """Normals of a measured cloud's points with the sides of others nearby: points (M, 3) of the
     same surface with unit normals (M, 3). Where neighbours do not agree on the sides of the nearest
     ones, each sheet takes those of most of its points."""
-    sides = _sides_nearby(measured.tree.data, points, normals)
+    sides = sides_nearby(measured.tree.data, points, normals)
     estimate = judged(measured, sides, measured.scattered, MIXED, "as the nearest")
     if estimate.agree:
         return estimate
@@ -112,8 +112,8 @@ def sheets_of(measured: Measurements) -> Sheets:
     return Sheets.of(measured.tree, min(quadric_size(measured, measured.scattered), PLANE))
 
 
-def _outwards(measured: Measurements) -> np.ndarray | None:
-    """The file's normals (N, 3) at length 1, all turned round where most look inwards, as from
+def outwards(measured: Measurements) -> np.ndarray | None:
+    """The given normals (N, 3) at length 1, all turned round where most look inwards, as from
     within a room; None where it has none, or where some are zero or parts look inwards."""
     if measured.given is None:
         return None
@@ -144,10 +144,10 @@ def by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.n
     rough = winding.normals_of(first, winding.widths(iterations, measured.spacing, scatter))
     if len(first) == measured.tree.n:
         return rough
-    return _sides_nearby(measured.tree.data, first, rough)
+    return sides_nearby(measured.tree.data, first, rough)
 
 
-def _sides_nearby(places: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def sides_nearby(places: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Unit vectors (N, 3) at places (N, 3): the mean of the normals (M, 3) of the nearest of points
     (M, 3), M >= FOLLOWED."""
     distance, index = neighbours.search(neighbours.tree_of(points), places, FOLLOWED)
@@ -202,13 +202,18 @@ def trusted(measured: Measurements, normals: np.ndarray, path) -> np.ndarray:
 def _share_turned(tree: cKDTree, normals: np.ndarray) -> float:
     """The share of a tree's points that lie far inside or outside by the winding numbers of their
     own unit normals (N, 3), as a closed part does that is turned round."""
+    return float((np.abs(winding_numbers(tree, normals) - 0.5) > TURNED).mean())
+
+
+def winding_numbers(tree: cKDTree, normals: np.ndarray) -> np.ndarray:
+    """Winding numbers (N,) at a tree's points by their own unit normals (N, 3): 1/2 where all look
+    outwards and nothing is missing."""
     from igr.pointcloud import winding  # here: numba takes its time
 
     k = min(AREA_NEIGHBOUR, tree.n - 1)
     reach = neighbours.kth_distance(tree, k)
     area = np.pi * neighbours.spacing_of(reach, k) ** 2
-    numbers = winding.numbers_of(tree.data, area[:, None] * normals, np.median(reach) / 2)
-    return float((np.abs(numbers - 0.5) > TURNED).mean())
+    return winding.numbers_of(tree.data, area[:, None] * normals, np.median(reach) / 2)
 
 
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:

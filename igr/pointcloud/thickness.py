@@ -1,4 +1,5 @@
-"""Measure how thin a cloud's solid parts are, before a grid or a network loses them.
+"""Measure how thin a cloud's solid parts are, before a grid or a network loses them; tell its sides
+by that: what is solid in a building, a street or a room is thinner than the air beside it.
 
 A ball that touches the surface from inside at a point shrinks until no other point is in it (Ma,
 Bae and Choi, "3D medial axis point approximation using nearest neighbors and the normal field",
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from igr.pointcloud.noise import Measurements
 
 PLACES = 5_000  # points at which the thickness is measured
+VOTERS = 200_000  # points that tell the thinner side
 ROUNDS = 10  # of shrinking
 BESIDE = 0.5  # cosine, from the ball's centre; a point within 60 degrees is on the same face
 DEVIATIONS = 4.0  # of the scatter; a point that is less below another's plane is on the same face
@@ -31,23 +33,47 @@ GRID = 512  # points along the cube of free space: the finest grid that is taken
 def thicknesses(measured: Measurements, normals: np.ndarray, most: float) -> np.ndarray:
     """Thickness (P,) at the first of a measured cloud's points, which are in random order and have
     unit normals (N, 3), outwards; inf where it is above `most`, or too small for their scatter."""
+    some = np.arange(min(PLACES, len(normals)))
+    radius = _touching_balls(measured, some, normals[some].astype(np.float64), most / 2)
+    return np.where(radius < most / 2, 2 * radius, np.inf)
+
+
+def thin_sides(measured: Measurements, normals: np.ndarray, most: float) -> np.ndarray:
+    """Vectors (N, 3) that look away from the thinner side of a measured cloud's points, of which
+    VOTERS vote at most; 0 for the others.
+
+    normals: (N, 3), unit, of either sign. A vector is along one of them, by the logarithm of how
+    much larger the ball is on its side, 1 at most. No ball's radius is above `most`.
+    """
+    some = np.arange(0, len(normals), -(-len(normals) // VOTERS))
+    behind, before = (_touching_balls(measured, some, side, most)
+                      for side in (normals[some], -normals[some]))
+    votes = np.zeros_like(normals)
+    votes[some] = np.clip(np.log(before / behind), -1, 1)[:, None] * normals[some]
+    return votes
+
+
+def _touching_balls(measured: Measurements, index: np.ndarray, normals: np.ndarray,
+                    most: float) -> np.ndarray:
+    """Radius (P,), at most `most`, of the largest balls without points that touch the surface from
+    inside at some points (P,) of a measured cloud, with unit normals (P, 3)."""
     tree = measured.tree
-    places, n = tree.data[:PLACES], normals[:PLACES].astype(np.float64)
     least = max(DEVIATIONS * measured.scatter, TINY)
-    radius = np.full(len(places), most / 2)
-    shrunk = np.zeros(len(places), bool)
+    radius = np.full(len(normals), most)
+    active = np.arange(len(normals))
     for _ in range(ROUNDS):
-        distance, index = neighbours.search(tree, places - radius[:, None] * n)
-        away = places - tree.data[index]
+        places, n = tree.data[index[active]], normals[active]
+        distance, nearest = neighbours.search(tree, places - radius[active, None] * n)
+        away = places - tree.data[nearest]
         depth = (away * n).sum(axis=1)  # below the tangent plane of the place
         smaller = (away**2).sum(axis=1) / np.maximum(2 * depth, least)  # it touches that point, too
         across = smaller - depth < BESIDE * smaller  # from the ball's centre, along n
-        inner = (distance < (1 - 1e-6) * radius) & (depth > least) & across
-        if not inner.any():
+        inner = (distance < (1 - 1e-6) * radius[active]) & (depth > least) & across
+        active = active[inner]
+        if not len(active):
             break
-        radius[inner] = smaller[inner]
-        shrunk |= inner
-    return np.where(shrunk, 2 * radius, np.inf)
+        radius[active] = smaller[inner]
+    return radius
 
 
 def thinnest(measured: Measurements, normals: np.ndarray, most: float) -> float:

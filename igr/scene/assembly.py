@@ -12,6 +12,7 @@ from typing import NamedTuple, Sequence
 
 import helper
 from helper import UserError, log
+from igr.backend import memory
 from igr.formats import files, ply
 from igr.geometry import meshes
 from igr.geometry.frames import Geometry
@@ -20,11 +21,13 @@ from igr.pointcloud import noise
 from igr.refinement import trimming, verdict
 from igr.refinement.coloring import carry_colors
 from igr.refinement.trimming import FAR
+from igr.scene.jobs import MESH, Order
 from igr.scene.meshing import Part
 from igr.scene.plan import Folder, Plan
 
 import numpy as np
 
+FACE = 300  # bytes that the assembly takes for a face
 HOLE = 0.25  # diameter of the largest hole that is closed, in sides of a middling cell
 
 
@@ -123,7 +126,11 @@ def coloured(mesh: Geometry, plan: Plan, folder: Folder) -> Geometry:
 
 
 def assemble(plan: Plan, folder: Folder, names: list[str], ends: Ends) -> Geometry:
-    """The mesh of the cells with these names, in the world."""
+    """The mesh of the cells with these names, in the world. Raises UserError where the memory is
+    too small for it."""
+    faces = sum(Order(str(folder.path), MESH, name, [], [], "").said()["faces"] for name in names)
+    memory.check(FACE * faces, f"a mesh of {faces} faces", "a larger --spacing makes a smaller "
+                 "one; the parts that are done have to be made again for it")
     welded = weld([Part.read(folder.cell(name) / "part.npz") for name in names])
     log.info(f"seams: {welded.seams} vertices, whose places differ by at most "
              f"{welded.gap:.1g} of the grid's spacing between cells")
@@ -141,7 +148,7 @@ def assemble(plan: Plan, folder: Folder, names: list[str], ends: Ends) -> Geomet
 
 def report(mesh: Geometry, folder: Folder) -> None:
     """Log how good a mesh is by a sample of the scene's points."""
-    points = np.load(folder.sample)
+    points = np.load(folder.sample)[:, :3]
     tree = verdict.tree_of(points)
     found = verdict.judge(mesh, tree, noise.scatter(tree), len(points))
     if found:

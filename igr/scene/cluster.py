@@ -25,10 +25,18 @@ from igr.backend import memory
 from igr.scene.jobs import Order
 
 ATTEMPTS = 3
-JOB_MEMORY = 3 << 30  # bytes that a job takes at most, about
+GIB = 1 << 30
+JOB_MEMORY = 3.0  # GiB that a job may take
 TIMEOUT = 10.0  # seconds that a scheduler has to answer
 STOP = 75  # a job's exit status where no job can work: a full disk, another version
 POLL = 0.2  # seconds
+
+
+class Program(NamedTuple):
+    """How a worker starts a job."""
+
+    root: Path  # the folder of the program
+    memory: float  # GiB that a job may take
 
 
 class Outcome(NamedTuple):
@@ -48,10 +56,11 @@ def needed() -> None:
 
 
 @contextlib.contextmanager
-def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+def connected(scheduler: str | None, workers: int | None, memory: float) -> Iterator[Any]:
     """Yield Dask's client of a scheduler, or of a cluster of our own with `workers` of one thread.
 
-    Raises UserError where the scheduler does not answer, or has workers of another version.
+    memory: GiB of a job, by which workers are counted where their number is None. Raises UserError
+    where the scheduler does not answer, or has workers of another version.
     """
     needed()
     import dask
@@ -64,7 +73,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
                      "distributed.comm.timeouts.connect": f"{TIMEOUT:g}s"})
     with contextlib.ExitStack() as stack:
         if scheduler is None:
-            count = workers or local_workers()
+            count = workers or local_workers(memory)
             cluster = stack.enter_context(LocalCluster(
                 n_workers=count, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
                 silence_logs=logging.CRITICAL))
@@ -79,9 +88,9 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
         yield client
 
 
-def local_workers() -> int:
-    """As many workers as there are cores, and memory for."""
-    return max(1, min(helper.cores(), int(memory.available() // JOB_MEMORY)))
+def local_workers(gib: float) -> int:
+    """As many workers as there are cores, and memory for, with so many GiB each."""
+    return max(1, min(helper.cores(), int(memory.available() // (gib * GIB))))
 
 
 def check_versions(client: Any) -> None:
@@ -123,16 +132,16 @@ def run_child(words: list, folder: str, log: str, attempts: int) -> dict:
             "seconds": time.monotonic() - start}
 
 
-def run_all(client: Any, orders: list[Order], root: Path,
+def run_all(client: Any, orders: list[Order], program: Program,
             tell: Callable[[Outcome], None]) -> list[Outcome]:
     """Run jobs that do not wait for each other, and tell of each when it ends.
 
-    root: the folder of the program. Raises UserError where the scheduler is gone, or a job says
-    that no other can work; Interrupted after a signal.
+    Raises UserError where the scheduler is gone, or a job says that no other can work; Interrupted
+    after a signal.
     """
     outcomes = []
     with helper.stop_signals() as caught:
-        running = {_submit(client, order, root): order for order in orders}
+        running = {_submit(client, order, program): order for order in orders}
         while running and not caught:
             ended = [future for future in running if future.status != "pending"]
             if client.status != "running" or any(f.status == "cancelled" for f in ended):
@@ -172,12 +181,12 @@ class ByValue:
         return cloudpickle.loads, (self.data,)
 
 
-def _submit(client: Any, order: Order, root: Path) -> Any:
-    words = ["-m", "igr", "job", json.dumps(order._asdict())]
+def _submit(client: Any, order: Order, program: Program) -> Any:
+    words = ["-m", "igr", "job", json.dumps(order._asdict()), str(int(program.memory * GIB))]
     log = order.place() / f"{order.kind}.log"
     log.unlink(missing_ok=True)
-    return client.submit(ByValue(run_child), words, str(root), str(log), ATTEMPTS, pure=False,
-                         key=f"{order.kind}-{order.cell}-{time.time_ns()}")
+    return client.submit(ByValue(run_child), words, str(program.root), str(log), ATTEMPTS,
+                         pure=False, key=f"{order.kind}-{order.cell}-{time.time_ns()}")
 
 
 def _outcome(future: Any, order: Order) -> Outcome:
@@ -188,5 +197,9 @@ def _outcome(future: Any, order: Order) -> Outcome:
         return Outcome(order, reason_of(error)[:200], 0.0)
     if result["status"] == STOP:
         raise UserError(f"{result['said']}; the same command does the rest")
-    failure = "" if result["status"] == 0 else result["said"] or f"status {result['status']}"
+    status, failure = result["status"], ""
+    if status < 0:  # a library that gets no memory may crash
+        failure = f"ended by signal {-status}, perhaps since it took more than --memory"
+    elif status:
+        failure = result["said"] or f"status {status}"
     return Outcome(order, failure, result["seconds"])

@@ -14,7 +14,7 @@ from helper import CONTEXTS, UserError, flag, log, number
 from igr.formats import files
 from igr.scene import assembly, cluster, jobs, survey
 from igr.scene.assembly import Ends
-from igr.scene.cluster import Outcome
+from igr.scene.cluster import Outcome, Program
 from igr.scene.jobs import DETAIL, MESH, SIDES, TRAIN, Order
 from igr.scene.plan import Cell, Folder, Plan
 from igr.scene.sides import FEWEST
@@ -32,7 +32,7 @@ class Options:
     train_iter: int | None = flag(None, "-ti", type=number(int, 1),
                                   help="steps of each training; default: by --quality")
     dims: int | None = flag(None, type=number(int, 8), help="width of the networks")
-    cell_points: int = flag(300_000, type=number(int, 200),
+    cell_points: int = flag(100_000, type=number(int, 200),
                             help="points of a cell at most, those beyond what the grid shows aside")
     spacing: float | None = flag(
         None, type=number(float, above=0), metavar="D",
@@ -47,12 +47,17 @@ class Options:
         f"{assembly.HOLE:g} of a cell's side")
     tiles: str | None = flag(None, choices=("ply", "glb"),
                              help="write a folder of tiles with an index.json, one for each cell")
+    winding: bool = flag(False, help="tell the sides by the points alone: normals and scanners' "
+                         "places in the files are left out")
     scheduler: str | None = flag(None, metavar="ADDRESS",
                                  help="of Dask, as tcp://host:8786; default: workers of this "
                                  "machine")
     workers: int | None = flag(None, type=number(int, 1), metavar="N",
                                help="of this machine; default: as many as it has cores and "
-                               f"{cluster.JOB_MEMORY >> 30} GiB for")
+                               "--memory for")
+    memory: float = flag(cluster.JOB_MEMORY, type=number(float, 0.5), metavar="GIB",
+                         help="of a job: one that takes more fails; --cell-points makes them "
+                         "smaller")
     context: str = flag("auto", choices=CONTEXTS, help="of train.py")
 
     def decisive(self, clouds: list[Path]) -> dict[str, Any]:
@@ -60,7 +65,7 @@ class Options:
         known = [[str(cloud), cloud.stat().st_size, cloud.stat().st_mtime_ns] for cloud in clouds]
         return {"clouds": known, **{name: getattr(self, name) for name in
                                     ("quality", "train_iter", "dims", "cell_points", "spacing",
-                                     "context")}}
+                                     "winding", "context")}}
 
 
 class Scene(NamedTuple):
@@ -68,7 +73,7 @@ class Scene(NamedTuple):
 
     plan: Plan
     folder: Folder
-    root: Path  # of the program
+    program: Program
     code: str  # digest of the program
     client: Any  # Dask's
 
@@ -80,7 +85,7 @@ class Scene(NamedTuple):
         size = {cell.name: -cell.points for cell in self.plan.cells}
         left = [order for order in orders if not order.is_done(self.plan)]
         left.sort(key=lambda order: size.get(order.cell, 0))
-        return cluster.run_all(self.client, left, self.root, tell)
+        return cluster.run_all(self.client, left, self.program, tell)
 
 
 def reconstruct(clouds: list[Path], output: Path, options: Options, root: Path) -> None:
@@ -100,8 +105,9 @@ def reconstruct(clouds: list[Path], output: Path, options: Options, root: Path) 
         if not options.tiles:
             corners = np.array([corner for cell in plan.cells for corner in cell.reach()])
             files.check_digits(output, plan.to_world(corners))
-        with cluster.connected(options.scheduler, options.workers) as client:
-            scene = Scene(plan, folder, root, jobs.code_digest(root), client)
+        with cluster.connected(options.scheduler, options.workers, options.memory) as client:
+            scene = Scene(plan, folder, Program(root, options.memory), jobs.code_digest(root),
+                          client)
             names = make_parts(scene)
         ends = Ends(options.closed, options.trim, options.fill)
         mesh = assembly.assemble(plan, folder, names, ends)

@@ -14,7 +14,7 @@ from typing import Any, Callable, NamedTuple
 
 import helper
 from helper import UserError, fingerprint
-from igr.backend import threads
+from igr.backend import devices, memory, threads
 from igr.field import checkpoints
 from igr.scene import meshing, sides
 from igr.scene.blend import Blend, Member
@@ -24,7 +24,7 @@ from igr.training import schedule
 
 import numpy as np
 
-RECIPE = 1  # grows with a change of what the jobs compute
+RECIPE = 2  # grows with a change of what the jobs compute
 SIDES, TRAIN, DETAIL, MESH = KINDS = ("sides", "train", "detail", "mesh")
 
 
@@ -80,8 +80,9 @@ def code_digest(root: Path) -> str:
                          for text in (str(path.relative_to(root)), path.read_text())))
 
 
-def do(order: Order, tools: Tools) -> None:
-    """Do a job, unless it is done. Raises UserError where its input cannot serve."""
+def do(order: Order, tools: Tools, most: int) -> None:
+    """Do a job, unless it is done. most: bytes that it may hold, but for a training on CUDA, whose
+    own memory counts there. Raises UserError where its input cannot serve or takes more."""
     folder = Folder(Path(order.folder))
     plan = folder.read_plan()
     if plan is None:
@@ -89,12 +90,19 @@ def do(order: Order, tools: Tools) -> None:
     if order.is_done(plan):
         return
     threads.set_count(1)  # each worker's: results are the same bits wherever they are computed
-    if order.kind == SIDES:
-        said = {"report": sides.tell_sides(folder)}
-    else:
-        work = {TRAIN: _train, DETAIL: _fit_detail, MESH: _make_part}[order.kind]
+    if order.kind != TRAIN or not devices.may_use_cuda(plan.settings["context"]):
+        memory.limit(most)
+    work = {SIDES: _tell_sides, TRAIN: _train, DETAIL: _fit_detail, MESH: _make_part}[order.kind]
+    try:
         said = work(order, plan, tools)
+    except MemoryError:
+        raise UserError(f"{memory.size(most)} are too little for its {order.kind}: --memory gives "
+                        "more, --cell-points makes smaller cells") from None
     helper.write_json(order.mark(), {"fingerprint": order.fingerprint(plan), **said})
+
+
+def _tell_sides(order: Order, plan: Plan, tools: Tools) -> dict[str, Any]:
+    return {"report": sides.tell_sides(Folder(Path(order.folder)), plan)}
 
 
 def _train(order: Order, plan: Plan, tools: Tools) -> dict[str, Any]:

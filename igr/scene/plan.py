@@ -16,6 +16,8 @@ from helper import UserError
 
 import numpy as np
 
+NORMALS, SCANNER, NOTHING = "normals", "scanner", ""  # see Plan.given
+
 
 class Cell(NamedTuple):
     """A cube of space with a network of its own."""
@@ -45,6 +47,7 @@ class Plan(NamedTuple):
     gap: float  # of the points: their typical spacing, world units
     cells: list[Cell]
     colored: bool
+    given: str  # what tells the sides: the files' normals, the way to the scanner, nothing
     settings: dict  # the flags that decide on the mesh
     digest: str  # of the points and all of the above
 
@@ -85,7 +88,7 @@ class Folder(NamedTuple):
 
     @property
     def sample(self) -> Path:
-        """Points of the whole scene."""
+        """Points of the whole scene (M, 3), with what is given of them (M, 6)."""
         return self.path / "sample.npy"
 
     @property
@@ -103,6 +106,11 @@ class Folder(NamedTuple):
     def colors(self, name: str) -> Path:
         """Their colours (N, 3), float32 from 0 to 1; missing without any."""
         return self.cell(name) / "colors.npy"
+
+    def given(self, name: str) -> Path:
+        """Their normals (N, 3) by the files, or the ways to the scanner, float32, of length 1, or 0
+        where unknown; missing without any."""
+        return self.cell(name) / "given.npy"
 
     def read_plan(self) -> Plan | None:
         """The plan; None where there is none yet. Raises UserError where it is damaged."""

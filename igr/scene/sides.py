@@ -1,9 +1,11 @@
 """Tell the sides of a scene once, so that the networks of all cells agree on inside and outside.
 
-A sample of the whole scene gets normals by a view of all, by winding numbers or, where neighbours
-do not agree on the sides of these, by a vote of them on each sheet (igr/pointcloud/normals.py). The
-points of a cell take their sides from the sample's nearest ones, and their directions from their
-own neighbours.
+A sample of the whole scene gets normals by a view of all, by the files' normals or the scanners'
+places, or by the best of three ways to tell them by the points alone: winding numbers, a vote of
+these on each sheet, a vote of which side is the thinner one. The best has winding numbers nearest
+to 1/2 on the surface. The points of a cell take their sides from what is given of them, where the
+sample's did, else from the sample's nearest ones and, where these do not agree on a sheet and the
+sample's did so, from its thinner side. Their directions are those of their own neighbours.
 """
 
 from __future__ import annotations
@@ -14,14 +16,21 @@ import helper
 from helper import UserError, log
 from igr.geometry import neighbours
 from igr.geometry.frames import Frame
-from igr.pointcloud import noise, normals
+from igr.pointcloud import noise, normals, sheets, thickness
 from igr.pointcloud.noise import Measurements
-from igr.pointcloud.normals import MIXED, MIXED_SHEETS, Estimate
-from igr.scene.plan import Cell, Folder, Plan
+from igr.pointcloud.normals import MIXED, MIXED_GIVEN, MIXED_SHEETS, Estimate
+from igr.scene.plan import SCANNER, Cell, Folder, Plan
 
 import numpy as np
 
 ITERATIONS = 24  # of winding numbers: 12 turn the shell of a furnished building inside out
+THICKEST = 0.2  # in halves of the scene's longest side: what is thicker counts as so thick
+CLOSED = 0.06  # mean square of winding numbers less 1/2; more of single sheets, which are not thin:
+# 0.02 in a furnished building, 0.13 and more in a room seen from inside
+AGREED = 0.9  # mean cosine of a sheet's normals with those of the nearest points, of whatever sign
+GIVEN, TURNED = "given", "turned"  # how a cell tells its sides: by its files, reversed,
+NEAREST, THINNER = "nearest", "thinner"  # as the sample's nearest, by the thinner side
+SEEN_OPPOSITE = 0.02  # share of neighbours on a sheet with opposite sides by the scanners' places
 KNN = 10  # neighbour that tells the spacing
 FEWEST = 50  # points of a cell that a network can learn
 
@@ -35,52 +44,110 @@ class OrientedCloud(NamedTuple):
     noisy: bool  # by about their spacing
 
 
-def tell_sides(folder: Folder) -> str:
-    """Write the normals of the scene's sample. Returns how their sides were told."""
+def tell_sides(folder: Folder, plan: Plan) -> str:
+    """Write the normals of the scene's sample, and the way in which cells tell their sides. Returns
+    how the sample's were told."""
     sample = np.load(folder.sample)
-    sample = sample[np.sort(_distinct(sample))]
-    frame = Frame.of(sample)
-    estimate = _estimated(_measured(frame.to_unit(sample)))
+    sample = sample[np.sort(_distinct(sample[:, :3]))]
+    points = sample[:, :3]
+    measured = _measured(Frame.of(points).to_unit(points))
+    if plan.given:
+        measured = measured._replace(given=_given_sides(measured, sample[:, 3:], plan.given))
+    estimate, way = _estimated(measured, plan.given)
     if not estimate.agree:
         log.warning("the sides of the scene are in doubt: neighbours do not agree on them")
     with helper.replacing(folder.sides) as temporary:
-        np.savez(temporary, points=sample, normals=estimate.normals)
+        np.savez(temporary, points=points, normals=estimate.normals, way=way)
     return estimate.report
 
 
-def _estimated(measured: Measurements) -> Estimate:
-    """Normals of a scene's sample. As normals.estimated, but with a few ways only, each of which
-    takes the whole scene into account."""
-    sheets = normals.sheets_of(measured)
-    view = sheets.view(measured)
+def _estimated(measured: Measurements, given: str) -> tuple[Estimate, str]:
+    """Normals of a scene's sample, and the way in which cells tell their sides. As
+    normals.estimated, but with a few ways only, each of which takes the whole scene into account.
+    """
+    layers = normals.sheets_of(measured)
+    view = layers.view(measured)
     if view is not None:
-        return normals.judged(measured, sheets.turned_to(view), measured.scattered, MIXED_SHEETS,
-                              "all points face one way")
+        return normals.judged(measured, layers.turned_to(view), measured.scattered, MIXED_SHEETS,
+                              "all points face one way"), NEAREST
+    sides = normals.outwards(measured)
+    if sides is not None:
+        estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN,
+                                  "by the files' normals")
+        if given == SCANNER:  # where it stood is known: only planes at edges may look elsewhere
+            pairs = sheets.pairs_on_sheets(measured.tree, estimate.normals)
+            agree = pairs.opposite() < SEEN_OPPOSITE * len(pairs.first)
+            estimate = estimate._replace(agree=agree, report="by the scanners' places")
+        if estimate.agree:
+            return estimate, GIVEN if (sides * measured.given).sum() > 0 else TURNED
     rough = normals.by_winding(measured, ITERATIONS, measured.scattered)
-    estimate = normals.judged(measured, rough, measured.scattered, MIXED, "by winding numbers")
-    if estimate.agree:
-        return estimate
-    return normals.judged(measured, sheets.turned_to(rough), measured.scattered, MIXED_SHEETS,
-                          "by neighbours on each sheet")
+    thin = thickness.thin_sides(measured, layers.normals, THICKEST)
+    told = [(rough, MIXED, "by winding numbers"),
+            (layers.turned_to(rough), MIXED_SHEETS, "by neighbours on each sheet"),
+            (layers.turned_to(thin), MIXED_SHEETS, "by the thinner side of each sheet")]
+    off = [np.square(normals.winding_numbers(measured.tree, sides) - 0.5).mean()
+           for sides, _, _ in told]
+    if off[2] > CLOSED:
+        off[2] = np.inf
+    best = int(np.argmin(off))
+    sides, most, report = told[best]
+    estimate = normals.judged(measured, sides, measured.scattered, most, report)
+    return estimate, THINNER if best == 2 else NEAREST
+
+
+def _given_sides(measured: Measurements, given: np.ndarray, kind: str) -> np.ndarray:
+    """Normals (N, 3) of a measured cloud's points on the sides that vectors (N, 3) tell: normals,
+    or ways to the scanner. Where these are 0, those of the nearest points whose are not."""
+    known = given.any(axis=1)
+    found = given.astype(np.float64)
+    if kind == SCANNER:
+        found = sheets.seen_normals(measured.tree, found)
+    if known.any() and not known.all():
+        points = measured.tree.data
+        found[~known] = found[known][neighbours.nearest(points[~known], points[known])[1]]
+    return found
 
 
 def oriented(folder: Folder, plan: Plan, cell: Cell) -> OrientedCloud:
     """The points of a cell and its margin with normals. Raises UserError where they are too few."""
     points = np.load(folder.points(cell.name))
-    points = points[np.sort(_distinct(points))]
+    rows = np.sort(_distinct(points))
+    points = points[rows]
     if len(points) < FEWEST:
         raise UserError(f"{len(points)} points are too few for a network")
     frame = Frame.of(points)
     measured = _measured(frame.to_unit(points))
-    with np.load(folder.sides) as sides:
-        near = cell.has(plan.to_grid(sides["points"]), 3 * cell.margin)
+    with np.load(folder.sides) as sample:
+        way = str(sample["way"])
+        near = cell.has(plan.to_grid(sample["points"]), 3 * cell.margin)
         if near.sum() < normals.FOLLOWED:
             near[:] = True
-        known = frame.to_unit(sides["points"][near])
-        toward = sides["normals"][near].astype(np.float64)
-    estimate = normals.following(measured, known, toward)
+        known = frame.to_unit(sample["points"][near])
+        toward = sample["normals"][near].astype(np.float64)
+        size = Frame.of(sample["points"]).scale
+    if way == NEAREST:
+        estimate = normals.following(measured, known, toward)
+    else:
+        if way == THINNER:
+            toward = normals.sides_nearby(measured.tree.data, known, toward)
+            sides = _agreed_or_thinner(measured, toward, THICKEST * size / frame.scale)
+        else:
+            given = np.load(folder.given(cell.name))[rows]
+            sides = _given_sides(measured, given, plan.given) * (-1 if way == TURNED else 1)
+        estimate = normals.judged(measured, sides, measured.scattered, MIXED_GIVEN, way)
     return OrientedCloud(points, estimate.normals.astype(np.float64), measured.scattered,
                          measured.scatter > noise.NOISY * measured.spacing)
+
+
+def _agreed_or_thinner(measured: Measurements, toward: np.ndarray, most: float) -> np.ndarray:
+    """Unit normals (N, 3) of a measured cloud's points on the sides of vectors `toward` (N, 3)
+    where they agree on a sheet, else away from its thinner side; most: see thickness.thin_sides."""
+    layers = normals.sheets_of(measured)
+    mean = np.bincount(layers.label, np.einsum("ni,ni->n", layers.normals, toward))
+    mean /= np.bincount(layers.label)
+    thin = thickness.thin_sides(measured, layers.normals, most)
+    doubtful = np.abs(mean)[layers.label] < AGREED
+    return np.where(doubtful[:, None], layers.turned_to(thin), layers.turned_to(toward))
 
 
 def _distinct(points: np.ndarray) -> np.ndarray:

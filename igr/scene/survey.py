@@ -1,8 +1,8 @@
 """Read a scene's clouds block by block, and sort their points into the files of cells.
 
 The clouds are read three times, and no more than a block of them is in memory: for the box, the
-spacing and the colours; for the number of points in each voxel, which the octree is cut by; and to
-write the points of each cell with its margin.
+spacing and what belongs to the points; for the number of points in each voxel, which the octree is
+cut by; and to write the points of each cell with its margin.
 
 A voxel that has far more points than the grid can show, as beside a scanner, keeps a random part of
 them: what counts for a cell is so the area of its surface, and not where the scanner stood.
@@ -19,9 +19,10 @@ from helper import UserError, fingerprint, log
 from igr.backend.progress import Watch
 from igr.formats import blocks, columns
 from igr.geometry import neighbours
+from igr.geometry.meshes import unit_vectors
 from igr.scene import octree
 from igr.scene.octree import Voxels
-from igr.scene.plan import Cell, Folder, Plan
+from igr.scene.plan import NORMALS, NOTHING, SCANNER, Cell, Folder, Plan
 
 import numpy as np
 
@@ -29,14 +30,19 @@ SAMPLE = 200_000  # points by which box and spacing are told
 SIDES = 1_000_000  # points by which the sides are told, at most
 KTH = 10  # neighbour that tells the spacing
 FINER = 1.0  # the grid's spacing in that of the points
+CROWDED = 1.0  # surface of the points, in that of the box around them: more has many rooms, floors
+# or parts. The real scans and statues in docs/scenes.md have up to 0.65, a building 2.3
+ONE_NETWORK = 20_000_000  # points that one network was measured with, about: more takes too long
+FEW = 100_000  # points: with fewer, a cell has too few
 STRAY = (0.999, 10.0)  # farther from the KTH neighbour than this share of the points is, by this
 # factor, a point is a stray one
 AROUND = 0.02  # of the longest side, around the box of the sample
 VOXEL = 64  # grid cells along a voxel at most
 LEAST_LEVEL = 3
-CROWD = 4.0  # points kept for each square of the grid in a voxel
-OVERLAP = 0.08  # margin of a cell, in its sides
-LEAST_MARGIN = 20  # grid cells
+CROWD = {"draft": 1.0, "normal": 4.0, "fine": 4.0}  # points kept for each square of the grid in a
+# voxel, by quality
+OVERLAP = 0.06  # margin of a cell, in its sides
+LEAST_MARGIN = 14  # grid cells
 
 
 class Survey(NamedTuple):
@@ -46,34 +52,36 @@ class Survey(NamedTuple):
     low: np.ndarray  # (3,) of the box without stray points, world
     high: np.ndarray
     gap: float  # spacing of the points, the median over the surface's area, world
+    area: float  # of the surface, as the distances of the points tell it, world
     tops: list | None  # the brightest colour of each cloud; None: no colours
+    given: str  # what tells the sides, see plan.Plan
     digest: str  # of all points
 
 
 class Reservoir:
-    """A random sample of points that come block by block: those with the smallest numbers."""
+    """A random sample of rows that come block by block: those with the smallest numbers."""
 
-    def __init__(self, size: int, seed: int):
+    def __init__(self, size: int, seed: int, columns: int = 3):
         self.size = size
         self.rng = np.random.default_rng(seed)
         self.numbers = np.empty(0)
-        self.points = np.empty((0, 3))
+        self.rows = np.empty((0, columns))
 
-    def add(self, points: np.ndarray) -> None:
-        """Take points (n, 3) into account."""
-        numbers = self.rng.random(len(points))
+    def add(self, rows: np.ndarray) -> None:
+        """Take rows (n, columns) into account."""
+        numbers = self.rng.random(len(rows))
         if len(self.numbers) == self.size:
             smaller = numbers < self.numbers.max()
-            numbers, points = numbers[smaller], points[smaller]
+            numbers, rows = numbers[smaller], rows[smaller]
         self.numbers = np.concatenate([self.numbers, numbers])
-        self.points = np.concatenate([self.points, points])
+        self.rows = np.concatenate([self.rows, rows])
         if len(self.numbers) > self.size:
             kept = np.argpartition(self.numbers, self.size - 1)[: self.size]
-            self.numbers, self.points = self.numbers[kept], self.points[kept]
+            self.numbers, self.rows = self.numbers[kept], self.rows[kept]
 
     def shuffled(self) -> np.ndarray:
-        """The sample (M, 3), in random order."""
-        return self.points[np.argsort(self.numbers)]
+        """The sample (M, columns), in random order."""
+        return self.rows[np.argsort(self.numbers)]
 
 
 # ------------------------------------------------------------------------------------- the passes
@@ -85,11 +93,13 @@ def survey(clouds: list[Path]) -> Survey:
     digest = hashlib.sha256()
     count = 0
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    peaks = []
+    peaks, kinds = [], set()
     for cloud in clouds:
         peak, whole = -1.0, False
         for block in blocks.blocks(cloud):
-            digest.update(fingerprint(block.points, block.colors).encode())
+            digest.update(fingerprint(*block).encode())
+            kinds.add(NORMALS if block.normals is not None
+                      else SCANNER if block.origins is not None else NOTHING)
             sample.add(block.points)
             count += len(block.points)
             low = np.minimum(low, block.points.min(axis=0))
@@ -102,14 +112,40 @@ def survey(clouds: list[Path]) -> Survey:
         raise UserError(f"{clouds[0]}: holds no points")
     if any(peaks) and not all(peaks):
         log.warning("only some of the clouds have colours: left out")
-    inner, gap = _box_and_gap(sample.shuffled(), count)
-    return Survey(count, np.maximum(low, inner[0]), np.minimum(high, inner[1]), gap,
-                  peaks if all(peaks) else None, digest.hexdigest())
+    inner, gap, area = _box_gap_and_area(sample.shuffled(), count)
+    return Survey(count, np.maximum(low, inner[0]), np.minimum(high, inner[1]), gap, area,
+                  peaks if all(peaks) else None, _given(kinds), digest.hexdigest())
 
 
-def _box_and_gap(sample: np.ndarray, count: int) -> tuple[np.ndarray, float]:
-    """The box (2, 3) around a random sample (M, 3) of `count` points, without stray ones, and the
-    spacing of all points: the median by the area that each point of the sample stands for."""
+def reason_for_cells(clouds: list[Path]) -> str:
+    """Why one network is too few for clouds, in words; empty where it is enough."""
+    count = sum(len(block.points) for cloud in clouds for block in blocks.blocks(cloud))
+    if count > ONE_NETWORK:
+        return f"{count} points are many for one network"
+    if count < FEW:
+        return ""
+    found = survey(clouds)
+    size = found.high - found.low
+    box = 2 * float((size * np.roll(size, 1)).sum())
+    if found.area < CROWDED * box:
+        return ""
+    return (f"its surface is {found.area / box:.2g} times that of the box around it, more than one "
+            "network learns well")
+
+
+def _given(kinds: set[str]) -> str:
+    """What tells the sides of a scene, of what the blocks of its clouds have."""
+    if NOTHING not in kinds:
+        return NORMALS if kinds == {NORMALS} else SCANNER
+    if len(kinds) > 1:
+        log.warning("only some of the clouds have normals or scanners' places: left out")
+    return NOTHING
+
+
+def _box_gap_and_area(sample: np.ndarray, count: int) -> tuple[np.ndarray, float, float]:
+    """The box (2, 3) around a random sample (M, 3) of `count` points, without stray ones, the
+    spacing of all points, the median by the area that each of the sample stands for, and the area
+    of all."""
     sample = sample[neighbours.distinct(sample)[0]]
     if len(sample) < 2 * KTH:
         raise UserError(f"{len(sample)} different points are too few for a scene")
@@ -123,7 +159,7 @@ def _box_and_gap(sample: np.ndarray, count: int) -> tuple[np.ndarray, float]:
     gap = neighbours.spacing_of(typical, KTH) * (len(sample) / count) ** 0.5
     if not gap > 0:
         raise UserError("all points are equal: there is no scene to see")
-    return box + np.array([[-away], [away]]), float(gap)
+    return box + np.array([[-away], [away]]), float(gap), float(np.pi / KTH * area[-1])
 
 
 class Layout(NamedTuple):
@@ -133,9 +169,10 @@ class Layout(NamedTuple):
     spacing: float  # of the grid, world
     voxel: int  # grid cells along a voxel's side
     level: int  # 2^level voxels along the octree's side
+    crowd: int  # points that a voxel keeps at most
 
     @classmethod
-    def of(cls, found: Survey, spacing: float) -> Layout:
+    def of(cls, found: Survey, spacing: float, quality: str) -> Layout:
         """The layout for a grid of at most this spacing."""
         longest = float((found.high - found.low).max()) * (1 + 1e-9)
         level = LEAST_LEVEL
@@ -146,7 +183,8 @@ class Layout(NamedTuple):
                             "--spacing takes a coarser one")
         voxel = max(4, int(np.ceil(longest / 2**level / spacing)))
         spacing = longest / 2**level / voxel
-        return cls((found.low + found.high) / 2 - longest / 2, spacing, voxel, level)
+        return cls((found.low + found.high) / 2 - longest / 2, spacing, voxel, level,
+                   int(CROWD[quality] * voxel**2))
 
     def codes(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The codes (m,) of the voxels in which points (n, 3) lie, and a mask (n,) of those points
@@ -167,7 +205,7 @@ def count_voxels(clouds: list[Path], layout: Layout) -> Voxels:
 
 def make_cells(voxels: Voxels, layout: Layout, limit: int) -> list[Cell]:
     """The cells of an octree with at most `limit` points each, those that crowd a voxel aside."""
-    kept = voxels._replace(counts=np.minimum(voxels.counts, _crowd(layout)))
+    kept = voxels._replace(counts=np.minimum(voxels.counts, layout.crowd))
     sums = np.concatenate([[0], np.cumsum(kept.counts)])
     cells = []
     for number, leaf in enumerate(octree.leaves(kept, layout.level, limit)):
@@ -177,11 +215,6 @@ def make_cells(voxels: Voxels, layout: Layout, limit: int) -> list[Cell]:
         margin = max(LEAST_MARGIN, round(OVERLAP * side))
         cells.append(Cell(f"{number:04d}", low, side, margin, int(sums[ends[1]] - sums[ends[0]])))
     return cells
-
-
-def _crowd(layout: Layout) -> int:
-    """The points that a voxel keeps at most."""
-    return int(CROWD * layout.voxel**2)
 
 
 class Sorting(NamedTuple):
@@ -210,7 +243,8 @@ def sort_points(clouds: list[Path], sorting: Sorting, folder: Folder, tops: list
     writing.mkdir()
     for cell in sorting.plan.cells:
         (writing / cell.name).mkdir()
-    target = Target(writing, Reservoir(SIDES, 1), np.random.default_rng(2))
+    sample = Reservoir(SIDES, 1, 6 if sorting.plan.given else 3)
+    target = Target(writing, sample, np.random.default_rng(2))
     outside = 0
     watch = Watch("sorting points", int(sorting.voxels.counts.sum()))
     for cloud, top in zip(clouds, tops or [None] * len(clouds)):
@@ -218,7 +252,7 @@ def sort_points(clouds: list[Path], sorting: Sorting, folder: Folder, tops: list
             outside += _sort_block(block, top, sorting, target)
             watch.done(len(block.points))
     for cell in sorting.plan.cells:
-        for name, kind in (("points", np.float64), ("colors", np.float32)):
+        for name, kind in (("points", np.float64), ("colors", np.float32), ("given", np.float32)):
             _finish(writing / cell.name / name, kind)
     np.save(folder.sample, target.sample.shuffled())
     writing.rename(folder.cells)
@@ -238,15 +272,20 @@ def _sort_block(block: blocks.Block, top: int | None, sorting: Sorting, target: 
     one. Returns how many lie outside the scene's box."""
     codes, inside = sorting.layout.codes(block.points)
     share = sorting.voxels.counts[np.searchsorted(sorting.voxels.codes, codes)]
-    kept = target.rng.random(len(codes)) < _crowd(sorting.layout) / share
-    points = block.points[inside][kept]
-    colors = columns.unit_colors(block.colors[inside][kept], top) if top else None
-    target.sample.add(points)
-    for number, mine in _parts(sorting, points, codes[kept]):
+    kept = target.rng.random(len(codes)) < sorting.layout.crowd / share
+    block = block.part(inside).part(kept)
+    rows = {"points": block.points}
+    if top:
+        rows["colors"] = columns.unit_colors(block.colors, top)
+    if sorting.plan.given:
+        toward = block.origins - block.points if block.normals is None else block.normals
+        rows["given"] = unit_vectors(toward.astype(np.float64)).astype(np.float32)
+    target.sample.add(np.concatenate([rows["points"], rows.get("given", rows["points"][:, :0])],
+                                     axis=1))
+    for number, mine in _parts(sorting, block.points, codes[kept]):
         folder = target.folder / sorting.plan.cells[number].name
-        _append(folder / "points", points[mine])
-        if colors is not None:
-            _append(folder / "colors", colors[mine])
+        for name, values in rows.items():
+            _append(folder / name, values[mine])
     return int((~inside).sum())
 
 
@@ -292,11 +331,13 @@ def make_plan(clouds: list[Path], folder: Folder, settings: dict) -> Plan:
     """Survey the clouds and write the cells' files and the plan, which then is there as a whole.
 
     settings: the scene's flags: spacing of the grid in world units, None: FINER times that of the
-    points; cell_points, the points of a cell; clouds, what the files were, which the digest leaves
-    out: the same points under another name are the same scene.
+    points; cell_points, the points of a cell; winding: given normals and scanners' places are left
+    out; clouds, what the files were, which the digest leaves out: the same points under another
+    name are the same scene.
     """
     found = survey(clouds)
-    layout = Layout.of(found, settings["spacing"] or FINER * found.gap)
+    given = NOTHING if settings["winding"] else found.given
+    layout = Layout.of(found, settings["spacing"] or FINER * found.gap, settings["quality"])
     voxels = count_voxels(clouds, layout)
     if not len(voxels.codes):
         raise UserError("no points are left inside the scene's box")
@@ -304,7 +345,7 @@ def make_plan(clouds: list[Path], folder: Folder, settings: dict) -> Plan:
     decisive = sorted((name, value) for name, value in settings.items() if name != "clouds")
     digest = fingerprint(found.digest, repr(layout), repr(cells), repr(decisive))
     plan = Plan(tuple(layout.origin.tolist()), layout.spacing, found.gap, cells,
-                found.tops is not None, settings, digest)
+                found.tops is not None, given, settings, digest)
     folder.plan_file.unlink(missing_ok=True)
     outside = sort_points(clouds, Sorting.of(plan, layout, voxels), folder, found.tops)
     if outside:
