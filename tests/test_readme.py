@@ -50,8 +50,8 @@ def test_the_claim_counts_the_rows_of_the_table():
     text = " ".join((ROOT / "README.md").read_text().split())
     for peer, name in (("detail-over-poisson", "our own detail over Poisson's surface"),
                        ("apss", "APSS"), ("poisson-winding", "Poisson with the same normals"),
-                       ("poisson", "Poisson with the true ones")):
-        pairs = [[tables.mean_both_ways(tables.entry(found[shape], case, method))
+                       ("poisson", "Poisson with given ones")):
+        pairs = [[tables.mean_both_ways(tables.summary_entry(found[shape], case, method))
                   for method in ("ours", peer)] for shape, case in tables.SUMMARY]
         known = [ours < theirs for ours, theirs in pairs if theirs is not None]
         assert f"{name} in {sum(known)} of {len(known)}" in text
