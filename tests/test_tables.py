@@ -79,7 +79,8 @@ def test_targets_beside_what_was_measured(monkeypatch):
         "| lucy | 0.10000, 2 rims | – | not measured |"]
 
 
-def test_course_with_its_targets():
+def test_course_with_its_targets(monkeypatch):
+    monkeypatch.setitem(tables.TARGETS, ("gargoyle", "clean"), tables.Target(0.0012))
     course = [{"step": 100 * k, **figures(0.1 / k, 0.3 / k)} for k in (1, 2, 4)]
     for row in course:
         row["default"]["reference_to_surface"]["max"] = 1 / row["step"]
