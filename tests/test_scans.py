@@ -213,7 +213,7 @@ def test_steps_share_what_they_have_in_common(tmp_path, monkeypatch):
     found = {job.method: job.commands()
              for job in jobs.jobs(shape, None, info, True, tmp_path, None)}
     assert list(found) == ["ours", "poisson-same", "poisson-meshlab-scan", "apss",
-                           "detail-over-poisson"]  # without normals, without the truth
+                           "rimls", "advancing-front", "detail-over-poisson"]  # without normals, without the truth
     same, detail = found["poisson-same"], found["detail-over-poisson"]
     assert same[0] == detail[0] == found["apss"][0] and same[0][1] == "normals"
     normals, poisson = same[0][5], detail[1][5]
@@ -221,7 +221,7 @@ def test_steps_share_what_they_have_in_common(tmp_path, monkeypatch):
     assert detail[2][1:] == ["detail", "-f", normals, "-o",
                              tmp_path / "hand-detail-over-poisson.ply", "--mesh", poisson]
     assert found["poisson-meshlab-scan"][1][-2:] == ["--samples-per-node", "15"]
-    monkeypatch.setattr(settings, "RECIPE", settings.RECIPE + 1)  # other normals
+    monkeypatch.setattr(settings, "NORMALS", settings.NORMALS + 1)  # other normals
     job = next(iter(jobs.jobs(shape, ["apss"], info, True, tmp_path, None)))
     assert job.commands()[0][5] != normals
 
