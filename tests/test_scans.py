@@ -212,8 +212,9 @@ def test_steps_share_what_they_have_in_common(tmp_path, monkeypatch):
     shape = settings.Shape(cases=("hand",), methods=("truth",))
     found = {job.method: job.commands()
              for job in jobs.jobs(shape, None, info, True, tmp_path, None)}
-    assert list(found) == ["ours", "poisson-same", "poisson-meshlab-scan", "apss",
-                           "rimls", "advancing-front", "detail-over-poisson"]  # without normals, without the truth
+    # without normals, without the truth
+    assert list(found) == ["ours", "poisson-same", "poisson-meshlab-scan", "apss", "rimls",
+                           "advancing-front", "detail-over-poisson"]
     same, detail = found["poisson-same"], found["detail-over-poisson"]
     assert same[0] == detail[0] == found["apss"][0] and same[0][1] == "normals"
     normals, poisson = same[0][5], detail[1][5]
