@@ -61,8 +61,7 @@ def load_cloud(path, knn: int, test_rate: float | None, with_normals: bool, seed
     training and test part, and measure the first.
 
     knn: k, the neighbour whose distance is sigma; test_rate: share of the points to hold out;
-        None: default_test_rate(); trust_normals: take the file's
-        normals, of length 1, unchecked.
+        None: default_test_rate(); trust_normals: take the file's normals, of length 1, unchecked.
     Raises UserError where the file cannot serve: too few points for k neighbours, all points on a
     line, normals missing although asked for.
     """

@@ -118,9 +118,9 @@ class Settings:
         help="half the side of the cube of free space; the shape's half side is 1")
     test_rate: float | None = flag(
         None, "-tr", type=number(float, 0, below=1),
-        help="share of the points that is held out for evaluation; default: "
-        f"{datasets.HELD_OUT} points, but from {datasets.TEST_RATES[0]:g} to "
-        f"{datasets.TEST_RATES[1]:g}, of fewer than {noise.FEW} points 0")
+        help=f"share of the points that is held out for evaluation; default: {datasets.HELD_OUT} "
+        f"of them, but at least {datasets.TEST_RATES[0]:g} and at most {datasets.TEST_RATES[1]:g} "
+        f"of all; 0 of fewer than {noise.FEW}")
     seed: int = flag(0, type=number(int, 0),
                      help="of the weights, the split, the order and the samples")
 
