@@ -76,7 +76,8 @@ def test_a_default_start_builds_few_trees_and_measures_the_scatter_once(tmp_path
     monkeypatch.setattr(scipy.spatial, "cKDTree", lambda points, **options: (
         trees.append(len(points)) or cKDTree(points, **options)))
     monkeypatch.setattr(noise, "scatter", lambda tree: measured.append(tree.n) or scatter(tree))
-    for oriented, sizes in ((normals.ORIENTED, [6000]), (3000, [6000, 3000])):
+    for oriented, sizes in ((normals.ORIENTED, [6000, 5000]), (3000, [6000, 3000])):
+        monkeypatch.setattr(normals, "COARSE", 5000)
         monkeypatch.setattr(normals, "ORIENTED", oriented)
         trees.clear()
         measured.clear()

@@ -26,6 +26,14 @@ def test_nearest_and_kth_against_brute_force(rng):
     assert neighbours.nearest_gap(neighbours.tree_of(points[:1])) == 0
 
 
+def test_interpolation_weights_by_the_inverse_distance():
+    """Of the nearest ones; a place on a point has its value."""
+    points = np.array([(0, 0, 0), (3, 0, 0), (9, 0, 0)])
+    values = np.array([(0.0, 8.0), (3.0, 2.0), (99.0, 99.0)])
+    found = neighbours.interpolated(np.array([(1, 0, 0), (3, 0, 0)]), points, values, 2)
+    np.testing.assert_allclose(found, [(1, 6), (3, 2)])
+
+
 def test_searches_take_the_threads_that_are_allowed(monkeypatch):
     """By the workers that a tree is asked for."""
     class Tree:

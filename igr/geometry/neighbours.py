@@ -54,6 +54,15 @@ def kth_distance(tree: cKDTree, k: int) -> np.ndarray:
     return search(tree, tree.data, [k + 1])[0][:, 0]  # the first is the point itself
 
 
+def interpolated(places: np.ndarray, points: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
+    """Values (N, columns) at places (N, 3): the means of those (M, columns) at the nearest k of
+    points (M, 3), M >= k > 1, weighted by the inverse distance (Shepard 1968)."""
+    distance, index = search(tree_of(points), places, k)
+    weights = 1 / np.maximum(distance, meshes.TINY)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.einsum("nk,nki->ni", weights, values[index])
+
+
 def point_to_surface(points: np.ndarray, mesh: Geometry) -> np.ndarray:
     """Exact distance (N,) of points (N, 3) to a triangle mesh; float32 arithmetic."""
     scene = meshes.ray_scene(mesh.points, mesh.faces)

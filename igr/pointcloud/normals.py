@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ORIENTED = 1 << 16  # points whose sides winding numbers tell; the others follow these
 FOLLOWED = 4  # of them
+COARSE = 4_096  # fewest points of an iteration; more bring nothing while the widths are wide
 ITERATIONS = (12, 24)  # the second where neighbours do not agree after the first
 PER_SCATTER = 150  # neighbours of a quadric, beside QUADRIC, for a scatter of one spacing
 SMOOTHED = (36, 96)  # fewest and most of them, where points scatter
@@ -141,7 +142,8 @@ def by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.n
 
     first = measured.tree.data[:ORIENTED]
     scatter = measured.scatter if scattered else None
-    rough = winding.normals_of(first, winding.widths(iterations, measured.spacing, scatter))
+    widths = winding.widths(iterations, measured.spacing, scatter)
+    rough = winding.normals_of(first, widths, COARSE)
     if len(first) == measured.tree.n:
         return rough
     return sides_nearby(measured.tree.data, first, rough)
@@ -150,9 +152,7 @@ def by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.n
 def sides_nearby(places: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Unit vectors (N, 3) at places (N, 3): the mean of the normals (M, 3) of the nearest of points
     (M, 3), M >= FOLLOWED."""
-    distance, index = neighbours.search(neighbours.tree_of(points), places, FOLLOWED)
-    weight = 1 / np.maximum(distance, TINY)
-    return unit_vectors(np.einsum("nk,nki->ni", weight, normals[index]))
+    return unit_vectors(neighbours.interpolated(places, points, normals, FOLLOWED))
 
 
 def sides_agree(tree: cKDTree, normals: np.ndarray, most: float = MIXED) -> bool:

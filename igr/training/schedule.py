@@ -15,8 +15,8 @@ from igr.pointcloud.noise import NOISY
 
 import numpy as np
 
-STEPS = {"draft": 1_000, "normal": 3_000, "fine": 20_000}  # at most
-SCATTERED_STEPS = {"draft": 800, "normal": 1_000, "fine": 3_000}  # of scattered points, at most
+STEPS = {"draft": 700, "normal": 3_000, "fine": 20_000}  # at most
+SCATTERED_STEPS = {"draft": 700, "normal": 1_000, "fine": 3_000}  # of scattered points, at most
 BLIND_STEPS = {"draft": 1_000, "normal": 4_000, "fine": 20_000}  # where the sides are not known
 DIMS = {"draft": 96, "normal": 96, "fine": 128}
 BLIND_DIMS = 128
