@@ -54,8 +54,9 @@ def test_seeds_and_normals(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "NORMALS", tmp_path / "normals.json")
     assert len(tables.normals({}).splitlines()) == 2
     tables.NORMALS.write_text(json.dumps({"rows": [{
-        "shape": "a", "points": 5000, "method": "ours", "mean_angle": 3.764, "wrong_percent": 0}]}))
-    assert tables.normals({}).splitlines()[-1] == "| a | 5,000 | ours | 3.76° | 0.000 % |"
+        "shape": "a", "points": 5000, "method": "ours", "cpu_seconds": 2.13, "mean_angle": 3.764,
+        "wrong_percent": 0}]}))
+    assert tables.normals({}).splitlines()[-1] == "| a | 5,000 | ours | 2.1 | 3.76° | 0.000 % |"
 
 
 @pytest.mark.parametrize("change, short", [

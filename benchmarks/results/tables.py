@@ -316,9 +316,9 @@ def seeds(results: dict) -> str:
 def normals(_: dict) -> str:
     """Errors of normals that were found without any, by normals.py."""
     rows = json.loads(NORMALS.read_text())["rows"] if NORMALS.is_file() else []
-    return table("shape | points | method | mean angle | on the wrong side", [
-        [row["shape"], f"{row['points']:,}", row["method"], f"{row['mean_angle']:.2f}°",
-         f"{row['wrong_percent']:.3f} %"] for row in rows])
+    return table("shape | points | method | core s | mean angle | on the wrong side", [
+        [row["shape"], f"{row['points']:,}", row["method"], f"{row['cpu_seconds']:.1f}",
+         f"{row['mean_angle']:.2f}°", f"{row['wrong_percent']:.3f} %"] for row in rows])
 
 
 def srb(results: dict) -> str:

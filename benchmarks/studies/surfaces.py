@@ -1,13 +1,14 @@
 """Measure the final surface of variants of train.py's flags per core minute, to choose defaults.
 
     python -m benchmarks.studies.surfaces lucy "" "--tau 1" "--frequencies 0"
+    python -m benchmarks.studies.surfaces             # all rows of an older RECIPE again
     python -m benchmarks.studies.surfaces --tables
 
 Each run is a command line of train.py on the clean cloud of results/driver.py's shape (or another
 case, as bunny:noisy or anchor:scan), without normals, one of infer.py without and one with detail,
-and evaluate.py. A run that surfaces.jsonl has already is not done again. The table goes to
-results/surfaces.md, with the driver's own runs of the defaults, and a chart of distance over time
-to surfaces.png beside it.
+and evaluate.py. A run that surfaces.jsonl has of today's RECIPE is not done again. The table goes
+to results/surfaces.md, with the driver's own runs of the defaults, and a chart of distance over
+time to surfaces.png beside it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from igr.view import charts, images
 
 LINES = Path(__file__).with_suffix(".jsonl")
 PAGE = settings.ROOT / "results" / "surfaces.md"
+KEYS = ("shape", "case", "flags", "grid")
 HEAD = ("| shape | flags | grid | seeds | network alone | with detail | pieces | Euler | "
         "core s, training | core s, mesh |\n|" + " --- |" * 10)
 
@@ -46,7 +48,7 @@ def measure(shape: str, case: str, flags: str, grid: int, work: Path) -> dict:
         line = ["train.py", "-f", cloud, "-m", run, "--threads", "1", "--quiet",
                 "--overwrite", *flags.split()]
         row = {"shape": shape, "case": case, "flags": flags, "grid": grid,
-               "training_seconds": run_checked(line, lock).cpu_seconds}
+               "recipe": settings.RECIPE, "training_seconds": run_checked(line, lock).cpu_seconds}
         checkpoint = newest_checkpoint(run)
         for name, more in (("network", ["--detail", "off", "--keep-all"]), ("detail", [])):
             mesh = folder / f"surfaces-{name}.ply"
@@ -66,6 +68,11 @@ def figures(result: dict) -> dict:
              if way in result["default"]}
     return {**found, "pieces": result["topology"]["components"],
             "euler": result["topology"]["euler_characteristic"]}
+
+
+def key_of(row: dict) -> tuple:
+    """What tells a row from the others."""
+    return tuple(row[key] for key in KEYS)
 
 
 def name_of(row: dict) -> str:
@@ -189,15 +196,17 @@ def main(args) -> None:
         shape, _, case = args.shape.partition(":")
         if shape not in settings.SHAPES:
             raise UserError(f"unknown shape {shape}; known are {', '.join(settings.SHAPES)}")
-        case = case or "clean"
-        done = {(row["shape"], row["case"], row["flags"], row["grid"]) for row in known()}
-        for flags in args.flags:
-            if (shape, case, flags, args.grid_size) in done:
-                continue
-            row = measure(shape, case, flags, args.grid_size, args.work.resolve())
-            with open(LINES, "a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(table([row]).splitlines()[-1], flush=True)
+        wanted = [(shape, case or "clean", flags, args.grid_size) for flags in args.flags]
+    else:
+        wanted = [] if args.tables else list(map(key_of, known()))
+    for key in wanted:
+        rows = {key_of(row): row for row in known()}
+        if rows.get(key, {}).get("recipe") == settings.RECIPE:
+            continue
+        rows[key] = measure(*key, args.work.resolve())
+        with helper.replacing(LINES) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+        print(table([rows[key]]).splitlines()[-1], flush=True)
     if args.tables:
         with helper.replacing(PAGE) as temporary:
             temporary.write_text(render(PAGE.read_text(), with_defaults(known())))
