@@ -36,7 +36,8 @@ PAGE = ROOT / "benchmarks" / "README.md"
 SAMPLES = 200_000  # each way
 KEYS = ("scene", "points", "quality", "cells")
 HEAD = ("| scene | points | training | cells | truth to mesh, cells / one network | mesh to truth "
-        "| truth without mesh | open edges | pieces | core minutes | peak MiB |\n|" + "---|" * 11)
+        "| truth without mesh | open edges | pieces | core minutes | workers, minutes "
+        "| peak MiB |\n|" + 12 * "---|")
 
 
 class Mesh:
@@ -156,7 +157,8 @@ def table(rows: list) -> str:
             row["scene"], f"{row['points']:,}", row["quality"], str(row["cells"]),
             pair("truth_to_mesh", "{:.5f}"), pair("mesh_to_truth", "{:.5f}"),
             pair("missing", "{:.2f} %", 100), pair("open_edges", "{}"), pair("pieces", "{}"),
-            pair("cpu_seconds", "{:.1f}", 1 / 60), pair("peak_mib", "{:.0f}")]) + " |")
+            pair("cpu_seconds", "{:.1f}", 1 / 60), f"{row['workers']}, {cells['seconds'] / 60:.0f}",
+            pair("peak_mib", "{:.0f}")]) + " |")
     return "\n".join(lines)
 
 
