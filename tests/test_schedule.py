@@ -60,7 +60,7 @@ def test_the_schedule_follows_the_cloud(rng, n, noise, steps):
 
 
 @pytest.mark.parametrize("quality, clean, noisy, dims", [
-    ("draft", 1_000, 800, 96), ("normal", 3_000, 1_000, 96), ("fine", 20_000, 3_000, 128)])
+    ("draft", 700, 700, 96), ("normal", 3_000, 1_000, 96), ("fine", 20_000, 3_000, 128)])
 def test_qualities_are_lengths_and_noise_bounds_them(rng, quality, clean, noisy, dims):
     found = completed(sphere(6_000, rng), quality=quality)
     assert (found.max_iter, found.dims) == (clean, dims)
