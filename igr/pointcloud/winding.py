@@ -12,8 +12,8 @@ mu) and then turns each mu_i, at its length, to  -grad w(y_i). Pairs closer than
 out of all sums; the width falls from iteration to iteration.
 
 While the width is wide, a part of the points tells as much as all of them, so the first iterations
-may take few and each later one more, as a cascade of grids does. That is ours: it takes a quarter
-of the time, and the sides are right as often.
+may take few and each later one more, as a cascade of grids does. That is ours: it takes a third of
+the time, and the sides are nearly as often right (results/surfaces.md).
 
 The sums are taken by a tree (Barnes and Hut 1986): a cell that is far away stands for its points.
 Lengths are in the authors' frame, where the longest side is 2 / 1.1.
