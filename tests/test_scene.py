@@ -98,7 +98,7 @@ def scene(tmp_path, monkeypatch):
         plan = folder.read_plan()
         if plan is None or plan.settings != settings:
             plan = survey.make_plan([tmp_path / "cloud.npy"], folder, settings)
-        made = driver.Scene(plan, folder, Program(ROOT, 3.0), "code", None)
+        made = driver.Scene(plan, folder, Program(ROOT, 3.0), "code", None, 1)
         return made, driver.make_parts(made)
 
     return make

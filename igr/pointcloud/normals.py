@@ -32,6 +32,7 @@ MIXED_SHEETS = 0.6  # the same of exact points whose sides were told along sheet
 MIXED_SCATTERED = 2.0  # the same of points that scatter, some of which stand on their heads
 MIXED_GIVEN = 1.0  # the same of a file's normals; clean scans have up to 0.53
 MENDED = 0.05  # share of a file's normals that may be missing
+AROUND = 3  # times that the uncertain sheets are turned as the others around them
 AREA_NEIGHBOUR = 10  # whose distance tells the area that a point stands for
 TURNED = 0.75  # from 1/2: winding numbers that are farther are those of a part turned round
 MANY_TURNED = 0.02  # share of such points
@@ -210,10 +211,34 @@ def winding_numbers(tree: cKDTree, normals: np.ndarray) -> np.ndarray:
     outwards and nothing is missing."""
     from igr.pointcloud import winding  # here: numba takes its time
 
+    area, reach = _areas(tree)
+    return winding.numbers_of(tree.data, area * normals, reach / 2)
+
+
+def _areas(tree: cKDTree) -> tuple[np.ndarray, float]:
+    """The areas (N, 1) that a tree's points stand for, and how far a neighbour of some number is.
+    """
     k = min(AREA_NEIGHBOUR, tree.n - 1)
     reach = neighbours.kth_distance(tree, k)
-    area = np.pi * neighbours.spacing_of(reach, k) ** 2
-    return winding.numbers_of(tree.data, area[:, None] * normals, np.median(reach) / 2)
+    return np.pi * neighbours.spacing_of(reach, k)[:, None] ** 2, float(np.median(reach))
+
+
+def turned_as_around(measured: Measurements, layers: Sheets, sides: np.ndarray,
+                     certain: np.ndarray) -> np.ndarray:
+    """Normals (N, 3) of a measured cloud's sheets: of those that are certain, a mask (S,), on the
+    sides of vectors (N, 3); each other one where the winding number falls that all these make, and
+    then that of all sheets."""
+    from igr.pointcloud import winding  # here: numba takes its time
+
+    known = certain[layers.label][:, None]
+    turned = layers.turned_to(sides)
+    area, _ = _areas(measured.tree)
+    vectors = area * known * turned
+    for _ in range(AROUND):
+        falls = winding.falls_of(measured.tree.data, vectors, 2 * measured.spacing)
+        turned = np.where(known, turned, layers.turned_to(falls))
+        vectors = area * turned
+    return turned
 
 
 def unit_normals(points: np.ndarray, normals: np.ndarray, path) -> np.ndarray:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from igr.pointcloud.noise import Measurements
 
 PLACES = 5_000  # points at which the thickness is measured
-VOTERS = 200_000  # points that tell the thinner side
+VOTERS = 1_000_000  # points that tell the thinner side
 ROUNDS = 10  # of shrinking
 BESIDE = 0.5  # cosine, from the ball's centre; a point within 60 degrees is on the same face
 DEVIATIONS = 4.0  # of the scatter; a point that is less below another's plane is on the same face

@@ -210,9 +210,21 @@ def authors_widths(last: float = 0.002, first: float = 0.016) -> np.ndarray:
 def numbers_of(points: np.ndarray, area_vectors: np.ndarray, width: float) -> np.ndarray:
     """Winding numbers (N,) at the points (N, 3) of a surface, each with an area vector along its
     normal (N, 3): 1/2 where all look outwards. All in one frame, any unit."""
+    return _summed(VALUE, points, area_vectors, width)[:, 0] / (4 * np.pi)
+
+
+def falls_of(points: np.ndarray, area_vectors: np.ndarray, width: float) -> np.ndarray:
+    """Unit vectors (N, 3) at the points (N, 3) of a surface along which the winding number of their
+    area vectors (N, 3) falls: outwards. A point may have none, 0."""
+    return unit_vectors(_summed(GRADIENT, points, area_vectors, width))
+
+
+def _summed(kind: int, points: np.ndarray, moments: np.ndarray, width: float) -> np.ndarray:
+    """Tree.sums() float64 for points and moments in any order."""
     tree = Tree.of(points)
-    found = np.empty(len(points))
-    found[tree.order] = tree.sums(VALUE, area_vectors[tree.order], width)[:, 0] / (4 * np.pi)
+    sums = tree.sums(kind, moments[tree.order], width)
+    found = np.empty(sums.shape)
+    found[tree.order] = sums
     return found
 
 

@@ -71,6 +71,7 @@ def connected(scheduler: str | None, workers: int | None, memory: float) -> Iter
             logging.getLogger(name).setLevel(logging.CRITICAL)
     dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS,
                      "distributed.comm.timeouts.connect": f"{TIMEOUT:g}s"})
+    count = 1
     with contextlib.ExitStack() as stack:
         if scheduler is None:
             count = workers or local_workers(memory)
@@ -85,7 +86,7 @@ def connected(scheduler: str | None, workers: int | None, memory: float) -> Iter
             raise UserError(f"the scheduler {scheduler} does not answer ({reason_of(error)[:80]}); "
                             "is its address right, and does it run?") from None
         check_versions(client)
-        yield client
+        yield client, count
 
 
 def local_workers(gib: float) -> int:

@@ -76,9 +76,12 @@ class Scene(NamedTuple):
     program: Program
     code: str  # digest of the program
     client: Any  # Dask's
+    workers: int  # of this machine, 1 where those of another scheduler do the jobs
 
     def order(self, kind: str, cell: str = "", trained=(), detailed=()) -> Order:
-        return Order(str(self.folder.path), kind, cell, list(trained), list(detailed), self.code)
+        threads = self.workers if kind == SIDES else 1  # all wait for the sides
+        return Order(str(self.folder.path), kind, cell, list(trained), list(detailed), self.code,
+                     threads)
 
     def run(self, orders: list[Order], tell) -> list[Outcome]:
         """Do those of the jobs that are not done, largest cells first. Returns how they ended."""
@@ -105,9 +108,10 @@ def reconstruct(clouds: list[Path], output: Path, options: Options, root: Path) 
         if not options.tiles:
             corners = np.array([corner for cell in plan.cells for corner in cell.reach()])
             files.check_digits(output, plan.to_world(corners))
-        with cluster.connected(options.scheduler, options.workers, options.memory) as client:
+        with cluster.connected(options.scheduler, options.workers,
+                               options.memory) as (client, workers):
             scene = Scene(plan, folder, Program(root, options.memory), jobs.code_digest(root),
-                          client)
+                          client, workers)
             names = make_parts(scene)
         ends = Ends(options.closed, options.trim, options.fill)
         mesh = assembly.assemble(plan, folder, names, ends)

@@ -24,7 +24,7 @@ from igr.training import schedule
 
 import numpy as np
 
-RECIPE = 2  # grows with a change of what the jobs compute
+RECIPE = 3  # grows with a change of what the jobs compute
 SIDES, TRAIN, DETAIL, MESH = KINDS = ("sides", "train", "detail", "mesh")
 
 
@@ -45,6 +45,7 @@ class Order(NamedTuple):
     trained: list[str]  # cells around it that have a network
     detailed: list[str]  # cells around it that have heights
     code: str  # digest of the program, so that a worker of another version refuses
+    threads: int = 1  # more where no other job runs beside it; its result is the same
 
     def place(self) -> Path:
         """The folder of the job's files."""
@@ -89,7 +90,7 @@ def do(order: Order, tools: Tools, most: int) -> None:
         raise UserError(f"{folder.path}: has no plan")
     if order.is_done(plan):
         return
-    threads.set_count(1)  # each worker's: results are the same bits wherever they are computed
+    threads.set_count(order.threads)
     if order.kind != TRAIN or not devices.may_use_cuda(plan.settings["context"]):
         memory.limit(most)
     work = {SIDES: _tell_sides, TRAIN: _train, DETAIL: _fit_detail, MESH: _make_part}[order.kind]

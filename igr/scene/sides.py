@@ -19,6 +19,7 @@ from igr.geometry.frames import Frame
 from igr.pointcloud import noise, normals, sheets, thickness
 from igr.pointcloud.noise import Measurements
 from igr.pointcloud.normals import MIXED, MIXED_GIVEN, MIXED_SHEETS, Estimate
+from igr.pointcloud.sheets import Sheets
 from igr.scene.plan import SCANNER, Cell, Folder, Plan
 
 import numpy as np
@@ -28,6 +29,8 @@ THICKEST = 0.2  # in halves of the scene's longest side: what is thicker counts 
 CLOSED = 0.06  # mean square of winding numbers less 1/2; more of single sheets, which are not thin:
 # 0.02 in a furnished building, 0.13 and more in a room seen from inside
 AGREED = 0.9  # mean cosine of a sheet's normals with those of the nearest points, of whatever sign
+LARGE, SMALL = 1000, 3  # points of a sheet: more are certain of their side, fewer not
+CLEAR = 0.5  # mean vote of one between, see thickness.thin_sides, with which it is
 GIVEN, TURNED = "given", "turned"  # how a cell tells its sides: by its files, reversed,
 NEAREST, THINNER = "nearest", "thinner"  # as the sample's nearest, by the thinner side
 SEEN_OPPOSITE = 0.02  # share of neighbours on a sheet with opposite sides by the scanners' places
@@ -81,10 +84,10 @@ def _estimated(measured: Measurements, given: str) -> tuple[Estimate, str]:
         if estimate.agree:
             return estimate, GIVEN if (sides * measured.given).sum() > 0 else TURNED
     rough = normals.by_winding(measured, ITERATIONS, measured.scattered)
-    thin = thickness.thin_sides(measured, layers.normals, THICKEST)
     told = [(rough, MIXED, "by winding numbers"),
             (layers.turned_to(rough), MIXED_SHEETS, "by neighbours on each sheet"),
-            (layers.turned_to(thin), MIXED_SHEETS, "by the thinner side of each sheet")]
+            (_thinner(measured, layers, THICKEST), MIXED_SHEETS,
+             "by the thinner side of each sheet")]
     off = [np.square(normals.winding_numbers(measured.tree, sides) - 0.5).mean()
            for sides, _, _ in told]
     if off[2] > CLOSED:
@@ -130,7 +133,8 @@ def oriented(folder: Folder, plan: Plan, cell: Cell) -> OrientedCloud:
     else:
         if way == THINNER:
             toward = normals.sides_nearby(measured.tree.data, known, toward)
-            sides = _agreed_or_thinner(measured, toward, THICKEST * size / frame.scale)
+            sides = _thinner(measured, normals.sheets_of(measured), THICKEST * size / frame.scale,
+                             toward)
         else:
             given = np.load(folder.given(cell.name))[rows]
             sides = _given_sides(measured, given, plan.given) * (-1 if way == TURNED else 1)
@@ -139,15 +143,28 @@ def oriented(folder: Folder, plan: Plan, cell: Cell) -> OrientedCloud:
                          measured.scatter > noise.NOISY * measured.spacing)
 
 
-def _agreed_or_thinner(measured: Measurements, toward: np.ndarray, most: float) -> np.ndarray:
-    """Unit normals (N, 3) of a measured cloud's points on the sides of vectors `toward` (N, 3)
-    where they agree on a sheet, else away from its thinner side; most: see thickness.thin_sides."""
-    layers = normals.sheets_of(measured)
-    mean = np.bincount(layers.label, np.einsum("ni,ni->n", layers.normals, toward))
-    mean /= np.bincount(layers.label)
+def _thinner(measured: Measurements, layers: Sheets, most: float,
+             toward: np.ndarray | None = None) -> np.ndarray:
+    """Normals (N, 3) of a measured cloud's sheets, away from the thinner side of each; most: see
+    thickness.thin_sides.
+
+    Large sheets look to the sides of vectors `toward` (N, 3) where they agree on it. Small ones at
+    edges and corners, whose points are not much thinner on one side, look as those around them.
+    """
     thin = thickness.thin_sides(measured, layers.normals, most)
-    doubtful = np.abs(mean)[layers.label] < AGREED
-    return np.where(doubtful[:, None], layers.turned_to(thin), layers.turned_to(toward))
+
+    def mean_along(sides: np.ndarray) -> np.ndarray:
+        along = np.bincount(layers.label, np.einsum("ni,ni->n", layers.normals, sides))
+        return np.abs(along / np.maximum(np.bincount(layers.label, sides.any(axis=1)), 1))
+
+    large = np.bincount(layers.label) >= LARGE
+    clear = np.bincount(layers.label, thin.any(axis=1)) >= SMALL
+    certain = large | (clear & (mean_along(thin) >= CLEAR))
+    sides = thin
+    if toward is not None:
+        follow = large & (mean_along(toward) >= AGREED)
+        sides = np.where(follow[layers.label][:, None], toward, thin)
+    return normals.turned_as_around(measured, layers, sides, certain)
 
 
 def _distinct(points: np.ndarray) -> np.ndarray:
