@@ -47,8 +47,8 @@ def train(name: str, work: Path, output: Path) -> Path:
         cloud = output / f"{name}.ply.gz"
         plain = folder / f"{name}.ply"
         files.write(plain, Geometry(rounded(files.read_cloud(source).points)))
-        with helper.replacing(cloud) as temporary, gzip.GzipFile(temporary, "wb", mtime=0) as file:
-            file.write(plain.read_bytes())
+        with helper.replacing(cloud) as temporary:
+            temporary.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))  # the same each time
         run = folder / "model"
         process.run_checked(["train.py", "-f", cloud, "-m", run, "--overwrite", "--threads", "1",
                              "--quiet"], lock)
