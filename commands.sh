@@ -14,8 +14,8 @@
 #                                  hours; skips what is measured already
 #   bash commands.sh setup         only set up
 #   bash commands.sh list          the training commands of the reproduction, as typed by hand
-#   bash commands.sh bunny [...]   one of them, resumed where it was stopped; what follows the name is
-#                                  passed to train.py
+#   bash commands.sh bunny [...]   one of them, resumed where it was stopped; flags after the name are
+#                                  passed to train.py, for a new run
 #   bash commands.sh all [...]     all of them, one after the other
 set -euo pipefail
 HERE=$PWD  # relative paths of the user's begin here

@@ -30,7 +30,7 @@ from igr.pointcloud.sheets import seen_normals
 import numpy as np
 
 FARTHEST = 1e6  # unit frame; beyond it searches for neighbours may find none
-MOST = 1_000_000  # points of a cloud that a training sees: the shape that a network of some 100,000
+MOST = 1_000_000  # points of a cloud that a training sees: the shape that a network of some 65,000
 # weights can learn is known from fewer
 HELD_OUT = 2_500  # points to hold out, but
 TEST_RATES = 0.05, 0.25  # of all at least and at most

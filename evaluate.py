@@ -1,11 +1,11 @@
 """Measure a mesh against the cloud or mesh that it should reproduce.
 
-    python evaluate.py -f bun_zipper.ply -mdp bunny/param_00154_mesh.ply
+    python evaluate.py -f bun_zipper.ply -mdp bunny/param_NNNNN_mesh.ply
 
-prints a report and writes bunny/param_00154_mesh.json. See docs/metrics.md for the protocols.
+prints a report and writes bunny/param_NNNNN_mesh.json. See docs/metrics.md for the protocols.
 Where the reference is a cloud, the mesh is judged: good, doubtful or a ruin, and what to do.
 
-    python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_00018.h5
+    python evaluate.py -f knot.ply -mdp knot_mesh.ply -mlp knot/param_NNNNN.h5
 
 also measures how far the network's f is from the true distance to the reference. This needs a mesh
 as reference; if the mesh is open, signs are ignored.

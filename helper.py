@@ -232,7 +232,7 @@ def open3d() -> ModuleType:
     except (ImportError, OSError) as error:
         raise UserError(
             f"open3d cannot be imported ({error}); on Debian or Ubuntu: sudo apt-get install "
-            "libusb-1.0-0 libgl1 libgomp1 libx11-6"
+            "libegl1 libgl1 libgomp1 libusb-1.0-0 libx11-6"
         ) from None
     o3d.utility.set_verbosity_level(o3d.utility.VerbosityLevel.Error)
     return o3d

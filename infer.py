@@ -1,14 +1,14 @@
 """Make a mesh of a trained network, in the coordinates of the cloud that it was trained on.
 
-    python infer.py -mlp bunny/param_00154.h5 --grid-size 512
+    python infer.py -mlp bunny/param_NNNNN.h5 --grid-size 512
 
-writes bunny/param_00154_mesh.ply. The checkpoint knows its network, its frame, its cube and its
+writes bunny/param_NNNNN_mesh.ply. The checkpoint knows its network, its frame, its cube and its
 cloud. f is evaluated only near the surface (see igr/isosurface/extraction.py), for the
 mesh of the whole grid. Then the mesh gets the detail that the cloud's points have beyond the
 network (see igr/refinement/detail.py), pieces that no point supports are dropped, and the surface
 is cut off where the points end, but not across small holes. A verdict says how good the mesh is.
 
-    python infer.py -mlp bunny/param_00154.h5 --normals bunny/oriented.ply
+    python infer.py -mlp bunny/param_NNNNN.h5 --normals bunny/oriented.ply
 
 also writes the cloud with the normals of that surface.
 """

@@ -39,8 +39,9 @@ SHOW_STEPS = 250  # between two looks at the surface, where it is shown
 SAVE_STEPS = 250  # at least, between two checkpoints that no flag asked for
 MOST_WEIGHT = 1e3  # of a term of the loss
 FOLDER = "runs/tmp"  # of a run without -m
-LENGTHS, SCATTERED = (", ".join(f"{name} {steps}" for name, steps in lengths.items())
-                      for lengths in (schedule.STEPS, schedule.SCATTERED_STEPS))
+LENGTHS, SCATTERED, BLIND = (
+    ", ".join(f"{name} {steps}" for name, steps in lengths.items())
+    for lengths in (schedule.STEPS, schedule.SCATTERED_STEPS, schedule.BLIND_STEPS))
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Settings:
     quality: str = flag(
         "normal", choices=list(schedule.STEPS), alternatives="preset",
         help=f"--max-iter {LENGTHS}; of scattered points {SCATTERED}; without normals always "
-        f"{schedule.BLIND_STEPS['normal']} steps, a draft {schedule.BLIND_STEPS['draft']}")
+        f"{BLIND}")
     solver: str = flag(
         "muon", choices=["muon", "adam"],
         help="muon: orthogonalised steps for the matrices of the hidden layers, Adam for the rest")
@@ -88,8 +89,9 @@ class Settings:
     frequencies: int | None = flag(
         None, type=number(int, 0, 12), metavar="K",
         help="the network sees x beside sin and cos of 2^k x, k < K, which open one by one in the "
-        f"first {schedule.OPENED} steps, at most half of the run; 0: the paper's network; default: "
-        "as many as the points resolve, at most 8, and 0 for noisy points")
+        f"first {schedule.OPENED} steps, at most half of the run, and in half of a run of fixed "
+        "length; 0: the paper's network; default: as many as the points resolve, at most 8, and 0 "
+        "for noisy points")
     tau: float | None = flag(
         None, type=number(float, 0, MOST_WEIGHT),
         help=f"weight of the normals term; default: {schedule.TAU:g}, for estimated normals "
@@ -141,8 +143,8 @@ class Options(helper.DeviceOptions):
         help="of matrix products on a GPU; tf32: faster, with 10 bits after the point")
     save_interval_epoch: int | None = flag(
         None, "-sie", type=number(int, 1), metavar="N",
-        help="epochs between two checkpoints; default: 100, or a tenth of the run if that is "
-        f"less, but at least {SAVE_STEPS} steps")
+        help=f"epochs between two checkpoints; default: a tenth of the run, at least {SAVE_STEPS} "
+        "steps, or 100 epochs if that is less")
     preview: int | None = flag(
         None, type=number(int, 1), metavar="N",
         help="write a picture of the surface to preview_NNNNN.png in the run folder, every N "

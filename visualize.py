@@ -1,14 +1,14 @@
 """Look at meshes, clouds and trainings: pictures on any machine, windows where there is a display.
 
-    python visualize.py mesh -f bunny/param_00154_mesh.ply       a mesh
+    python visualize.py mesh -f bunny/param_NNNNN_mesh.ply       a mesh
     python visualize.py pcd -f bun_zipper_pcd.ply                a cloud
-    python visualize.py pcdmesh -f bunny/param_00154_mesh.ply    points of a mesh, and the mesh
-    python visualize.py images -f bunny/param_00154_mesh.ply     views from all around, as files
+    python visualize.py pcdmesh -f bunny/param_NNNNN_mesh.ply    points of a mesh, and the mesh
+    python visualize.py images -f bunny/param_NNNNN_mesh.ply     views from all around, as files
     python visualize.py error -f mesh.ply -r truth.ply           a mesh coloured by its distance
     python visualize.py compare a.ply b.ply c.ply                several, by the same camera
     python visualize.py html -f mesh.ply                         a page that rotates it in a browser
     python visualize.py curves -f bunny                          a training's losses and distances
-    python visualize.py slices -mlp bunny/param_00154.h5         f and |grad f| on three planes
+    python visualize.py slices -mlp bunny/param_NNNNN.h5         f and |grad f| on three planes
 
 The first three open windows where there is a display: "S" saves what is seen, and its camera as
 json for -c. With -o, or without a display, they write a picture as the other modes do. Each mode

@@ -1,6 +1,6 @@
 """What an extraction costs, grid by grid: evaluations, seconds and peak memory.
 
-    python -m benchmarks.speed.extract demo/knot/param_00018.h5 gyroid \\
+    python -m benchmarks.speed.extract demo/knot/param_NNNNN.h5 gyroid \\
         --json benchmarks/speed/extract.json
 
 cpu_seconds are those of all threads: beside other work, a better measure than seconds.

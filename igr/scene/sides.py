@@ -4,8 +4,9 @@ A sample of the whole scene gets normals by a view of all, by the files' normals
 places, or by the best of three ways to tell them by the points alone: winding numbers, a vote of
 these on each sheet, a vote of which side is the thinner one. The best has winding numbers nearest
 to 1/2 on the surface. The points of a cell take their sides from what is given of them, where the
-sample's did, else from the sample's nearest ones and, where these do not agree on a sheet and the
-sample's did so, from its thinner side. Their directions are those of their own neighbours.
+sample's did, else from the sample's nearest ones and, on sheets where these do not agree, by a
+vote, or by the thinner side where that told the sample's. Their directions are those of their own
+neighbours.
 """
 
 from __future__ import annotations
