@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from igr.pointcloud.noise import Measurements
 
 PLACES = 5_000  # points at which the thickness is measured
-VOTERS = 1_000_000  # points that tell the thinner side
 ROUNDS = 10  # of shrinking
 BESIDE = 0.5  # cosine, from the ball's centre; a point within 60 degrees is on the same face
 DEVIATIONS = 4.0  # of the scatter; a point that is less below another's plane is on the same face
@@ -39,18 +38,15 @@ def thicknesses(measured: Measurements, normals: np.ndarray, most: float) -> np.
 
 
 def thin_sides(measured: Measurements, normals: np.ndarray, most: float) -> np.ndarray:
-    """Vectors (N, 3) that look away from the thinner side of a measured cloud's points, of which
-    VOTERS vote at most; 0 for the others.
+    """Vectors (N, 3) that look away from the thinner side of a measured cloud's points.
 
     normals: (N, 3), unit, of either sign. A vector is along one of them, by the logarithm of how
-    much larger the ball is on its side, 1 at most. No ball's radius is above `most`.
+    much larger the ball is on its side, 1 at most, 0 where neither is smaller than `most`, the
+    largest radius.
     """
-    some = np.arange(0, len(normals), -(-len(normals) // VOTERS))
-    behind, before = (_touching_balls(measured, some, side, most)
-                      for side in (normals[some], -normals[some]))
-    votes = np.zeros_like(normals)
-    votes[some] = np.clip(np.log(before / behind), -1, 1)[:, None] * normals[some]
-    return votes
+    behind, before = (_touching_balls(measured, np.arange(len(side)), side, most)
+                      for side in (normals, -normals))
+    return np.clip(np.log(before / behind), -1, 1)[:, None] * normals
 
 
 def _touching_balls(measured: Measurements, index: np.ndarray, normals: np.ndarray,
