@@ -30,8 +30,8 @@ THICKEST = 0.2  # in halves of the scene's longest side: what is thicker counts 
 CLOSED = 0.06  # mean square of winding numbers less 1/2; more of single sheets, which are not thin:
 # 0.02 in a furnished building, 0.13 and more in a room seen from inside
 AGREED = 0.9  # mean cosine of a sheet's normals with those of the nearest points, of whatever sign
-LARGE, SMALL = 1000, 3  # points of a sheet: more are certain of their side, fewer not
-CLEAR = 0.5  # mean vote of one between, see thickness.thin_sides, with which it is
+LARGE, SMALL = 1000, 2  # points of a sheet: so many are certain of their side, fewer not
+CLEAR = 0.3  # mean vote of one between, see thickness.thin_sides, with which it is
 GIVEN, TURNED = "given", "turned"  # how a cell tells its sides: by its files, reversed,
 NEAREST, THINNER = "nearest", "thinner"  # as the sample's nearest, by the thinner side
 SEEN_OPPOSITE = 0.02  # share of neighbours on a sheet with opposite sides by the scanners' places
