@@ -136,15 +136,16 @@ def quadric_size(measured: Measurements, scattered: bool) -> int:
     return int(np.clip(QUADRIC + wider, *SMOOTHED))
 
 
-def by_winding(measured: Measurements, iterations: int, scattered: bool) -> np.ndarray:
+def by_winding(measured: Measurements, iterations: int, scattered: bool,
+               fewest: int | None = COARSE) -> np.ndarray:
     """Rough unit normals (N, 3) with the sides that winding numbers tell. The more points scatter,
-    the wider are the widths."""
+    the wider are the widths. fewest: see winding.normals_of."""
     from igr.pointcloud import winding  # here: numba takes its time
 
     first = measured.tree.data[:ORIENTED]
     scatter = measured.scatter if scattered else None
     widths = winding.widths(iterations, measured.spacing, scatter)
-    rough = winding.normals_of(first, widths, COARSE)
+    rough = winding.normals_of(first, widths, fewest)
     if len(first) == measured.tree.n:
         return rough
     return sides_nearby(measured.tree.data, first, rough)
