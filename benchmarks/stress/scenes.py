@@ -168,6 +168,10 @@ def render(page: str, rows: list) -> str:
                   lambda marks: f"{marks[1]}\n{table(rows)}\n{marks[2]}", page, flags=re.S)
 
 
+def read_rows() -> list:
+    return json.loads(ROWS.read_text()) if ROWS.exists() else []
+
+
 def parse_args(argv: list | None = None) -> argparse.Namespace:
     parser = helper.parser(__doc__)
     parser.add_argument("scene", choices=("rooms", "rope", "mesh", "page"))
@@ -186,14 +190,13 @@ def parse_args(argv: list | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    rows = json.loads(ROWS.read_text()) if ROWS.exists() else []
     if args.scene == "page":
-        text = render(PAGE.read_text(), rows)
+        text = render(PAGE.read_text(), read_rows())
         with helper.replacing(PAGE) as temporary:
             temporary.write_text(text)
         return
     row = measure(args)
-    rows = [other for other in rows if any(other[key] != row[key] for key in KEYS)]
+    rows = [other for other in read_rows() if any(other[key] != row[key] for key in KEYS)]
     helper.write_json(ROWS, [*rows, row])
     print(json.dumps(row, indent=2))
 
