@@ -78,7 +78,7 @@ def estimated(measured: Measurements) -> Estimate:
     if not measured.scattered:
         ways = [(iterations, False) for iterations in ITERATIONS] + ways[:1]
     for iterations, scattered in ways:
-        sides = by_winding(measured, iterations, scattered)
+        sides = by_winding(measured, iterations, scattered, COARSE)
         estimate = of_sides(sides, scattered, MIXED, "by winding numbers")
         if estimate.agree:
             return estimate
@@ -137,7 +137,7 @@ def quadric_size(measured: Measurements, scattered: bool) -> int:
 
 
 def by_winding(measured: Measurements, iterations: int, scattered: bool,
-               fewest: int | None = COARSE) -> np.ndarray:
+               fewest: int | None) -> np.ndarray:
     """Rough unit normals (N, 3) with the sides that winding numbers tell. The more points scatter,
     the wider are the widths. fewest: see winding.normals_of."""
     from igr.pointcloud import winding  # here: numba takes its time
