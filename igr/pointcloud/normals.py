@@ -217,8 +217,8 @@ def winding_numbers(tree: cKDTree, normals: np.ndarray) -> np.ndarray:
 
 
 def _areas(tree: cKDTree) -> tuple[np.ndarray, float]:
-    """The areas (N, 1) that a tree's points stand for, and how far a neighbour of some number is.
-    """
+    """The areas (N, 1) that a tree's points stand for, and the median distance to the neighbour of
+    number AREA_NEIGHBOUR, which tells them."""
     k = min(AREA_NEIGHBOUR, tree.n - 1)
     reach = neighbours.kth_distance(tree, k)
     return np.pi * neighbours.spacing_of(reach, k)[:, None] ** 2, float(np.median(reach))
@@ -226,9 +226,9 @@ def _areas(tree: cKDTree) -> tuple[np.ndarray, float]:
 
 def turned_as_around(measured: Measurements, layers: Sheets, sides: np.ndarray,
                      certain: np.ndarray) -> np.ndarray:
-    """Normals (N, 3) of a measured cloud's sheets: of those that are certain, a mask (S,), on the
-    sides of vectors (N, 3); each other one where the winding number falls that all these make, and
-    then that of all sheets."""
+    """Normals (N, 3) of a measured cloud's sheets: those that are certain, mask (S,), look to the
+    sides of vectors (N, 3), the others to where the winding number falls: first that of the certain
+    ones, then that of all."""
     from igr.pointcloud import winding  # here: numba takes its time
 
     known = certain[layers.label][:, None]

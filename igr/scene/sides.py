@@ -5,8 +5,8 @@ places, or by the best of three ways to tell them by the points alone: winding n
 these on each sheet, a vote of which side is the thinner one. The best has winding numbers nearest
 to 1/2 on the surface. The points of a cell take their sides from what is given of them, where the
 sample's did, else from the sample's nearest ones and, on sheets where these do not agree, by a
-vote, or by the thinner side where that told the sample's. Their directions are those of their own
-neighbours.
+vote, or by the thinner side where that told the sample's; then small sheets at edges and corners
+look as those around them. Their directions are those of their own neighbours.
 """
 
 from __future__ import annotations
